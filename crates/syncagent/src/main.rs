@@ -1,0 +1,2 @@
+//! The `syncagent` binary.
+fn main() {}
