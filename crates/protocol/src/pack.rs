@@ -1,0 +1,201 @@
+//! Framing of many chunks in one body.
+//!
+//! An upload is `SAPK` ‖ version 1 ‖ 0^3 and then, to the end of the body, `u32 len ‖ blob`.
+//! An answer to a fetch is `u32 len ‖ blob` for each chunk asked for, in that order; len 0 says
+//! that the server does not have it. Several commits in one answer are framed the same way.
+
+use crate::ids::ChunkId;
+
+/// What an uploaded pack begins with.
+pub const PACK_HEADER: [u8; 8] = *b"SAPK\x01\0\0\0";
+/// Length of the header of a sealed chunk.
+pub const CHUNK_HEADER_LEN: usize = 12;
+/// The longest sealed chunk: header, 512 clear ids, frame of 8 MiB padded, tag.
+pub const MAX_CHUNK_LEN: usize = 9 * 1024 * 1024;
+/// The shortest: header, smallest frame, tag.
+pub const MIN_CHUNK_LEN: usize = CHUNK_HEADER_LEN + 4096 + 16;
+/// What a client fills a pack up to.
+pub const TARGET_PACK_LEN: usize = 8 * 1024 * 1024;
+/// The longest pack a server takes.
+pub const MAX_PACK_LEN: usize = 32 * 1024 * 1024;
+/// Most chunks in one request that lists them.
+pub const MAX_IDS_PER_REQUEST: usize = 16_384;
+/// Most ids a list chunk holds.
+pub const MAX_LIST_ENTRIES: usize = 512;
+
+/// What kind of content a sealed chunk holds, as its clear header says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChunkKind {
+    /// Part of a file.
+    Data,
+    /// The keys of further chunks, whose ids stand in clear.
+    List,
+}
+
+/// What anyone can see of a sealed chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChunkView<'a> {
+    /// What it holds.
+    pub kind: ChunkKind,
+    /// Epoch of the vault key.
+    pub epoch: u32,
+    /// The clear part: nothing, or `u32 n ‖ n ids`.
+    pub clear: &'a [u8],
+    /// The sealed frame, tag included.
+    pub ct: &'a [u8],
+}
+
+/// Why bytes are no sealed chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ChunkError {
+    /// Too short or too long for any chunk.
+    #[error("a chunk has a length that no chunk has")]
+    Length,
+    /// It does not begin like a chunk.
+    #[error("a chunk does not begin like one")]
+    Magic,
+    /// Unknown version, algorithm or kind.
+    #[error("a chunk was made by a newer SyncAgent")]
+    Version,
+    /// The list of ids does not fit.
+    #[error("a list chunk does not hold what it says")]
+    List,
+}
+
+impl<'a> ChunkView<'a> {
+    /// Parses the clear parts of a sealed chunk.
+    pub fn parse(blob: &'a [u8]) -> Result<Self, ChunkError> {
+        if blob.len() < MIN_CHUNK_LEN || blob.len() > MAX_CHUNK_LEN {
+            return Err(ChunkError::Length);
+        }
+        let (header, rest) = blob.split_at(CHUNK_HEADER_LEN);
+        if &header[..4] != b"SACK" {
+            return Err(ChunkError::Magic);
+        }
+        if header[4] != 1 || header[5] != 1 || header[7] != 0 {
+            return Err(ChunkError::Version);
+        }
+        let epoch = u32::from_be_bytes([header[8], header[9], header[10], header[11]]);
+        let (kind, clear_len) = match header[6] {
+            0 => (ChunkKind::Data, 0),
+            1 => {
+                let n = u32::from_be_bytes([rest[0], rest[1], rest[2], rest[3]]) as usize;
+                if n == 0 || n > MAX_LIST_ENTRIES {
+                    return Err(ChunkError::List);
+                }
+                (ChunkKind::List, 4 + 32 * n)
+            }
+            _ => return Err(ChunkError::Version),
+        };
+        let (clear, ct) = rest.split_at_checked(clear_len).ok_or(ChunkError::List)?;
+        if ct.len() < 4096 + 16 {
+            return Err(ChunkError::Length);
+        }
+        Ok(Self { kind, epoch, clear, ct })
+    }
+
+    /// The children a list chunk names; none for data.
+    pub fn children(&self) -> impl ExactSizeIterator<Item = ChunkId> + use<'a> {
+        let ids: &'a [u8] = self.clear.get(4..).unwrap_or(&[]);
+        ids.as_chunks::<32>().0.iter().map(|id| ChunkId(*id))
+    }
+}
+
+/// Appends `u32 len ‖ part` to `out`.
+pub fn push_framed(out: &mut Vec<u8>, part: &[u8]) {
+    // Chunks and commits are bounded far below 4 GiB.
+    out.extend_from_slice(&(part.len() as u32).to_be_bytes());
+    out.extend_from_slice(part);
+}
+
+/// Takes framed parts out of a byte stream that arrives in pieces. Memory: one part at most.
+#[derive(Debug)]
+pub struct Deframer {
+    buffer: Vec<u8>,
+    start: usize,
+    max_len: usize,
+}
+
+/// A part longer than allowed, or a stream that ended inside a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// A part longer than the reader allows.
+    #[error("a part of the answer is longer than allowed")]
+    TooLong,
+    /// The stream ended in the middle.
+    #[error("the answer ends in the middle")]
+    Truncated,
+}
+
+impl Deframer {
+    /// A deframer that refuses parts over `max_len` bytes.
+    pub fn new(max_len: usize) -> Self {
+        Self { buffer: Vec::new(), start: 0, max_len }
+    }
+
+    /// Adds bytes that arrived.
+    pub fn push(&mut self, bytes: &[u8]) {
+        if self.start > 0 {
+            self.buffer.drain(..self.start);
+            self.start = 0;
+        }
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// The next whole part, if it is there.
+    pub fn next_part(&mut self) -> Result<Option<&[u8]>, FrameError> {
+        let Some((len, rest)) = self.buffer[self.start..].split_first_chunk::<4>() else { return Ok(None) };
+        let len = u32::from_be_bytes(*len) as usize;
+        if len > self.max_len {
+            return Err(FrameError::TooLong);
+        }
+        if rest.len() < len {
+            return Ok(None);
+        }
+        let begin = self.start + 4;
+        self.start = begin + len;
+        Ok(Some(&self.buffer[begin..begin + len]))
+    }
+
+    /// Whether the stream ended between parts.
+    pub fn finish(&self) -> Result<(), FrameError> {
+        if self.start == self.buffer.len() { Ok(()) } else { Err(FrameError::Truncated) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_come_out_whole_however_they_arrive() {
+        let parts: [&[u8]; 4] = [b"one", b"", b"three", &[7; 300]];
+        let mut bytes = Vec::new();
+        for part in parts {
+            push_framed(&mut bytes, part);
+        }
+        for step in [1, 2, 5, 64, bytes.len()] {
+            let mut deframer = Deframer::new(300);
+            let mut seen: Vec<Vec<u8>> = Vec::new();
+            for piece in bytes.chunks(step) {
+                deframer.push(piece);
+                while let Some(part) = deframer.next_part().unwrap() {
+                    seen.push(part.to_vec());
+                }
+            }
+            assert_eq!(seen, parts);
+            assert_eq!(deframer.finish(), Ok(()));
+        }
+    }
+
+    #[test]
+    fn too_long_and_cut_off_are_errors() {
+        let mut deframer = Deframer::new(4);
+        deframer.push(&[0, 0, 0, 5]);
+        assert_eq!(deframer.next_part(), Err(FrameError::TooLong));
+        let mut deframer = Deframer::new(4);
+        deframer.push(&[0, 0, 0, 3, 1]);
+        assert_eq!(deframer.next_part(), Ok(None));
+        assert_eq!(deframer.finish(), Err(FrameError::Truncated));
+    }
+}
