@@ -17,6 +17,16 @@ pub const EVENTS: &str = "/ws/events";
 /// Path that answers 200 when the server is ready.
 pub const HEALTH: &str = "/healthz";
 
+/// Response header of a page of commits: position of the last commit of the log.
+pub const HEAD_HEADER: &str = "syncagent-head";
+/// Most bytes of commits in one page; a single longer commit still makes a page of its own.
+pub const MAX_COMMIT_PAGE_LEN: usize = 16 * 1024 * 1024;
+/// Length of a key slot as the server holds it.
+pub const SLOT_LEN: usize = 172;
+/// The state words a machine may report.
+pub const STATES: [&str; 9] =
+    ["idle", "syncing", "error", "conflict", "offline", "paused", "locked", "held", "halted"];
+
 /// `/api/v1/vaults/{vault}/{resource}`.
 pub fn vault_path(vault: VaultId, resource: &str) -> String {
     format!("/api/v1/vaults/{vault}/{resource}")
@@ -82,6 +92,22 @@ pub struct RegisterResponse {
     pub vault: Option<VaultId>,
     /// The vault's head, if there is a vault.
     pub head: Option<Head>,
+}
+
+/// The answer to an uploaded pack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackReceipt {
+    /// Chunks that are kept now and were not before.
+    pub stored: u32,
+    /// Chunks that were there already, or came twice; they are not stored again.
+    pub known: u32,
+}
+
+/// The answer to `GET machines`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machines {
+    /// Every machine that ever registered, in order of name, removed ones last.
+    pub machines: Vec<Machine>,
 }
 
 /// A machine as the server lists it.
