@@ -1,0 +1,1 @@
+"""One module per file of vectors; each has a `build()` that returns what the file holds."""
