@@ -187,6 +187,7 @@ def parse(raw: bytes, served: bool = False) -> tuple[bytes, list[SealedOp | byte
     h.take(8 + 32)
     pk, ops_root = h.take(32), h.take(32)
     require(n >= 1, "position_zero")
+    require(n < 1 << 63, "position_above_2_63")
     require(epoch == 1, "wrong_epoch")
     require(1 <= n_ops <= MOST_OPS, "n_ops_out_of_range")
     require(machine_id(pk) == author, "machine_id_not_of_key")

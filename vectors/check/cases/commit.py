@@ -132,6 +132,7 @@ def _must_fail(good: commit.Sealed, genesis: commit.Sealed) -> list[Json]:
     header("nonzero_reserved", "nonzero_reserved", 7, b"\x01")
     header("machine_id_not_of_key", "machine_id_not_of_key", 24, MACHINE_A)
     header("position_zero", "position_zero", 40, u64(0))
+    header("position_2_63", "position_above_2_63", 40, u64(1 << 63))
     header("epoch_2", "wrong_epoch", 80, u32(2))
     header("epoch_0", "wrong_epoch", 80, u32(0))
     header("n_ops_one_less", "trailing_byte", 84, u32(len(good.ops) - 1))
