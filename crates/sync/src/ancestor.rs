@@ -1,0 +1,135 @@
+//! What disk and vault last agreed on, node by node.
+//!
+//! Rows are written one by one as work completes, so together they need not form a tree: two rows may
+//! name one place, a row may hang in a directory that has none. Nothing here assumes otherwise.
+
+use std::collections::BTreeMap;
+
+use syncagent_protocol::{Kind, Name, Node, NodeId, OpHash};
+
+use crate::scan::Fingerprint;
+
+/// What was agreed on for one node, and what its file looked like then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AncestorNode {
+    /// Its state. The place is the one on this disk, which differs from the vault's where this machine
+    /// cannot hold the vault's.
+    pub node: Node,
+    /// The op that made this state.
+    pub op_hash: OpHash,
+    /// For files and links: what `stat` said when the row was written; none if that must not be trusted.
+    pub fingerprint: Option<Fingerprint>,
+    /// For directories: the inode number, 0 if unusable.
+    pub inode: u64,
+    /// Set if the node is in the vault but on purpose not on this disk. Its absence is no deletion.
+    pub not_here: bool,
+}
+
+/// Every row.
+#[derive(Debug, Clone, Default)]
+pub struct Ancestor {
+    nodes: BTreeMap<NodeId, AncestorNode>,
+    children: BTreeMap<NodeId, BTreeMap<Name, Vec<NodeId>>>,
+    /// (is directory, inode) of what is here.
+    inodes: BTreeMap<(bool, u64), Vec<NodeId>>,
+}
+
+impl Ancestor {
+    /// The row of a node.
+    pub fn get(&self, node: NodeId) -> Option<&AncestorNode> {
+        self.nodes.get(&node)
+    }
+
+    /// The row of a node that is on this disk.
+    pub fn here(&self, node: NodeId) -> Option<&AncestorNode> {
+        self.nodes.get(&node).filter(|row| !row.not_here)
+    }
+
+    /// Every row in order of node id.
+    pub fn iter(&self) -> impl Iterator<Item = (NodeId, &AncestorNode)> {
+        self.nodes.iter().map(|(id, row)| (*id, row))
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// Writes a row.
+    pub fn insert(&mut self, node: NodeId, row: AncestorNode) {
+        self.remove(node);
+        if !row.not_here {
+            let names = self.children.entry(row.node.parent).or_default();
+            names.entry(row.node.name.clone()).or_default().push(node);
+            if let Some(key) = inode_key(&row) {
+                self.inodes.entry(key).or_default().push(node);
+            }
+        }
+        self.nodes.insert(node, row);
+    }
+
+    /// Drops a row.
+    pub fn remove(&mut self, node: NodeId) -> Option<AncestorNode> {
+        let row = self.nodes.remove(&node)?;
+        if let Some(names) = self.children.get_mut(&row.node.parent)
+            && let Some(ids) = names.get_mut(&row.node.name)
+        {
+            ids.retain(|id| *id != node);
+            if ids.is_empty() {
+                names.remove(&row.node.name);
+            }
+        }
+        if let Some(key) = inode_key(&row)
+            && let Some(ids) = self.inodes.get_mut(&key)
+        {
+            ids.retain(|id| *id != node);
+        }
+        Some(row)
+    }
+
+    /// What is on this disk in `parent` under `name`: usually one node.
+    pub(crate) fn at(&self, parent: NodeId, name: &Name) -> &[NodeId] {
+        self.children
+            .get(&parent)
+            .and_then(|names| names.get(name))
+            .map_or(&[], Vec::as_slice)
+    }
+
+    /// What is on this disk in `parent`.
+    pub(crate) fn children(&self, parent: NodeId) -> impl Iterator<Item = (&Name, NodeId)> {
+        let names = self.children.get(&parent).into_iter().flatten();
+        names.flat_map(|(name, ids)| ids.iter().map(move |id| (name, *id)))
+    }
+
+    /// What had this inode.
+    pub(crate) fn with_inode(&self, directory: bool, inode: u64) -> &[NodeId] {
+        self.inodes
+            .get(&(directory, inode))
+            .map_or(&[], Vec::as_slice)
+    }
+}
+
+impl FromIterator<(NodeId, AncestorNode)> for Ancestor {
+    fn from_iter<I: IntoIterator<Item = (NodeId, AncestorNode)>>(rows: I) -> Self {
+        let mut ancestor = Self::default();
+        for (id, row) in rows {
+            ancestor.insert(id, row);
+        }
+        ancestor
+    }
+}
+
+fn inode_key(row: &AncestorNode) -> Option<(bool, u64)> {
+    let directory = row.node.body.kind() == Kind::Directory;
+    let inode = if directory {
+        row.inode
+    } else {
+        row.fingerprint.map_or(0, |print| print.inode)
+    };
+    (inode != 0).then_some((directory, inode))
+}

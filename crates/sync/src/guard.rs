@@ -1,0 +1,1 @@
+//! Holds a pass that would change too much.

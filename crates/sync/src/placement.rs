@@ -1,0 +1,191 @@
+//! What the file system of this machine can hold and tell apart.
+
+use syncagent_protocol::{Name, NodeId, name::RESERVED};
+
+/// The rules of one file system. Everything the vault can hold and this cannot stays in the vault.
+#[derive(Debug, Clone, Copy)]
+pub struct Placement {
+    /// `a` and `A` are one name.
+    pub case_insensitive: bool,
+    /// Composed and decomposed forms are one name: maps a name to the form they share.
+    pub normalise: Option<fn(&str) -> String>,
+    /// Names that Windows refuses or changes: reserved characters and devices, trailing dot or space.
+    pub windows_names: bool,
+    /// The longest name, in bytes (where `utf16_lengths` is set: in UTF-16 units).
+    pub max_name_len: usize,
+    /// `max_name_len` counts UTF-16 units.
+    pub utf16_lengths: bool,
+    /// Symbolic links can be made.
+    pub symlinks: bool,
+    /// Files carry an exec bit. Without it the vault's is kept as it is.
+    pub exec_bit: bool,
+}
+
+impl Placement {
+    /// Linux and its like: names are bytes.
+    pub const UNIX: Self = Self {
+        case_insensitive: false,
+        normalise: None,
+        windows_names: false,
+        max_name_len: 255,
+        utf16_lengths: false,
+        symlinks: true,
+        exec_bit: true,
+    };
+
+    /// Windows with NTFS; whether links can be made is up to the system's settings.
+    pub const WINDOWS: Self = Self {
+        case_insensitive: true,
+        normalise: None,
+        windows_names: true,
+        max_name_len: 255,
+        utf16_lengths: true,
+        symlinks: false,
+        exec_bit: false,
+    };
+
+    /// The form of a name that all names share which this file system takes for one.
+    pub fn key(&self, name: &Name) -> String {
+        let text = match self.normalise {
+            Some(form) => form(name.as_str()),
+            None => name.as_str().to_owned(),
+        };
+        if self.case_insensitive {
+            text.to_lowercase()
+        } else {
+            text
+        }
+    }
+
+    /// Why a name cannot stand in `parent` on this disk; none if it can.
+    pub fn refuses(&self, parent: NodeId, name: &Name) -> Option<&'static str> {
+        let text = name.as_str();
+        let len = if self.utf16_lengths {
+            text.encode_utf16().count()
+        } else {
+            text.len()
+        };
+        if len > self.max_name_len {
+            return Some("the name is too long for this file system");
+        }
+        if parent == NodeId::ROOT && self.is_reserved(name) {
+            return Some("the name is SyncAgent's own");
+        }
+        if self.windows_names {
+            let reserved =
+                |c: char| c < ' ' || matches!(c, '<' | '>' | ':' | '"' | '\\' | '|' | '?' | '*');
+            if text.contains(reserved) {
+                return Some("the name holds a character that Windows reserves");
+            }
+            if text.ends_with(['.', ' ']) {
+                return Some("Windows drops the dot or space at the end of the name");
+            }
+            if is_device(text) {
+                return Some("Windows takes the name for a device");
+            }
+        }
+        None
+    }
+
+    /// Anything this file system could resolve to `.syncagent` in the root.
+    fn is_reserved(&self, name: &Name) -> bool {
+        if self.key(name) == RESERVED {
+            return true;
+        }
+        // The 8.3 short names that Windows derives from `.syncagent`: SYNCAG~1, SYxxxx~1.
+        let lower = name.as_str().to_lowercase();
+        self.windows_names
+            && (lower.trim_end_matches(['.', ' ']) == RESERVED
+                || lower.split_once('~').is_some_and(|(stem, digits)| {
+                    stem.starts_with("sy")
+                        && !digits.is_empty()
+                        && digits.bytes().all(|b| b.is_ascii_digit())
+                }))
+    }
+}
+
+fn is_device(text: &str) -> bool {
+    let stem = text
+        .split('.')
+        .next()
+        .unwrap_or(text)
+        .trim_end_matches(' ')
+        .to_ascii_uppercase();
+    if matches!(
+        stem.as_str(),
+        "CON" | "PRN" | "AUX" | "NUL" | "CONIN$" | "CONOUT$"
+    ) {
+        return true;
+    }
+    let digits = stem
+        .strip_prefix("COM")
+        .or_else(|| stem.strip_prefix("LPT"));
+    digits.is_some_and(|d| {
+        matches!(
+            d,
+            "0" | "1" | "2" | "3" | "4" | "5" | "6" | "7" | "8" | "9" | "¹" | "²" | "³"
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::parse(text).unwrap()
+    }
+
+    #[test]
+    fn what_windows_refuses() {
+        for bad in [
+            "a:b",
+            "a\\b",
+            "CON",
+            "con.txt",
+            "LPT1",
+            "com¹.x",
+            "a.",
+            "a ",
+            "a\tb",
+            ".SyncAgent",
+            "SYNCAG~1",
+        ] {
+            assert!(
+                Placement::WINDOWS
+                    .refuses(NodeId::ROOT, &name(bad))
+                    .is_some(),
+                "{bad}"
+            );
+            assert!(
+                Placement::UNIX.refuses(NodeId::ROOT, &name(bad)).is_none(),
+                "{bad}"
+            );
+        }
+        for good in ["a", "console", "com", "com10", "a.b", ".a", "sync~x"] {
+            assert_eq!(
+                Placement::WINDOWS.refuses(NodeId::ROOT, &name(good)),
+                None,
+                "{good}"
+            );
+        }
+        assert!(
+            Placement::UNIX
+                .refuses(NodeId::ROOT, &name(".syncagent"))
+                .is_some()
+        );
+        assert!(
+            Placement::UNIX
+                .refuses(NodeId([1; 16]), &name(".syncagent"))
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn lengths() {
+        let (fits, over) = (name(&"ä".repeat(127)), name(&"ä".repeat(128)));
+        assert!(Placement::UNIX.refuses(NodeId::ROOT, &fits).is_none());
+        assert!(Placement::UNIX.refuses(NodeId::ROOT, &over).is_some());
+        assert!(Placement::WINDOWS.refuses(NodeId::ROOT, &over).is_none());
+    }
+}

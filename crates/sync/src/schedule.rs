@@ -1,0 +1,1 @@
+//! When to look, when to sync, when to wait.

@@ -1,0 +1,256 @@
+//! What the log says: the last op of every node, and the tree that follows from it.
+//!
+//! The tree is a function only of the last PUT, TRASH or PURGE of each node, taken after whole commits.
+//! No op is ever void and none depends on the order inside its commit, so swaps and cycles of renames are
+//! atomic and pruning old ops cannot change the tree.
+
+use std::collections::BTreeMap;
+
+use syncagent_protocol::{Kind, Name, Node, NodeId, OpHash, TreePath};
+
+/// The last op of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LastOp {
+    /// A PUT that was opened and understood.
+    Put(Node),
+    /// A PUT whose body does not open, does not parse or holds an invalid name.
+    Unreadable,
+    /// It was moved into the trash.
+    Trashed,
+    /// Every version of it was given up.
+    Purged,
+}
+
+/// What one commit does to one node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The node.
+    pub node: NodeId,
+    /// What it is after the commit.
+    pub op: LastOp,
+    /// Names the op.
+    pub op_hash: OpHash,
+}
+
+/// The last op of a node, and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogEntry {
+    /// The op.
+    pub op: LastOp,
+    /// Position of its commit.
+    pub n: u64,
+    /// Names the op.
+    pub op_hash: OpHash,
+}
+
+/// Why a node whose last op is a PUT hangs nowhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// The PUT cannot be read.
+    Unreadable,
+    /// Its parent is unknown, deleted, not a directory or itself not placed.
+    Orphan,
+    /// It hangs, directly or not, in itself.
+    Cycle,
+    /// A sibling with a smaller id has the same name.
+    NameTaken(NodeId),
+    /// It would stand where SyncAgent keeps its own files.
+    Reserved,
+}
+
+/// Placed nodes: every one hangs in a directory of the tree, under a name of its own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tree {
+    nodes: BTreeMap<NodeId, Node>,
+    children: BTreeMap<NodeId, BTreeMap<Name, NodeId>>,
+}
+
+impl Tree {
+    /// The node, if it is placed. The root is no node.
+    pub fn get(&self, node: NodeId) -> Option<&Node> {
+        self.nodes.get(&node)
+    }
+
+    /// Whether the node is placed or the root.
+    pub fn contains(&self, node: NodeId) -> bool {
+        node == NodeId::ROOT || self.nodes.contains_key(&node)
+    }
+
+    /// Number of nodes, without the root.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether there is nothing but the root.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// Every node in order of its id.
+    pub fn iter(&self) -> impl Iterator<Item = (NodeId, &Node)> {
+        self.nodes.iter().map(|(id, node)| (*id, node))
+    }
+
+    /// What hangs in `parent` under `name`.
+    pub fn child(&self, parent: NodeId, name: &Name) -> Option<NodeId> {
+        self.children.get(&parent)?.get(name).copied()
+    }
+
+    /// What hangs in `parent`, by name.
+    pub fn children(&self, parent: NodeId) -> impl DoubleEndedIterator<Item = (&Name, NodeId)> {
+        self.children
+            .get(&parent)
+            .into_iter()
+            .flatten()
+            .map(|(name, id)| (name, *id))
+    }
+
+    /// Where the node hangs; the root's path is empty.
+    pub fn path_of(&self, node: NodeId) -> Option<TreePath> {
+        let mut names = Vec::new();
+        let mut at = node;
+        while at != NodeId::ROOT {
+            let here = self.nodes.get(&at)?;
+            names.push(&here.name);
+            at = here.parent;
+        }
+        Some(
+            names
+                .into_iter()
+                .rev()
+                .fold(TreePath::ROOT, |path, name| path.join(name)),
+        )
+    }
+
+    /// What hangs at `path`.
+    pub fn at(&self, path: &TreePath) -> Option<NodeId> {
+        path.components().try_fold(NodeId::ROOT, |parent, name| {
+            self.children.get(&parent)?.get(name).copied()
+        })
+    }
+
+    /// Every node below `from` with its path: a directory directly before its content, names in order.
+    pub fn walk(&self, from: NodeId) -> Vec<(TreePath, NodeId)> {
+        let mut out = Vec::new();
+        let mut stack = vec![(self.path_of(from).unwrap_or_default(), from)];
+        while let Some((path, node)) = stack.pop() {
+            stack.extend(
+                self.children(node)
+                    .rev()
+                    .map(|(name, id)| (path.join(name), id)),
+            );
+            if node != from {
+                out.push((path, node));
+            }
+        }
+        out
+    }
+}
+
+/// The tree a log leads to, and what of it hangs nowhere.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Placed {
+    /// What hangs somewhere.
+    pub tree: Tree,
+    /// Nodes whose last op is a PUT but which hang nowhere. They are kept and reported, never taken for deleted.
+    pub unplaced: BTreeMap<NodeId, Why>,
+}
+
+/// The last op of every node the log names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogTree {
+    head: u64,
+    nodes: BTreeMap<NodeId, LogEntry>,
+}
+
+impl LogTree {
+    /// Position of the last commit applied; 0 before the first.
+    pub fn head(&self) -> u64 {
+        self.head
+    }
+
+    /// Applies everything commit `n` says about nodes. Commits are applied whole and in order.
+    pub fn apply(&mut self, n: u64, changes: impl IntoIterator<Item = Change>) {
+        self.head = n;
+        for Change { node, op, op_hash } in changes {
+            self.nodes.insert(node, LogEntry { op, n, op_hash });
+        }
+    }
+
+    /// Restores a tree that was stored: its head and each node's last op.
+    pub fn restore(head: u64, nodes: impl IntoIterator<Item = (NodeId, LogEntry)>) -> Self {
+        Self {
+            head,
+            nodes: nodes.into_iter().collect(),
+        }
+    }
+
+    /// The last op of a node.
+    pub fn get(&self, node: NodeId) -> Option<&LogEntry> {
+        self.nodes.get(&node)
+    }
+
+    /// The last op of every node, in order of id.
+    pub fn iter(&self) -> impl Iterator<Item = (NodeId, &LogEntry)> {
+        self.nodes.iter().map(|(id, entry)| (*id, entry))
+    }
+
+    /// Works out what hangs where.
+    pub fn placed(&self) -> Placed {
+        let mut waiting: BTreeMap<NodeId, Vec<(NodeId, &Node)>> = BTreeMap::new();
+        let mut unplaced = BTreeMap::new();
+        for (id, entry) in &self.nodes {
+            match &entry.op {
+                LastOp::Put(node) => waiting.entry(node.parent).or_default().push((*id, node)),
+                LastOp::Unreadable => drop(unplaced.insert(*id, Why::Unreadable)),
+                LastOp::Trashed | LastOp::Purged => {}
+            }
+        }
+        let mut tree = Tree::default();
+        let mut placed = Vec::new();
+        let mut directories = vec![NodeId::ROOT];
+        while let Some(parent) = directories.pop() {
+            // In order of id, so whoever has the smaller id is there first.
+            let mut names = BTreeMap::new();
+            for (id, node) in waiting.remove(&parent).unwrap_or_default() {
+                if parent == NodeId::ROOT && node.name.is_reserved_in_root() {
+                    unplaced.insert(id, Why::Reserved);
+                } else if let Some(first) = names.get(&node.name) {
+                    unplaced.insert(id, Why::NameTaken(*first));
+                } else {
+                    names.insert(node.name.clone(), id);
+                    placed.push((id, node.clone()));
+                    if node.body.kind() == Kind::Directory {
+                        directories.push(id);
+                    }
+                }
+            }
+            if !names.is_empty() {
+                tree.children.insert(parent, names);
+            }
+        }
+        tree.nodes = placed.into_iter().collect();
+        for (id, _) in waiting.into_values().flatten() {
+            let why = if self.is_in_itself(id) {
+                Why::Cycle
+            } else {
+                Why::Orphan
+            };
+            unplaced.insert(id, why);
+        }
+        Placed { tree, unplaced }
+    }
+
+    fn is_in_itself(&self, id: NodeId) -> bool {
+        let mut at = id;
+        // A chain longer than there are nodes runs in a circle that `id` is not part of.
+        for _ in 0..=self.nodes.len() {
+            match self.nodes.get(&at).map(|entry| &entry.op) {
+                Some(LastOp::Put(node)) if node.parent == id => return true,
+                Some(LastOp::Put(node)) => at = node.parent,
+                _ => return false,
+            }
+        }
+        false
+    }
+}
