@@ -24,8 +24,9 @@ pub const MAX_COMMIT_PAGE_LEN: usize = 16 * 1024 * 1024;
 /// Length of a key slot as the server holds it.
 pub const SLOT_LEN: usize = 172;
 /// The state words a machine may report.
-pub const STATES: [&str; 9] =
-    ["idle", "syncing", "error", "conflict", "offline", "paused", "locked", "held", "halted"];
+pub const STATES: [&str; 9] = [
+    "idle", "syncing", "error", "conflict", "offline", "paused", "locked", "held", "halted",
+];
 
 /// `/api/v1/vaults/{vault}/{resource}`.
 pub fn vault_path(vault: VaultId, resource: &str) -> String {
@@ -78,7 +79,12 @@ pub struct RegisterRequest {
 
 /// What a registering machine signs, so that nobody can register a key they do not hold.
 pub fn register_message(invitation_hash: &[u8; 32], name: &str) -> Vec<u8> {
-    [b"SyncAgent/v1/register\0", invitation_hash.as_slice(), name.as_bytes()].concat()
+    [
+        b"SyncAgent/v1/register\0",
+        invitation_hash.as_slice(),
+        name.as_bytes(),
+    ]
+    .concat()
 }
 
 /// The answer to a registration.
@@ -158,7 +164,10 @@ pub enum Event {
 
 /// Whether `name` may be the name of a machine: `^[A-Za-z0-9_-]{3,32}$`.
 pub fn is_machine_name(name: &str) -> bool {
-    (3..=32).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+    (3..=32).contains(&name.len())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 }
 
 #[cfg(test)]
@@ -177,8 +186,17 @@ mod tests {
 
     #[test]
     fn problems_leave_out_what_is_not_meant() {
-        let problem =
-            Problem { code: Code::Auth, status: 401, title: "t".into(), detail: String::new(), head: None, missing: vec![] };
-        assert_eq!(serde_json::to_value(&problem).unwrap(), serde_json::json!({"code": "E_AUTH", "status": 401, "title": "t"}));
+        let problem = Problem {
+            code: Code::Auth,
+            status: 401,
+            title: "t".into(),
+            detail: String::new(),
+            head: None,
+            missing: vec![],
+        };
+        assert_eq!(
+            serde_json::to_value(&problem).unwrap(),
+            serde_json::json!({"code": "E_AUTH", "status": 401, "title": "t"})
+        );
     }
 }

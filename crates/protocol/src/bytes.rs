@@ -13,13 +13,19 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn take(&mut self, len: usize) -> Result<&'a [u8], FormatError> {
-        let (head, rest) = self.rest.split_at_checked(len).ok_or(FormatError::Truncated)?;
+        let (head, rest) = self
+            .rest
+            .split_at_checked(len)
+            .ok_or(FormatError::Truncated)?;
         self.rest = rest;
         Ok(head)
     }
 
     pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], FormatError> {
-        let (head, rest) = self.rest.split_first_chunk::<N>().ok_or(FormatError::Truncated)?;
+        let (head, rest) = self
+            .rest
+            .split_first_chunk::<N>()
+            .ok_or(FormatError::Truncated)?;
         self.rest = rest;
         Ok(*head)
     }
@@ -37,11 +43,18 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn zeros(&mut self, len: usize, field: &'static str) -> Result<(), FormatError> {
-        if self.take(len)?.iter().all(|&b| b == 0) { Ok(()) } else { Err(FormatError::Reserved(field)) }
+        if self.take(len)?.iter().all(|&b| b == 0) {
+            Ok(())
+        } else {
+            Err(FormatError::Reserved(field))
+        }
     }
 
-
     pub(crate) fn end(&self) -> Result<(), FormatError> {
-        if self.rest.is_empty() { Ok(()) } else { Err(FormatError::Trailing) }
+        if self.rest.is_empty() {
+            Ok(())
+        } else {
+            Err(FormatError::Trailing)
+        }
     }
 }

@@ -5,7 +5,10 @@ use serde::{Deserialize, Serialize};
 /// A stable error code. The name on the wire and on the terminal is [`Code::as_str`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[non_exhaustive]
-#[expect(missing_docs, reason = "each is explained by its sentence in `meaning`")]
+#[expect(
+    missing_docs,
+    reason = "each is explained by its sentence in `meaning`"
+)]
 pub enum Code {
     #[serde(rename = "E_CHUNK")]
     Chunk,

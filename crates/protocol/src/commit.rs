@@ -262,7 +262,12 @@ impl OpHead {
             return Err(FormatError::Version("op flags"));
         }
         r.zeros(2, "op head")?;
-        let head = Self { kind, node: NodeId(r.array()?), n_refs: r.u32()?, ct_len: r.u32()? };
+        let head = Self {
+            kind,
+            node: NodeId(r.array()?),
+            n_refs: r.u32()?,
+            ct_len: r.u32()?,
+        };
         r.zeros(4, "op head")?;
         head.check()?;
         Ok(head)
@@ -274,18 +279,26 @@ impl OpHead {
             return Err(FormatError::Limit("size of an op"));
         }
         if self.n_refs != 0 && self.kind != OpKind::Put {
-            return Err(FormatError::Rule("an op that holds no content names chunks"));
+            return Err(FormatError::Rule(
+                "an op that holds no content names chunks",
+            ));
         }
         let body_fits = match self.kind.has_body() {
             false => self.ct_len == 0,
-            true => (self.ct_len as usize).checked_sub(TAG_LEN).is_some_and(is_padded_len),
+            true => (self.ct_len as usize)
+                .checked_sub(TAG_LEN)
+                .is_some_and(is_padded_len),
         };
         if !body_fits {
-            return Err(FormatError::Rule("an op has a length that its kind never has"));
+            return Err(FormatError::Rule(
+                "an op has a length that its kind never has",
+            ));
         }
         let root = self.node == NodeId::ROOT;
         match self.kind {
-            OpKind::Genesis | OpKind::Keyslot if !root => Err(FormatError::Rule("an op about the vault names a node")),
+            OpKind::Genesis | OpKind::Keyslot if !root => {
+                Err(FormatError::Rule("an op about the vault names a node"))
+            }
             OpKind::Put | OpKind::Trash | OpKind::Purge if root => {
                 Err(FormatError::Rule("the root is never written"))
             }
@@ -349,8 +362,12 @@ impl<'a> Op<'a> {
     /// What the ops root is built from: the same whether the body is there or dropped.
     pub fn hash(&self) -> OpHash {
         OpHash(match self.body {
-            OpBody::Whole { refs, ct } => sha256(&[&[2], self.head_bytes, &sha256(&[refs]), &sha256(&[ct])]),
-            OpBody::Dropped { refs_hash, ct_hash } => sha256(&[&[2], self.head_bytes, refs_hash, ct_hash]),
+            OpBody::Whole { refs, ct } => {
+                sha256(&[&[2], self.head_bytes, &sha256(&[refs]), &sha256(&[ct])])
+            }
+            OpBody::Dropped { refs_hash, ct_hash } => {
+                sha256(&[&[2], self.head_bytes, refs_hash, ct_hash])
+            }
         })
     }
 
@@ -367,21 +384,39 @@ impl<'a> Op<'a> {
         let (head_bytes, head) = Self::parse_head(r)?;
         let refs = r.take(head.refs_len())?;
         let ct = r.take(head.ct_len as usize)?;
-        Ok(Self { head, head_bytes, body: OpBody::Whole { refs, ct } })
+        Ok(Self {
+            head,
+            head_bytes,
+            body: OpBody::Whole { refs, ct },
+        })
     }
 
     fn parse_dropped(r: &mut Reader<'a>) -> Result<Self, FormatError> {
         let (head_bytes, head) = Self::parse_head(r)?;
         if !matches!(head.kind, OpKind::Put | OpKind::Trash) {
-            return Err(FormatError::Rule("the body of an op that is kept for ever is missing"));
+            return Err(FormatError::Rule(
+                "the body of an op that is kept for ever is missing",
+            ));
         }
-        let hash = |r: &mut Reader<'a>| r.take(32).and_then(|h| h.try_into().map_err(|_| FormatError::Truncated));
-        Ok(Self { head, head_bytes, body: OpBody::Dropped { refs_hash: hash(r)?, ct_hash: hash(r)? } })
+        let hash = |r: &mut Reader<'a>| {
+            r.take(32)
+                .and_then(|h| h.try_into().map_err(|_| FormatError::Truncated))
+        };
+        Ok(Self {
+            head,
+            head_bytes,
+            body: OpBody::Dropped {
+                refs_hash: hash(r)?,
+                ct_hash: hash(r)?,
+            },
+        })
     }
 
     fn parse_head(r: &mut Reader<'a>) -> Result<(&'a [u8; OP_HEAD_LEN], OpHead), FormatError> {
-        let bytes: &'a [u8; OP_HEAD_LEN] =
-            r.take(OP_HEAD_LEN)?.try_into().map_err(|_| FormatError::Truncated)?;
+        let bytes: &'a [u8; OP_HEAD_LEN] = r
+            .take(OP_HEAD_LEN)?
+            .try_into()
+            .map_err(|_| FormatError::Truncated)?;
         Ok((bytes, OpHead::parse(bytes)?))
     }
 }
@@ -424,14 +459,26 @@ impl<'a> Commit<'a> {
         if bytes.len() > MAX_COMMIT_LEN + MAX_OPS {
             return Err(FormatError::Limit("size of a commit"));
         }
-        let (header_bytes, rest) = bytes.split_first_chunk::<HEADER_LEN>().ok_or(FormatError::Truncated)?;
+        let (header_bytes, rest) = bytes
+            .split_first_chunk::<HEADER_LEN>()
+            .ok_or(FormatError::Truncated)?;
         let header = Header::parse(header_bytes)?;
-        let (ops_bytes, signature) = rest.split_last_chunk::<SIGNATURE_LEN>().ok_or(FormatError::Truncated)?;
+        let (ops_bytes, signature) = rest
+            .split_last_chunk::<SIGNATURE_LEN>()
+            .ok_or(FormatError::Truncated)?;
         let mut r = Reader::new(ops_bytes);
-        let ops = (0..header.n_ops).map(|_| op(&mut r)).collect::<Result<Vec<_>, _>>()?;
+        let ops = (0..header.n_ops)
+            .map(|_| op(&mut r))
+            .collect::<Result<Vec<_>, _>>()?;
         r.end()?;
         let op_hashes: Vec<OpHash> = ops.iter().map(Op::hash).collect();
-        let commit = Self { header, header_bytes, ops, op_hashes, signature };
+        let commit = Self {
+            header,
+            header_bytes,
+            ops,
+            op_hashes,
+            signature,
+        };
         commit.check_rules()?;
         Ok(commit)
     }
@@ -443,12 +490,17 @@ impl<'a> Commit<'a> {
                 if (before.node, before.kind) >= (op.head.node, op.head.kind) {
                     return Err(FormatError::Rule("its ops are out of order or repeated"));
                 }
-                if before.node == op.head.node && before.kind.is_about_node() && op.head.kind.is_about_node() {
+                if before.node == op.head.node
+                    && before.kind.is_about_node()
+                    && op.head.kind.is_about_node()
+                {
                     return Err(FormatError::Rule("two ops decide the same node"));
                 }
             }
             if op.head.kind == OpKind::MachineAdd && op.head.node.0 != self.header.machine().0 {
-                return Err(FormatError::Rule("it enrols another machine than its author"));
+                return Err(FormatError::Rule(
+                    "it enrols another machine than its author",
+                ));
             }
             previous = Some(op.head);
         }
@@ -458,10 +510,14 @@ impl<'a> Commit<'a> {
             && self.ops.iter().any(is_genesis)
             && self.ops.iter().any(|op| op.head.kind == OpKind::MachineAdd);
         if is_first != self.ops.iter().any(is_genesis) || (is_first && !opens_vault) {
-            return Err(FormatError::Rule("the first commit, and only it, opens the vault"));
+            return Err(FormatError::Rule(
+                "the first commit, and only it, opens the vault",
+            ));
         }
         if is_first && self.header.prev != CommitHash::genesis(self.header.vault) {
-            return Err(FormatError::Rule("the first commit does not stand on the vault's beginning"));
+            return Err(FormatError::Rule(
+                "the first commit does not stand on the vault's beginning",
+            ));
         }
         if ops_root(&self.op_hashes) != self.header.ops_root {
             return Err(FormatError::Rule("its ops are not those its author signed"));
@@ -514,7 +570,15 @@ mod tests {
 
     #[test]
     fn padding_lengths() {
-        for (len, want) in [(1, 256), (256, 256), (257, 512), (1024, 1024), (1025, 2048), (3000, 3072), (3073, 4096)] {
+        for (len, want) in [
+            (1, 256),
+            (256, 256),
+            (257, 512),
+            (1024, 1024),
+            (1025, 2048),
+            (3000, 3072),
+            (3073, 4096),
+        ] {
             assert_eq!(padded_len(len), want);
             assert!(is_padded_len(want));
         }
@@ -523,7 +587,15 @@ mod tests {
 
     #[test]
     fn head_rules() {
-        let head = |kind, node, n_refs, ct_len| OpHead { kind, node, n_refs, ct_len }.check();
+        let head = |kind, node, n_refs, ct_len| {
+            OpHead {
+                kind,
+                node,
+                n_refs,
+                ct_len,
+            }
+            .check()
+        };
         let node = NodeId([1; 16]);
         assert!(head(OpKind::Put, node, 128, 272).is_ok());
         assert!(head(OpKind::Put, node, 129, 272).is_err());
@@ -539,9 +611,18 @@ mod tests {
     #[test]
     fn reserved_kinds_come_from_the_future() {
         for kind in [6, 8, 9, 10, 255] {
-            let mut bytes = OpHead { kind: OpKind::Trash, node: NodeId([1; 16]), n_refs: 0, ct_len: 0 }.encode();
+            let mut bytes = OpHead {
+                kind: OpKind::Trash,
+                node: NodeId([1; 16]),
+                n_refs: 0,
+                ct_len: 0,
+            }
+            .encode();
             bytes[0] = kind;
-            assert_eq!(OpHead::parse(&bytes).map_err(|e| e.code()), Err(Code::Version));
+            assert_eq!(
+                OpHead::parse(&bytes).map_err(|e| e.code()),
+                Err(Code::Version)
+            );
         }
     }
 }

@@ -31,7 +31,10 @@ fn base32_lower() -> Encoding {
 impl Invitation {
     /// An invitation with this random secret, pinning `certificate` if the server has its own.
     pub fn new(secret: [u8; 16], certificate: Option<[u8; 32]>) -> Self {
-        Self { secret, certificate }
+        Self {
+            secret,
+            certificate,
+        }
     }
 
     /// The secret bytes, as the server is shown them at registration.
@@ -65,7 +68,9 @@ impl FromStr for Invitation {
 
     fn from_str(text: &str) -> Result<Self, InvitationError> {
         let body = text.trim().strip_prefix(PREFIX).ok_or(InvitationError)?;
-        let bytes = base32_lower().decode(body.as_bytes()).map_err(|_| InvitationError)?;
+        let bytes = base32_lower()
+            .decode(body.as_bytes())
+            .map_err(|_| InvitationError)?;
         let (&version, rest) = bytes.split_first().ok_or(InvitationError)?;
         if version != VERSION {
             return Err(InvitationError);
@@ -76,11 +81,12 @@ impl FromStr for Invitation {
             32 => rest.first_chunk::<32>().copied(),
             _ => return Err(InvitationError),
         };
-        Ok(Self { secret: *secret, certificate })
+        Ok(Self {
+            secret: *secret,
+            certificate,
+        })
     }
 }
-
-
 
 #[cfg(test)]
 mod tests {
@@ -90,16 +96,29 @@ mod tests {
     fn text_round_trip_with_and_without_certificate() {
         for certificate in [None, Some([9; 32])] {
             let text = Invitation::new([3; 16], certificate).to_text();
-            assert!(text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'));
+            assert!(
+                text.bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            );
             let back: Invitation = text.parse().unwrap();
-            assert_eq!((back.secret(), back.certificate()), (&[3; 16], certificate.as_ref()));
+            assert_eq!(
+                (back.secret(), back.certificate()),
+                (&[3; 16], certificate.as_ref())
+            );
         }
     }
 
     #[test]
     fn anything_else_is_refused() {
         let good = Invitation::new([3; 16], None).to_text();
-        for bad in ["", "sa1-", "sa2-aaaa", &good[..good.len() - 2], &format!("{good}aa"), &good.to_uppercase()] {
+        for bad in [
+            "",
+            "sa1-",
+            "sa2-aaaa",
+            &good[..good.len() - 2],
+            &format!("{good}aa"),
+            &good.to_uppercase(),
+        ] {
             assert!(bad.parse::<Invitation>().is_err(), "{bad}");
         }
     }

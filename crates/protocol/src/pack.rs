@@ -62,24 +62,37 @@ pub enum ChunkError {
     List,
 }
 
-impl<'a> ChunkView<'a> {
-    /// Parses the clear parts of a sealed chunk.
-    pub fn parse(blob: &'a [u8]) -> Result<Self, ChunkError> {
-        if blob.len() < MIN_CHUNK_LEN || blob.len() > MAX_CHUNK_LEN {
+/// What the first [`ChunkHead::LEN`] bytes of a sealed chunk tell, so that it can be judged while it arrives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChunkHead {
+    /// What it holds.
+    pub kind: ChunkKind,
+    /// Epoch of the vault key.
+    pub epoch: u32,
+    /// Length of the clear part behind the header of [`CHUNK_HEADER_LEN`] bytes.
+    pub clear_len: usize,
+}
+
+impl ChunkHead {
+    /// Bytes needed to judge a chunk: header and, in a list chunk, the number of ids.
+    pub const LEN: usize = CHUNK_HEADER_LEN + 4;
+
+    /// Judges a chunk of `len` bytes by its first bytes: every check that needs no key and no hash.
+    pub fn parse(first: &[u8; Self::LEN], len: usize) -> Result<Self, ChunkError> {
+        if !(MIN_CHUNK_LEN..=MAX_CHUNK_LEN).contains(&len) {
             return Err(ChunkError::Length);
         }
-        let (header, rest) = blob.split_at(CHUNK_HEADER_LEN);
-        if &header[..4] != b"SACK" {
+        if &first[..4] != b"SACK" {
             return Err(ChunkError::Magic);
         }
-        if header[4] != 1 || header[5] != 1 || header[7] != 0 {
+        if first[4] != 1 || first[5] != 1 || first[7] != 0 {
             return Err(ChunkError::Version);
         }
-        let epoch = u32::from_be_bytes([header[8], header[9], header[10], header[11]]);
-        let (kind, clear_len) = match header[6] {
+        let epoch = u32::from_be_bytes([first[8], first[9], first[10], first[11]]);
+        let (kind, clear_len) = match first[6] {
             0 => (ChunkKind::Data, 0),
             1 => {
-                let n = u32::from_be_bytes([rest[0], rest[1], rest[2], rest[3]]) as usize;
+                let n = u32::from_be_bytes([first[12], first[13], first[14], first[15]]) as usize;
                 if n == 0 || n > MAX_LIST_ENTRIES {
                     return Err(ChunkError::List);
                 }
@@ -87,10 +100,20 @@ impl<'a> ChunkView<'a> {
             }
             _ => return Err(ChunkError::Version),
         };
-        let (clear, ct) = rest.split_at_checked(clear_len).ok_or(ChunkError::List)?;
-        if ct.len() < 4096 + 16 {
-            return Err(ChunkError::Length);
+        match len.checked_sub(CHUNK_HEADER_LEN + clear_len) {
+            None => Err(ChunkError::List),
+            Some(ct_len) if ct_len < 4096 + 16 => Err(ChunkError::Length),
+            Some(_) => Ok(Self { kind, epoch, clear_len }),
         }
+    }
+}
+
+impl<'a> ChunkView<'a> {
+    /// Parses the clear parts of a sealed chunk.
+    pub fn parse(blob: &'a [u8]) -> Result<Self, ChunkError> {
+        let first = blob.first_chunk().ok_or(ChunkError::Length)?;
+        let ChunkHead { kind, epoch, clear_len } = ChunkHead::parse(first, blob.len())?;
+        let (clear, ct) = blob[CHUNK_HEADER_LEN..].split_at_checked(clear_len).ok_or(ChunkError::List)?;
         Ok(Self { kind, epoch, clear, ct })
     }
 
@@ -130,7 +153,11 @@ pub enum FrameError {
 impl Deframer {
     /// A deframer that refuses parts over `max_len` bytes.
     pub fn new(max_len: usize) -> Self {
-        Self { buffer: Vec::new(), start: 0, max_len }
+        Self {
+            buffer: Vec::new(),
+            start: 0,
+            max_len,
+        }
     }
 
     /// Adds bytes that arrived.
@@ -144,7 +171,9 @@ impl Deframer {
 
     /// The next whole part, if it is there.
     pub fn next_part(&mut self) -> Result<Option<&[u8]>, FrameError> {
-        let Some((len, rest)) = self.buffer[self.start..].split_first_chunk::<4>() else { return Ok(None) };
+        let Some((len, rest)) = self.buffer[self.start..].split_first_chunk::<4>() else {
+            return Ok(None);
+        };
         let len = u32::from_be_bytes(*len) as usize;
         if len > self.max_len {
             return Err(FrameError::TooLong);
@@ -159,7 +188,11 @@ impl Deframer {
 
     /// Whether the stream ended between parts.
     pub fn finish(&self) -> Result<(), FrameError> {
-        if self.start == self.buffer.len() { Ok(()) } else { Err(FrameError::Truncated) }
+        if self.start == self.buffer.len() {
+            Ok(())
+        } else {
+            Err(FrameError::Truncated)
+        }
     }
 }
 

@@ -54,7 +54,10 @@ impl TreePath {
     /// The last name; none for the root.
     pub fn name(&self) -> Option<Name> {
         // Every component was a valid name when it was joined.
-        self.0.rsplit('/').next().and_then(|last| Name::parse(last).ok())
+        self.0
+            .rsplit('/')
+            .next()
+            .and_then(|last| Name::parse(last).ok())
     }
 
     /// The names from the root down.
@@ -70,7 +73,10 @@ impl TreePath {
     /// Whether `self` is `ancestor` or lies below it.
     pub fn is_within(&self, ancestor: &Self) -> bool {
         ancestor.is_root()
-            || self.0.strip_prefix(&ancestor.0).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            || self
+                .0
+                .strip_prefix(&ancestor.0)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
     /// `self` with the leading `from` replaced by `to`; none if `self` is not within `from`.
@@ -119,7 +125,11 @@ impl fmt::Debug for TreePath {
 
 impl fmt::Display for TreePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() { f.write_str(".") } else { crate::name::escape(&self.0, f) }
+        if self.0.is_empty() {
+            f.write_str(".")
+        } else {
+            crate::name::escape(&self.0, f)
+        }
     }
 }
 
@@ -141,7 +151,10 @@ mod tests {
     fn a_directory_sorts_right_before_its_content() {
         let mut paths = [p("a.txt"), p("a/z"), p("a"), p("b"), p("a/b/c"), p("a/b")];
         paths.sort();
-        assert_eq!(paths.map(|p| p.as_str().to_owned()), ["a", "a/b", "a/b/c", "a/z", "a.txt", "b"]);
+        assert_eq!(
+            paths.map(|p| p.as_str().to_owned()),
+            ["a", "a/b", "a/b/c", "a/z", "a.txt", "b"]
+        );
     }
 
     #[test]

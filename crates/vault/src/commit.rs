@@ -1,0 +1,336 @@
+//! Sealing ops into a signed commit, and opening them again.
+//!
+//! Every sealing has a salt of its own and with it a key of its own; a commit that meets a 409 is
+//! sealed anew, never patched (format.md, "Commits").
+
+use syncagent_protocol::commit::{
+    Commit, HEADER_LEN, Header, MAX_COMMIT_LEN, MAX_OPS, OP_HEAD_LEN, OpBody, OpHead,
+    SIGNATURE_LEN, commit_hash,
+};
+use syncagent_protocol::{CommitHash, MachineId, NodeId, OpHash, sha256};
+
+use crate::VaultError;
+use crate::crypto::{self, TAG_LEN};
+use crate::keys::{EPOCH, Keys};
+use crate::machine::MachineKey;
+use crate::op::{Draft, Opened, parse_clear};
+use crate::random::{self, Random};
+use crate::secret::Secret;
+
+/// Length of the part of the header that the ops are bound to: everything before the ops root.
+const BOUND_LEN: usize = 160;
+
+/// Where a new commit stands.
+#[derive(Debug, Clone, Copy)]
+pub struct Position {
+    /// Its number, from 1.
+    pub n: u64,
+    /// Hash of the commit before it.
+    pub prev: CommitHash,
+    /// When, in milliseconds since 1970.
+    pub time_ms: u64,
+}
+
+impl Position {
+    /// The time a commit carries: never before the previous one's, unless that is more than an hour ahead.
+    pub fn time_after(previous_ms: u64, now_ms: u64) -> u64 {
+        const HOUR_MS: u64 = 3_600_000;
+        if previous_ms > now_ms.saturating_add(HOUR_MS) {
+            now_ms
+        } else {
+            now_ms.max(previous_ms)
+        }
+    }
+}
+
+/// A commit, sealed and signed: the only bytes that may ever be posted for it.
+#[derive(Clone)]
+pub struct SealedCommit {
+    /// Header, ops, signature.
+    pub bytes: Vec<u8>,
+    /// `hash_n`.
+    pub hash: CommitHash,
+    /// The ops it holds, in their order.
+    pub ops: Vec<(NodeId, OpHash)>,
+}
+
+/// Seals `drafts` (in any order) into a commit at `position`, signed by `machine`.
+pub fn seal(
+    keys: &Keys,
+    machine: &MachineKey,
+    position: Position,
+    mut drafts: Vec<Draft>,
+    random: &dyn Random,
+) -> Result<SealedCommit, VaultError> {
+    if drafts.is_empty() || drafts.len() > MAX_OPS {
+        return Err(VaultError::Op("a commit holds 1 to 1024 ops"));
+    }
+    drafts.sort_by_key(|draft| (draft.node, draft.kind));
+    let mut header = Header {
+        vault: keys.vault,
+        n: position.n,
+        prev: position.prev,
+        epoch: EPOCH,
+        n_ops: drafts.len() as u32,
+        time_ms: position.time_ms,
+        salt: [0; 32],
+        public_key: *machine.public(),
+        ops_root: [0; 32],
+    };
+    let bodies: Vec<&[u8]> = drafts.iter().map(|draft| draft.clear.as_slice()).collect();
+    let fresh: Secret<32> = random::secret(random);
+    header.salt = crypto::hmac(
+        keys.op.expose(),
+        &[
+            &[4],
+            fresh.expose(),
+            &header.encode()[..96],
+            &sha256(&bodies),
+        ],
+    );
+    drop(bodies);
+
+    let bound: [u8; BOUND_LEN] = first(&header.encode());
+    let key = commit_key(keys, &bound);
+    let mut bytes = vec![0; HEADER_LEN];
+    let mut hashes = Vec::with_capacity(drafts.len());
+    for (index, draft) in drafts.iter_mut().enumerate() {
+        let tag_len = if draft.clear.is_empty() { 0 } else { TAG_LEN };
+        let head = OpHead {
+            kind: draft.kind,
+            node: draft.node,
+            n_refs: draft.refs.len() as u32,
+            ct_len: (draft.clear.len() + tag_len) as u32,
+        }
+        .encode();
+        let refs: Vec<u8> = draft.refs.iter().flat_map(|id| id.0).collect();
+        if !draft.clear.is_empty() {
+            let tag = crypto::seal(
+                key.expose(),
+                op_nonce(index),
+                &op_aad(&bound, &head, &refs),
+                &mut draft.clear,
+            )?;
+            draft.clear.extend_from_slice(&tag);
+        }
+        hashes.push(OpHash(sha256(&[
+            &[2],
+            &head,
+            &sha256(&[&refs]),
+            &sha256(&[&draft.clear]),
+        ])));
+        bytes.extend_from_slice(&head);
+        bytes.extend_from_slice(&refs);
+        bytes.extend_from_slice(&draft.clear);
+    }
+    if bytes.len() + SIGNATURE_LEN > MAX_COMMIT_LEN {
+        return Err(VaultError::Op("a commit beyond its limits"));
+    }
+    header.ops_root = syncagent_protocol::commit::ops_root(&hashes);
+    let header_bytes = header.encode();
+    bytes[..HEADER_LEN].copy_from_slice(&header_bytes);
+    let signature = machine.sign(&Header::signed_message(&header_bytes));
+    bytes.extend_from_slice(&signature);
+    let ops = drafts.iter().map(|draft| draft.node).zip(hashes).collect();
+    Ok(SealedCommit {
+        bytes,
+        hash: commit_hash(&header_bytes, &signature),
+        ops,
+    })
+}
+
+/// Opens the ops of one commit, which was parsed and verified before.
+pub struct Opener<'a> {
+    commit: &'a Commit<'a>,
+    bound: [u8; BOUND_LEN],
+    key: Secret<32>,
+}
+
+impl<'a> Opener<'a> {
+    /// An opener for `commit`. A commit of another vault is refused.
+    pub fn new(keys: &Keys, commit: &'a Commit<'a>) -> Result<Self, VaultError> {
+        if commit.header.vault != keys.vault {
+            return Err(VaultError::OtherVault);
+        }
+        let bound = first(commit.header_bytes);
+        Ok(Self {
+            commit,
+            bound,
+            key: commit_key(keys, &bound),
+        })
+    }
+
+    /// What op number `index` says. An error concerns this op alone.
+    pub fn open(&self, index: usize) -> Result<Opened, VaultError> {
+        let op = self
+            .commit
+            .ops
+            .get(index)
+            .ok_or(VaultError::Op("no such op"))?;
+        let head = op.head;
+        let OpBody::Whole { refs, ct } = op.body else {
+            return Ok(Opened::Dropped(head.kind, head.node));
+        };
+        if !head.kind.has_body() {
+            return parse_bodyless(&op.head);
+        }
+        let mut clear = zeroize::Zeroizing::new(vec![0; ct.len().saturating_sub(TAG_LEN)]);
+        crypto::open(
+            self.key.expose(),
+            op_nonce(index),
+            &op_aad(&self.bound, op.head_bytes, refs),
+            ct,
+            &mut clear,
+        )
+        .ok_or(VaultError::Op("it was not sealed with this vault's key"))?;
+        let opened = parse_clear(head.kind, head.node, &clear)?;
+        if let Opened::Put(_, put) = &opened
+            && !op.refs().eq(put.refs())
+        {
+            return Err(VaultError::Op(
+                "it names other chunks than its content needs",
+            ));
+        }
+        Ok(opened)
+    }
+}
+
+fn parse_bodyless(head: &OpHead) -> Result<Opened, VaultError> {
+    use syncagent_protocol::commit::OpKind;
+    match head.kind {
+        OpKind::Trash => Ok(Opened::Trash(head.node)),
+        OpKind::Purge => Ok(Opened::Purge(head.node)),
+        OpKind::MachineRevoke => Ok(Opened::MachineRevoke(MachineId(head.node.0))),
+        _ => Err(VaultError::Op("a body is missing")),
+    }
+}
+
+fn commit_key(keys: &Keys, bound: &[u8; BOUND_LEN]) -> Secret<32> {
+    crypto::hmac_key(keys.op.expose(), &[&[2], bound])
+}
+
+fn op_nonce(index: usize) -> [u8; 12] {
+    let mut nonce = [0; 12];
+    nonce[8..].copy_from_slice(&(index as u32).to_be_bytes());
+    nonce
+}
+
+fn op_aad(bound: &[u8; BOUND_LEN], head: &[u8; OP_HEAD_LEN], refs: &[u8]) -> Vec<u8> {
+    [bound.as_slice(), head, refs].concat()
+}
+
+fn first<const N: usize>(bytes: &[u8; HEADER_LEN]) -> [u8; N] {
+    std::array::from_fn(|i| bytes[i])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::VaultKey;
+    use crate::op::{Genesis, MachineAdd, Put, PutBody};
+    use crate::random::OsRandom;
+    use syncagent_protocol::Name;
+
+    fn link(target: &str) -> Put {
+        Put {
+            parent: NodeId::ROOT,
+            name: Name::parse("link").unwrap(),
+            mtime_ns: 1,
+            body: PutBody::Symlink {
+                target: target.into(),
+            },
+            based_on: None,
+            conflict_of: None,
+        }
+    }
+
+    #[test]
+    fn what_is_sealed_opens_and_nothing_else_does() {
+        let random = OsRandom::default();
+        let vault_key = VaultKey::generate(&random);
+        let keys = vault_key.keys().unwrap();
+        let machine = MachineKey::generate(&random).unwrap();
+        let add = MachineAdd {
+            public_key: *machine.public(),
+            name: "abc".into(),
+            platform: "linux".into(),
+            web: false,
+        };
+        let first_position = Position {
+            n: 1,
+            prev: CommitHash::genesis(keys.vault()),
+            time_ms: 5,
+        };
+        let drafts = vec![
+            Draft::machine_add(&add).unwrap(),
+            Draft::genesis(&Genesis::default()).unwrap(),
+        ];
+        let sealed = seal(&keys, &machine, first_position, drafts, &random).unwrap();
+        let commit = Commit::parse(&sealed.bytes).unwrap();
+        commit.verify().unwrap();
+        assert_eq!(commit.hash(), sealed.hash);
+        let opener = Opener::new(&keys, &commit).unwrap();
+        assert!(matches!(opener.open(0), Ok(Opened::Genesis(g)) if g == Genesis::default()));
+        assert!(matches!(opener.open(1), Ok(Opened::MachineAdd(m)) if m == add));
+
+        let nodes = [NodeId([9; 16]), NodeId([3; 16])];
+        let drafts = vec![
+            Draft::put(nodes[0], &link("a")).unwrap(),
+            Draft::trash(nodes[1]),
+        ];
+        let position = Position {
+            n: 2,
+            prev: sealed.hash,
+            time_ms: 6,
+        };
+        let second = seal(&keys, &machine, position, drafts, &random).unwrap();
+        let commit = Commit::parse(&second.bytes).unwrap();
+        let opener = Opener::new(&keys, &commit).unwrap();
+        assert!(matches!(opener.open(0), Ok(Opened::Trash(node)) if node == nodes[1]));
+        assert!(matches!(opener.open(1), Ok(Opened::Put(node, _)) if node == nodes[0]));
+        let served = commit.to_served();
+        assert_eq!(Commit::parse_served(&served).unwrap().hash(), second.hash);
+
+        let other = VaultKey::from_parts(crate::random::secret(&random), keys.vault())
+            .keys()
+            .unwrap();
+        assert!(Opener::new(&other, &commit).unwrap().open(1).is_err());
+        for at in (0..second.bytes.len()).step_by(7) {
+            let mut bytes = second.bytes.clone();
+            bytes[at] ^= 0x10;
+            let accepted = Commit::parse(&bytes).is_ok_and(|commit| commit.verify().is_ok());
+            assert!(!accepted, "byte {at}");
+        }
+    }
+
+    #[test]
+    fn sealing_again_never_repeats_a_salt_or_a_key() {
+        let random = OsRandom::default();
+        let keys = VaultKey::generate(&random).keys().unwrap();
+        let machine = MachineKey::generate(&random).unwrap();
+        let position = Position {
+            n: 2,
+            prev: CommitHash([1; 32]),
+            time_ms: 6,
+        };
+        let seal = || {
+            let draft = Draft::put(NodeId([9; 16]), &link("a")).unwrap();
+            seal(&keys, &machine, position, vec![draft], &random)
+                .unwrap()
+                .bytes
+        };
+        let (a, b) = (seal(), seal());
+        assert_ne!(a[96..128], b[96..128]);
+        assert_ne!(
+            a[HEADER_LEN + OP_HEAD_LEN..][..256],
+            b[HEADER_LEN + OP_HEAD_LEN..][..256]
+        );
+    }
+
+    #[test]
+    fn time_never_runs_backwards_but_a_mad_clock_is_not_followed() {
+        assert_eq!(Position::time_after(10, 20), 20);
+        assert_eq!(Position::time_after(20, 10), 20);
+        assert_eq!(Position::time_after(3_600_011, 10), 10);
+    }
+}
