@@ -1,2 +1,102 @@
-//! Everything a contributor runs.
-fn main() {}
+//! Everything a contributor runs, as `cargo xtask <command>`.
+//!
+//! The whole grammar stands on this page. A command is one variant here and one module beside it.
+
+mod cross;
+mod demo;
+mod needs;
+mod report;
+mod steps;
+mod suites;
+mod tally;
+mod workspace;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::needs::Consent;
+use crate::workspace::Workspace;
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "Everything a contributor runs."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// What a change must pass before it is shown: format, lints, documentation, fast tests, vectors.
+    Check {
+        /// Install what is missing without asking.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Everything: the checks, every test against the release binary, and the other systems' types.
+    Test {
+        /// Install what is missing without asking.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// The tests again and again, with more cases and more seeds each round.
+    Soak {
+        /// How long to go on.
+        #[arg(long, default_value_t = 8.0)]
+        hours: f64,
+        /// Install what is missing without asking.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Type-check the product for Windows and macOS.
+    Cross {
+        /// Only check; the one thing this command can do so far, named because a build may join it.
+        #[arg(long, required = true)]
+        check: bool,
+        /// Install what is missing without asking.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Build in release mode and run `syncagent demo`.
+    Demo {
+        /// Where the demonstration keeps its folders.
+        dir: Option<PathBuf>,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    let workspace = Workspace::locate()?;
+    match command {
+        Command::Check { yes } => suites::check(&workspace, Consent::new(yes)),
+        Command::Test { yes } => suites::test(&workspace, Consent::new(yes)),
+        Command::Soak { hours, yes } => suites::soak(&workspace, Consent::new(yes), hours),
+        Command::Cross { check: _, yes } => suites::cross(&workspace, Consent::new(yes)),
+        Command::Demo { dir } => demo::run(&workspace, dir),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_grammar_is_sound() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,227 @@
+//! What a command wants on this machine before it starts. It is named first, then asked for, then fetched.
+
+use std::env;
+use std::fs;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+use crate::cross;
+use crate::workspace::Workspace;
+
+/// What Python is called here.
+const PYTHON: &str = if cfg!(windows) { "python" } else { "python3" };
+
+/// Whether things may be fetched and installed without a question.
+#[derive(Clone, Copy)]
+pub(crate) struct Consent {
+    given: bool,
+}
+
+impl Consent {
+    /// Given by `--yes`, and by `CI=true`, where nobody could answer.
+    pub(crate) fn new(yes: bool) -> Self {
+        Self {
+            given: yes || env::var("CI").is_ok_and(|ci| ci == "true"),
+        }
+    }
+}
+
+/// Something a command cannot do without.
+#[derive(Clone, Copy)]
+pub(crate) enum Need {
+    /// Python with its `venv` module.
+    Python,
+    /// A virtual environment with what `vectors/check` imports.
+    VectorsVenv,
+    /// What `cross` compiles with.
+    Cross,
+}
+
+/// Gets one thing, or says why it cannot be had.
+type Fetch = dyn Fn(&Workspace) -> Result<()>;
+
+/// One thing to be fetched: what is said about it, and how it is done.
+pub(crate) struct Want {
+    pub what: String,
+    pub fetch: Box<Fetch>,
+}
+
+/// Makes sure of every need, in order. What is there already costs nothing.
+pub(crate) fn ensure(workspace: &Workspace, consent: Consent, needs: &[Need]) -> Result<()> {
+    let mut wants = Vec::new();
+    for need in needs {
+        match need {
+            Need::Python => wants.extend(python()?),
+            Need::VectorsVenv => wants.extend(vectors_venv(workspace)?),
+            Need::Cross => wants.extend(cross::wanted(workspace)?),
+        }
+    }
+    if wants.is_empty() {
+        return Ok(());
+    }
+    println!("Wanted on this machine:");
+    for want in &wants {
+        println!("  - {}", want.what);
+    }
+    ask(consent)?;
+    for want in &wants {
+        let start = Instant::now();
+        (want.fetch)(workspace).with_context(|| format!("cannot get {}", want.what))?;
+        println!(
+            "  got it in {:.1} s: {}",
+            start.elapsed().as_secs_f64(),
+            want.what
+        );
+    }
+    println!();
+    Ok(())
+}
+
+fn ask(consent: Consent) -> Result<()> {
+    if consent.given {
+        return Ok(());
+    }
+    if !std::io::stdin().is_terminal() {
+        bail!("nobody to ask here. Allow it with --yes (or CI=true), or install it yourself");
+    }
+    print!("Install? [y/N] ");
+    std::io::stdout().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    if !matches!(answer.trim(), "y" | "Y" | "yes") {
+        bail!("nothing was installed, so nothing was run");
+    }
+    Ok(())
+}
+
+fn python() -> Result<Option<Want>> {
+    if succeeds(Command::new(PYTHON).args(["-c", "import ensurepip, venv"])) {
+        return Ok(None);
+    }
+    if !has_apt() {
+        bail!(
+            "{PYTHON} with its venv module is missing. Install Python 3.9 or newer and run this again"
+        );
+    }
+    Ok(Some(Want {
+        what: "Debian package python3-venv (apt-get install)".to_owned(),
+        fetch: Box::new(|_| {
+            quietly(as_root("apt-get")?.arg("update"))?;
+            quietly(as_root("apt-get")?.args([
+                "install",
+                "-y",
+                "--no-install-recommends",
+                "python3-venv",
+            ]))
+        }),
+    }))
+}
+
+fn vectors_venv(workspace: &Workspace) -> Result<Option<Want>> {
+    let requirements = workspace.root.join("vectors/check/requirements.txt");
+    let wanted = fs::read_to_string(&requirements)
+        .with_context(|| format!("cannot read {}", requirements.display()))?;
+    let venv = venv(workspace);
+    // The note is written last, so an interrupted installation is done again.
+    let note = venv.join("installed-requirements.txt");
+    if fs::read_to_string(&note).is_ok_and(|have| have == wanted)
+        && succeeds(venv_python(workspace).arg("--version"))
+    {
+        return Ok(None);
+    }
+    let names: Vec<&str> = wanted
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .collect();
+    Ok(Some(Want {
+        what: format!("Python packages {} in {}", names.join(", "), venv.display()),
+        fetch: Box::new(move |workspace| {
+            quietly(
+                Command::new(PYTHON)
+                    .args(["-m", "venv", "--clear"])
+                    .arg(&venv),
+            )?;
+            quietly(
+                venv_python(workspace)
+                    .args(["-m", "pip", "install", "--quiet", "-r"])
+                    .arg(&requirements),
+            )?;
+            fs::write(&note, &wanted).with_context(|| format!("cannot write {}", note.display()))
+        }),
+    }))
+}
+
+fn venv(workspace: &Workspace) -> PathBuf {
+    workspace.cache.join("venv")
+}
+
+/// The interpreter of the virtual environment.
+pub(crate) fn venv_python(workspace: &Workspace) -> Command {
+    let python = if cfg!(windows) {
+        "Scripts/python.exe"
+    } else {
+        "bin/python"
+    };
+    Command::new(venv(workspace).join(python))
+}
+
+/// Whether this system installs with apt, as Debian does.
+pub(crate) fn has_apt() -> bool {
+    Path::new("/usr/bin/apt-get").exists() && Path::new("/usr/bin/dpkg").exists()
+}
+
+/// `program`, with the rights to install: as it is for root, else through sudo.
+fn as_root(program: &str) -> Result<Command> {
+    let id = Command::new("id")
+        .arg("-u")
+        .output()
+        .context("cannot run id")?;
+    if id.stdout.trim_ascii() == b"0" {
+        return Ok(Command::new(program));
+    }
+    if !succeeds(Command::new("sudo").arg("--version")) {
+        bail!("installing needs root, and there is no sudo here");
+    }
+    let mut sudo = Command::new("sudo");
+    sudo.arg(program);
+    Ok(sudo)
+}
+
+/// Whether a command can be started and ends well. Its output is dropped.
+pub(crate) fn succeeds(command: &mut Command) -> bool {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+/// Runs a command and shows what it printed only if it fails.
+pub(crate) fn quietly(command: &mut Command) -> Result<()> {
+    capture(command).map(drop)
+}
+
+/// Runs a command and gives what it printed on stdout. A failure carries all it printed.
+pub(crate) fn capture(command: &mut Command) -> Result<String> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot start {program}"))?;
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.status.success() {
+        bail!(
+            "{program}: {}\n{stdout}{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(stdout)
+}

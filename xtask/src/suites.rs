@@ -1,0 +1,138 @@
+//! The three depths, `check`, `test` and `soak`, and `cross` for itself: which steps, in which order.
+
+use std::env;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use crate::cross;
+use crate::needs::{Consent, Need, ensure};
+use crate::report::Report;
+use crate::steps;
+use crate::workspace::Workspace;
+
+/// How many property cases and seeds the first round of `soak` takes. Each round doubles them.
+const SOAK_CASES: u64 = 2_048;
+const SOAK_SEEDS: u64 = 256;
+
+/// What a change must pass before it is shown.
+pub(crate) fn check(workspace: &Workspace, consent: Consent) -> Result<ExitCode> {
+    ensure(workspace, consent, &[Need::Python, Need::VectorsVenv])?;
+    let mut report = report(workspace)?;
+    lint(workspace, &mut report)?;
+    report.run(steps::unit_tests(workspace)?)?;
+    report.run(steps::edges(workspace)?)?;
+    report.run(steps::examples_in_docs(workspace))?;
+    report.run(steps::vectors(workspace))?;
+    Ok(report.finish())
+}
+
+/// Everything.
+pub(crate) fn test(workspace: &Workspace, consent: Consent) -> Result<ExitCode> {
+    ensure(
+        workspace,
+        consent,
+        &[Need::Python, Need::VectorsVenv, Need::Cross],
+    )?;
+    let mut report = report(workspace)?;
+    lint(workspace, &mut report)?;
+    every_test(workspace, &mut report, None)?;
+    report.run(steps::examples_in_docs(workspace))?;
+    report.run(steps::vectors(workspace))?;
+    for target in &cross::TARGETS {
+        report.run(steps::cross(workspace, target)?)?;
+    }
+    Ok(report.finish())
+}
+
+/// The tests in rounds. A round has twice the cases and seeds of the one before, so at least half of what it
+/// tries is new; none is begun that would not end in time, and none after a failure.
+pub(crate) fn soak(workspace: &Workspace, consent: Consent, hours: f64) -> Result<ExitCode> {
+    if !(hours > 0.0 && hours.is_finite()) {
+        bail!("--hours takes a number above zero");
+    }
+    ensure(workspace, consent, &[Need::Python, Need::VectorsVenv])?;
+    let mut report = report(workspace)?;
+    let given = Duration::from_secs_f64(hours * 3600.0);
+    let start = Instant::now();
+    let mut scale = Scale {
+        cases: number("SYNCAGENT_CASES", SOAK_CASES)?,
+        seeds: number("SYNCAGENT_SEEDS", SOAK_SEEDS)?,
+    };
+    loop {
+        let round = Instant::now();
+        println!(
+            "Round with SYNCAGENT_CASES={} SYNCAGENT_SEEDS={}",
+            scale.cases, scale.seeds
+        );
+        every_test(workspace, &mut report, Some(&scale))?;
+        if !report.is_green() || start.elapsed() + round.elapsed() * 2 > given {
+            break;
+        }
+        scale = Scale {
+            cases: scale.cases.saturating_mul(2),
+            seeds: scale.seeds.saturating_mul(2),
+        };
+    }
+    report.run(steps::vectors(workspace))?;
+    Ok(report.finish())
+}
+
+/// The other systems alone.
+pub(crate) fn cross(workspace: &Workspace, consent: Consent) -> Result<ExitCode> {
+    ensure(
+        workspace,
+        consent,
+        &[Need::Python, Need::VectorsVenv, Need::Cross],
+    )?;
+    let mut report = report(workspace)?;
+    for target in &cross::TARGETS {
+        report.run(steps::cross(workspace, target)?)?;
+    }
+    Ok(report.finish())
+}
+
+/// How much of what is random is tried.
+struct Scale {
+    cases: u64,
+    seeds: u64,
+}
+
+fn report(workspace: &Workspace) -> Result<Report> {
+    Report::new(workspace.target.join("xtask"))
+}
+
+fn lint(workspace: &Workspace, report: &mut Report) -> Result<()> {
+    report.run(steps::format(workspace))?;
+    report.run(steps::lints(workspace))?;
+    report.run(steps::documentation(workspace))?;
+    Ok(())
+}
+
+/// A binary left over from another day must not be tested in place of one that does not build.
+fn every_test(workspace: &Workspace, report: &mut Report, soak: Option<&Scale>) -> Result<()> {
+    if !report.run(steps::release(workspace))? {
+        report.skip("tests", "the release build failed");
+        return Ok(());
+    }
+    let mut step = steps::all_tests(workspace, &workspace.release_binary())?;
+    if let Some(Scale { cases, seeds }) = soak {
+        step.command.env("SYNCAGENT_SOAK", "1");
+        step.command
+            .env("SYNCAGENT_CASES", cases.to_string())
+            .env("SYNCAGENT_SEEDS", seeds.to_string());
+    }
+    report.run(step)?;
+    Ok(())
+}
+
+fn number(name: &str, otherwise: u64) -> Result<u64> {
+    match env::var(name) {
+        Ok(text) => match text.parse() {
+            Ok(number) if number > 0 => Ok(number),
+            _ => bail!("{name} takes a number above zero, not {text:?}"),
+        },
+        Err(_) => Ok(otherwise),
+    }
+}
