@@ -104,7 +104,7 @@ fn python() -> Result<Option<Want>> {
     }
     if !has_apt() {
         bail!(
-            "{PYTHON} with its venv module is missing. Install Python 3.9 or newer and run this again"
+            "{PYTHON} with its venv module is missing. Install Python 3.11 or newer and run this again"
         );
     }
     Ok(Some(Want {
