@@ -4,6 +4,8 @@
 
 mod cross;
 mod demo;
+#[cfg(test)]
+mod features;
 mod needs;
 mod report;
 mod steps;
