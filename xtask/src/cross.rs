@@ -16,11 +16,11 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::needs::{Want, capture, has_apt, quietly, succeeds, venv_python};
+use crate::needs::{Want, capture, quietly, succeeds, venv_python};
 use crate::workspace::{Workspace, cargo};
 
-/// The systems the product runs on beside Linux.
-pub(crate) const TARGETS: [Target; 2] = [
+/// What the product runs on beside Linux.
+const TARGETS: [Target; 2] = [
     Target {
         name: "cross macos",
         triple: "aarch64-apple-darwin",
@@ -64,16 +64,17 @@ enum Library {
     Source(PathBuf),
 }
 
+/// The systems to check for from this one. Windows checks for itself whenever it builds, and nothing here was made
+/// for a shell it does not have.
+pub(crate) fn targets() -> &'static [Target] {
+    if cfg!(windows) { &[] } else { &TARGETS }
+}
+
 /// What must be fetched before the targets can be checked.
 pub(crate) fn wanted(workspace: &Workspace) -> Result<Vec<Want>> {
-    if cfg!(windows) {
-        bail!(
-            "cargo xtask cross runs on Linux and macOS; here `cargo check` is the check for Windows"
-        );
-    }
     let mut wants = Vec::new();
     if library(workspace).is_none() {
-        wants.push(if has_apt() {
+        wants.push(if is_debian() {
             debian(workspace)
         } else {
             rustup()?
@@ -178,6 +179,12 @@ fn rustup() -> Result<Want> {
             )
         }),
     })
+}
+
+/// Ubuntu and others have apt, but not these packages.
+fn is_debian() -> bool {
+    fs::read_to_string("/etc/os-release")
+        .is_ok_and(|release| release.lines().any(|line| line == "ID=debian"))
 }
 
 fn debian(workspace: &Workspace) -> Want {

@@ -57,6 +57,7 @@ pub(crate) fn ensure(workspace: &Workspace, consent: Consent, needs: &[Need]) ->
         match need {
             Need::Python => wants.extend(python()?),
             Need::VectorsVenv => wants.extend(vectors_venv(workspace)?),
+            Need::Cross if cross::targets().is_empty() => {}
             Need::Cross => wants.extend(cross::wanted(workspace)?),
         }
     }
@@ -171,7 +172,7 @@ pub(crate) fn venv_python(workspace: &Workspace) -> Command {
 }
 
 /// Whether this system installs with apt, as Debian does.
-pub(crate) fn has_apt() -> bool {
+fn has_apt() -> bool {
     Path::new("/usr/bin/apt-get").exists() && Path::new("/usr/bin/dpkg").exists()
 }
 

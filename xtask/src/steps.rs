@@ -11,95 +11,50 @@ use crate::report::{Counts, Step};
 use crate::workspace::{Workspace, cargo};
 
 pub(crate) fn format(workspace: &Workspace) -> Step {
-    once("format", in_root(workspace, &["fmt", "--all", "--check"]))
+    once("format", in_root(workspace, "fmt --all --check"))
 }
 
 pub(crate) fn lints(workspace: &Workspace) -> Step {
-    let arguments = [
-        "clippy",
-        "--locked",
-        "--workspace",
-        "--all-targets",
-        "--",
-        "-D",
-        "warnings",
-    ];
-    once("clippy", in_root(workspace, &arguments))
+    let line = "clippy --locked --workspace --all-targets -- -D warnings";
+    once("clippy", in_root(workspace, line))
 }
 
 pub(crate) fn documentation(workspace: &Workspace) -> Step {
-    let mut command = in_root(workspace, &["doc", "--locked", "--workspace", "--no-deps"]);
+    let mut command = in_root(workspace, "doc --locked --workspace --no-deps");
     command.env("RUSTDOCFLAGS", "-D warnings");
     once("rustdoc", command)
 }
 
 /// The product as it is shipped; the black-box tests run this one.
 pub(crate) fn release(workspace: &Workspace) -> Step {
-    once(
-        "release build",
-        in_root(
-            workspace,
-            &["build", "--locked", "--release", "--package", "syncagent"],
-        ),
-    )
+    let line = "build --locked --release --package syncagent";
+    once("release build", in_root(workspace, line))
 }
 
 pub(crate) fn unit_tests(workspace: &Workspace) -> Result<Step> {
-    tests(
-        "unit tests",
-        in_root(
-            workspace,
-            &[
-                "test",
-                "--locked",
-                "--workspace",
-                "--lib",
-                "--bins",
-                "--no-fail-fast",
-            ],
-        ),
-    )
+    let line = "test --locked --workspace --no-fail-fast --lib --bins";
+    tests("unit tests", in_root(workspace, line))
 }
 
-/// The arrows between the crates, and what must not stand in their sources.
+/// The arrows between the crates, and what must not stand in their sources. Of the whole workspace, because one
+/// package alone would resolve other features and build its dependencies a second time.
 pub(crate) fn edges(workspace: &Workspace) -> Result<Step> {
-    tests(
-        "edges",
-        in_root(
-            workspace,
-            &[
-                "test",
-                "--locked",
-                "--package",
-                "syncagent-testkit",
-                "--test",
-                "edges",
-            ],
-        ),
-    )
+    let line = "test --locked --workspace --no-fail-fast --test edges";
+    tests("edges", in_root(workspace, line))
 }
 
 /// Every test target of every crate, with the shipped product for those that run it.
 pub(crate) fn all_tests(workspace: &Workspace, product: &Path) -> Result<Step> {
     let mut command = in_root(
         workspace,
-        &[
-            "test",
-            "--locked",
-            "--workspace",
-            "--tests",
-            "--no-fail-fast",
-        ],
+        "test --locked --workspace --no-fail-fast --tests",
     );
     command.env("SYNCAGENT_BIN", product);
     tests("tests", command)
 }
 
 pub(crate) fn examples_in_docs(workspace: &Workspace) -> Step {
-    let command = in_root(
-        workspace,
-        &["test", "--locked", "--workspace", "--doc", "--no-fail-fast"],
-    );
+    let command = in_root(workspace, "test --locked --workspace --no-fail-fast --doc");
     Step {
         name: "doc tests",
         counts: Counts::Tests,
@@ -129,10 +84,11 @@ fn once(name: &'static str, command: Command) -> Step {
     }
 }
 
-fn in_root(workspace: &Workspace, arguments: &[&str]) -> Command {
+/// One line of cargo's, run in the root.
+fn in_root(workspace: &Workspace, line: &str) -> Command {
     let mut command = cargo();
     command
-        .args(arguments)
+        .args(line.split(' '))
         .current_dir(&workspace.root)
         .env("CARGO_TERM_COLOR", "never");
     command
