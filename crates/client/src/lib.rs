@@ -1,1 +1,15 @@
-//! Under construction.
+//! How does one machine do it?
+//!
+//! The shell of I/O round the decisions of `sync` and the secrets of `vault`: one folder, one index,
+//! one server, one engine that owns all state.
+//!
+//! Reading order: [`engine`], [`folder`], [`index`], [`remote`], [`transfer`], [`daemon`], [`home`].
+
+pub mod error;
+pub mod folder;
+pub mod home;
+pub mod index;
+mod private;
+pub mod remote;
+
+pub use error::ClientError;

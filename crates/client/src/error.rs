@@ -1,0 +1,116 @@
+//! What can go wrong on one machine: what, to which thing, what now.
+
+use std::path::PathBuf;
+
+use syncagent_protocol::{Code, TreePath};
+use syncagent_vault::VaultError;
+
+use crate::remote::RemoteError;
+
+/// An error of the client, with a stable code.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// This machine lacks something that a command makes.
+    #[error("{0}")]
+    Setup(String),
+    /// The key is not at hand and nobody can be asked.
+    #[error("{0}")]
+    Locked(String),
+    /// Something sealed does not open.
+    #[error("{0}")]
+    Vault(#[from] VaultError),
+    /// The server, or the way to it.
+    #[error("{0}")]
+    Remote(#[from] RemoteError),
+    /// The history does not fit what this machine knows. Nothing was applied or sent.
+    #[error("{message}")]
+    Halted {
+        /// Which rule is broken.
+        code: Code,
+        /// What, where, what now.
+        message: String,
+    },
+    /// Work on everything waits for a person.
+    #[error("{message}")]
+    Held {
+        /// `E_BRAKE` or `E_ROOT`.
+        code: Code,
+        /// What, and how to go on.
+        message: String,
+    },
+    /// A file in the folder.
+    #[error("{path}: {message}")]
+    File {
+        /// Which one.
+        path: TreePath,
+        /// The stable code.
+        code: Code,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// A file of SyncAgent's own.
+    #[error("cannot {what} {}: {source}", path.display())]
+    Io {
+        /// `read`, `write`, ...
+        what: &'static str,
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The database of this machine's state.
+    #[error("the local state cannot be used: {0}. `syncagent reset` builds it anew from the folder and the server; no file is touched")]
+    State(String),
+    /// Another process holds this home or folder.
+    #[error("{0}")]
+    Busy(String),
+}
+
+impl ClientError {
+    /// The stable code.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Setup(_) => Code::Setup,
+            Self::Locked(_) => Code::Locked,
+            Self::Vault(error) => error.code(),
+            Self::Remote(error) => error.code(),
+            Self::Halted { code, .. } | Self::Held { code, .. } | Self::File { code, .. } => *code,
+            Self::Io { source, .. } => io_code(source),
+            Self::State(_) => Code::State,
+            Self::Busy(_) => Code::Busy,
+        }
+    }
+
+    /// Whether the same thing may work later without anybody doing something.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Remote(error) => error.is_retryable(),
+            _ => matches!(self.code(), Code::DiskFull | Code::Busy),
+        }
+    }
+
+    /// An I/O error on one of SyncAgent's own files.
+    pub fn io(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::Io { what, path: path.into(), source }
+    }
+}
+
+fn io_code(error: &std::io::Error) -> Code {
+    match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Code::DiskFull,
+        _ => Code::Write,
+    }
+}
+
+impl From<rusqlite::Error> for ClientError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::DiskFull) => Self::Io {
+                what: "write",
+                path: "state.db".into(),
+                source: std::io::ErrorKind::StorageFull.into(),
+            },
+            _ => Self::State(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! Where one machine keeps its own things, and what it keeps there.
+//!
+//! `config.toml` (what a person may edit), `machine.json` (signing key and token, 0600), `key.saks` (the
+//! vault key, sealed by the password), `state.db` (observations; can be rebuilt) and `control.sock`.
+//! Small files are replaced whole: written beside, flushed, renamed.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use syncagent_protocol::{MachineId, VaultId};
+use syncagent_vault::keys::VaultKey;
+use syncagent_vault::machine::MachineKey;
+use syncagent_vault::random::Random;
+use syncagent_vault::secret::Secret;
+use syncagent_vault::slot::{Opener, Password, Slot};
+
+use crate::error::ClientError;
+use crate::private;
+
+/// The files of one machine.
+#[derive(Debug, Clone)]
+pub struct Home {
+    config_dir: PathBuf,
+    state_dir: PathBuf,
+    runtime_dir: PathBuf,
+}
+
+/// What a person may edit: `config.toml`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Address of the server, `http://` or `https://`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
+    /// Name of this machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The synchronised folder, absolute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub folder: Option<PathBuf>,
+    /// Command whose first line of output is the password.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password_command: Option<String>,
+}
+
+/// What proves that this machine is this machine: `machine.json`. A secret: no `Debug`.
+#[derive(Serialize, Deserialize)]
+struct CredentialsFile {
+    seed: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vault: Option<VaultId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    check_value: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    genesis: Option<String>,
+    #[serde(default)]
+    key_used: bool,
+    #[serde(default)]
+    recovery_tested: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trusted: Option<syncagent_protocol::api::Head>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pending_slots: Vec<String>,
+}
+
+impl Drop for CredentialsFile {
+    fn drop(&mut self) {
+        use zeroize::Zeroize as _;
+        self.seed.zeroize();
+        self.token.zeroize();
+    }
+}
+
+/// Signing key, token, and what is pinned about the vault. A secret: no `Debug`, no `Clone`.
+pub struct Credentials {
+    /// The machine's signing key.
+    pub machine: MachineKey,
+    /// Bearer token of the server, once registered.
+    pub token: Option<zeroize::Zeroizing<String>>,
+    /// The vault whose key this machine was given.
+    pub vault: Option<VaultId>,
+    /// Key-check value of that key.
+    pub check_value: Option<[u8; 16]>,
+    /// The vault's fixed choices, as made here or told by an export; the log has the last word.
+    pub genesis: Option<syncagent_vault::op::Genesis>,
+    /// Whether anything was ever sealed for the vault with the key: then it is not replaced without a question.
+    pub key_used: bool,
+    /// Whether `recovery test` has succeeded.
+    pub recovery_tested: bool,
+    /// A position somebody vouched for (an export); the log must pass through it.
+    pub trusted: Option<syncagent_protocol::api::Head>,
+    /// Slots for the server that no KEYSLOT op of the log pins yet; the next pass posts them.
+    pub pending_slots: Vec<Slot>,
+}
+
+impl Home {
+    /// Everything under one directory (`SYNCAGENT_HOME`): many machines on one computer.
+    pub fn at(dir: impl Into<PathBuf>) -> Self {
+        let dir = dir.into();
+        Self { config_dir: dir.clone(), state_dir: dir.clone(), runtime_dir: dir }
+    }
+
+    /// The platform's directories, for the configuration, the state and the control socket.
+    pub fn in_dirs(config_dir: PathBuf, state_dir: PathBuf, runtime_dir: PathBuf) -> Self {
+        Self { config_dir, state_dir, runtime_dir }
+    }
+
+    /// Path of `config.toml`.
+    pub fn config_path(&self) -> PathBuf {
+        self.config_dir.join("config.toml")
+    }
+
+    /// Path of the sealed vault key.
+    pub fn key_path(&self) -> PathBuf {
+        self.config_dir.join("key.saks")
+    }
+
+    /// Path of the signing key and token.
+    pub fn machine_path(&self) -> PathBuf {
+        self.config_dir.join("machine.json")
+    }
+
+    /// Path of the index.
+    pub fn state_path(&self) -> PathBuf {
+        self.state_dir.join("state.db")
+    }
+
+    /// Path of the lock that one process holds.
+    pub fn lock_path(&self) -> PathBuf {
+        self.state_dir.join("lock")
+    }
+
+    /// Path of the daemon's control socket.
+    pub fn socket_path(&self) -> PathBuf {
+        self.runtime_dir.join("control.sock")
+    }
+
+    /// Directory of the log files.
+    pub fn log_dir(&self) -> PathBuf {
+        self.state_dir.join("logs")
+    }
+
+    /// Makes the directories, readable by their owner alone.
+    pub fn create(&self) -> Result<(), ClientError> {
+        for dir in [&self.config_dir, &self.state_dir, &self.runtime_dir] {
+            private::create_dir(dir).map_err(ClientError::io("create", dir))?;
+        }
+        Ok(())
+    }
+
+    /// Reads `config.toml`; a missing one is empty.
+    pub fn config(&self) -> Result<Config, ClientError> {
+        let path = self.config_path();
+        match fs::read_to_string(&path) {
+            Ok(text) => toml::from_str(&text)
+                .map_err(|error| ClientError::Setup(format!("cannot read {}: {}", path.display(), error.message()))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Config::default()),
+            Err(error) => Err(ClientError::io("read", path)(error)),
+        }
+    }
+
+    /// Replaces `config.toml`.
+    pub fn save_config(&self, config: &Config) -> Result<(), ClientError> {
+        let text = toml::to_string(config).map_err(|error| ClientError::State(error.to_string()))?;
+        self.replace(&self.config_path(), text.as_bytes())
+    }
+
+    /// Reads `machine.json`, if there is one.
+    pub fn credentials(&self) -> Result<Option<Credentials>, ClientError> {
+        let path = self.machine_path();
+        let text = match fs::read(&path) {
+            Ok(text) => zeroize::Zeroizing::new(text),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(ClientError::io("read", path)(error)),
+        };
+        let damaged = || ClientError::Setup(format!("{} is damaged: register this machine anew", path.display()));
+        let file: CredentialsFile = serde_json::from_slice(&text).map_err(|_| damaged())?;
+        let mut seed = Secret::<32>::zeroed();
+        decode_hex(&file.seed, seed.as_mut()).ok_or_else(damaged)?;
+        let check_value = match &file.check_value {
+            Some(text) => {
+                let mut value = [0; 16];
+                decode_hex(text, &mut value).ok_or_else(damaged)?;
+                Some(value)
+            }
+            None => None,
+        };
+        let genesis = match &file.genesis {
+            Some(text) => {
+                let bytes = data_encoding::HEXLOWER.decode(text.as_bytes()).map_err(|_| damaged())?;
+                Some(syncagent_vault::op::Genesis::parse(&bytes)?)
+            }
+            None => None,
+        };
+        Ok(Some(Credentials {
+            machine: MachineKey::from_seed(seed)?,
+            token: file.token.clone().map(zeroize::Zeroizing::new),
+            vault: file.vault,
+            check_value,
+            genesis,
+            key_used: file.key_used,
+            recovery_tested: file.recovery_tested,
+            trusted: file.trusted,
+            pending_slots: file
+                .pending_slots
+                .iter()
+                .map(|text| {
+                    let bytes = data_encoding::HEXLOWER.decode(text.as_bytes()).map_err(|_| damaged())?;
+                    Ok(Slot::parse(&bytes)?)
+                })
+                .collect::<Result<_, ClientError>>()?,
+        }))
+    }
+
+    /// Reads the credentials, or makes a new signing key and keeps it.
+    pub fn credentials_or_new(&self, random: &dyn Random) -> Result<Credentials, ClientError> {
+        if let Some(credentials) = self.credentials()? {
+            return Ok(credentials);
+        }
+        let credentials = Credentials {
+            machine: MachineKey::generate(random)?,
+            token: None,
+            vault: None,
+            check_value: None,
+            genesis: None,
+            key_used: false,
+            recovery_tested: false,
+            trusted: None,
+            pending_slots: Vec::new(),
+        };
+        self.save_credentials(&credentials)?;
+        Ok(credentials)
+    }
+
+    /// Replaces `machine.json`.
+    pub fn save_credentials(&self, credentials: &Credentials) -> Result<(), ClientError> {
+        let hex = |bytes: &[u8]| data_encoding::HEXLOWER.encode(bytes);
+        let file = CredentialsFile {
+            seed: hex(credentials.machine.seed().expose()),
+            token: credentials.token.as_ref().map(|token| token.to_string()),
+            vault: credentials.vault,
+            check_value: credentials.check_value.map(|value| hex(&value)),
+            genesis: credentials.genesis.map(|genesis| hex(&genesis.encode())),
+            key_used: credentials.key_used,
+            recovery_tested: credentials.recovery_tested,
+            trusted: credentials.trusted,
+            pending_slots: credentials.pending_slots.iter().map(|slot| hex(slot.as_bytes())).collect(),
+        };
+        let text = serde_json::to_vec_pretty(&file).map_err(|error| ClientError::State(error.to_string()))?;
+        self.replace(&self.machine_path(), &zeroize::Zeroizing::new(text))
+    }
+
+    /// The sealed vault key, if there is one.
+    pub fn slot(&self) -> Result<Option<Slot>, ClientError> {
+        let path = self.key_path();
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Some(Slot::parse(&bytes)?)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(ClientError::io("read", path)(error)),
+        }
+    }
+
+    /// Replaces the sealed vault key.
+    pub fn save_slot(&self, slot: &Slot) -> Result<(), ClientError> {
+        self.replace(&self.key_path(), slot.as_bytes())
+    }
+
+    /// Opens the vault key with the password.
+    pub fn unlock(&self, password: &Password) -> Result<VaultKey, ClientError> {
+        let slot = self.slot()?.ok_or_else(|| {
+            ClientError::Setup("this machine has no key yet: run `syncagent init` or `syncagent import-key`".into())
+        })?;
+        let pinned = self.credentials()?.and_then(|credentials| credentials.check_value);
+        Ok(slot.open(&Opener::Password(password), pinned.as_ref())?)
+    }
+
+    fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), ClientError> {
+        self.create()?;
+        let temp = path.with_extension("tmp");
+        let write = || -> std::io::Result<()> {
+            let mut file = private::create_file(&temp)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            fs::rename(&temp, path)?;
+            // The directory too: after a crash the rename may otherwise be gone.
+            private::sync_dir(path.parent().unwrap_or(Path::new(".")))
+        };
+        write().map_err(ClientError::io("write", path))
+    }
+}
+
+impl Credentials {
+    /// The machine's id.
+    pub fn id(&self) -> MachineId {
+        self.machine.id()
+    }
+}
+
+fn decode_hex<const N: usize>(text: &str, out: &mut [u8; N]) -> Option<()> {
+    let bytes = zeroize::Zeroizing::new(data_encoding::HEXLOWER.decode(text.as_bytes()).ok()?);
+    out.copy_from_slice(bytes.get(..).filter(|bytes| bytes.len() == N)?);
+    Some(())
+}
+
+/// The lock on a home: a second process on it is refused.
+#[derive(Debug)]
+pub struct HomeLock(#[expect(dead_code, reason = "held, not used")] fs::File);
+
+impl HomeLock {
+    /// Takes the lock, or says who has it.
+    pub fn acquire(home: &Home) -> Result<Self, ClientError> {
+        home.create()?;
+        let path = home.lock_path();
+        let file = private::open_lock(&path).map_err(ClientError::io("open", &path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self(file)),
+            Err(fs::TryLockError::WouldBlock) => Err(ClientError::Busy(format!(
+                "another SyncAgent is already running with {}: `syncagent status` shows what it does",
+                path.parent().unwrap_or(&path).display()
+            ))),
+            Err(fs::TryLockError::Error(error)) => Err(ClientError::io("lock", path)(error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use syncagent_vault::random::OsRandom;
+
+    #[test]
+    fn credentials_survive_and_stay_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path().join("home"));
+        let random = OsRandom::default();
+        let mut credentials = home.credentials_or_new(&random).unwrap();
+        credentials.token = Some(zeroize::Zeroizing::new("t".repeat(64)));
+        credentials.vault = Some(VaultId([3; 16]));
+        home.save_credentials(&credentials).unwrap();
+        let back = home.credentials().unwrap().unwrap();
+        assert_eq!(back.id(), credentials.id());
+        assert_eq!(back.vault, credentials.vault);
+        assert_eq!(back.token.unwrap().as_str(), "t".repeat(64));
+    }
+
+    #[test]
+    fn one_process_a_home() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path());
+        let held = HomeLock::acquire(&home).unwrap();
+        assert!(matches!(HomeLock::acquire(&home), Err(ClientError::Busy(_))));
+        drop(held);
+        assert!(HomeLock::acquire(&home).is_ok());
+    }
+
+    #[test]
+    fn a_mistyped_setting_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path());
+        fs::write(home.config_path(), "sever = \"x\"").unwrap();
+        assert!(home.config().unwrap_err().to_string().contains("sever"));
+    }
+}

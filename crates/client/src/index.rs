@@ -1,0 +1,624 @@
+//! What this machine has observed, in SQLite: the log it verified, what disk and vault last agreed on.
+//!
+//! Losing it loses no file: the next pass finds everything again and unites both sides. Each method is
+//! one transaction, durable when it returns (WAL, `synchronous=FULL`).
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite_migration::{M, Migrations};
+use syncagent_protocol::api::Head;
+use syncagent_protocol::{Body, ChunkId, CommitHash, ContentHash, MachineId, Name, Node, NodeId, OpHash, TreePath};
+use syncagent_sync::scan::Fingerprint;
+use syncagent_sync::{Ancestor, AncestorNode, LastOp, LogEntry, LogTree};
+use syncagent_vault::op::{KeyslotPin, MachineAdd, Put};
+
+use crate::error::ClientError;
+
+type Result<T> = std::result::Result<T, ClientError>;
+
+/// The index of one machine.
+pub struct Index {
+    db: Connection,
+}
+
+/// A machine as the log knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownMachine {
+    /// Derived from its key.
+    pub id: MachineId,
+    /// What it said of itself when it joined.
+    pub add: MachineAdd,
+    /// Position of the commit that enrolled it.
+    pub added_n: u64,
+    /// Position of the commit that removed it.
+    pub revoked_n: Option<u64>,
+}
+
+/// One op about a node, as it is kept.
+pub struct NodeOp {
+    /// The node.
+    pub node: NodeId,
+    /// Names the op.
+    pub op_hash: OpHash,
+    /// What it does.
+    pub kind: OpKind,
+    /// The opened body of a PUT.
+    pub put: Option<Vec<u8>>,
+}
+
+/// What an op in the history does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpKind {
+    /// A PUT that could not be read.
+    Unreadable,
+    /// A PUT.
+    Put,
+    /// Into the trash.
+    Trash,
+    /// Given up.
+    Purge,
+}
+
+impl OpKind {
+    fn number(self) -> u8 {
+        match self {
+            Self::Unreadable => 0,
+            Self::Put => 1,
+            Self::Trash => 2,
+            Self::Purge => 3,
+        }
+    }
+
+    fn from_number(number: u8) -> Self {
+        match number {
+            1 => Self::Put,
+            2 => Self::Trash,
+            3 => Self::Purge,
+            _ => Self::Unreadable,
+        }
+    }
+}
+
+/// Everything one verified commit adds.
+pub struct Applied {
+    /// Position.
+    pub n: u64,
+    /// Hash.
+    pub hash: CommitHash,
+    /// Author.
+    pub machine: MachineId,
+    /// Time it carries, milliseconds since 1970.
+    pub time_ms: u64,
+    /// What it says of nodes.
+    pub ops: Vec<NodeOp>,
+    /// A machine it enrols.
+    pub added: Option<MachineAdd>,
+    /// Machines it removes.
+    pub revoked: Vec<MachineId>,
+    /// Slots it pins.
+    pub keyslots: Vec<KeyslotPin>,
+    /// The vault's choices, if it opens the vault.
+    pub genesis: Option<Vec<u8>>,
+}
+
+/// One version of a file.
+#[derive(Debug, Clone)]
+pub struct Version {
+    /// Position of its commit.
+    pub n: u64,
+    /// Names the op.
+    pub op_hash: OpHash,
+    /// What the op did.
+    pub kind: OpKind,
+    /// The opened body of a PUT, if it is still there.
+    pub put: Option<Vec<u8>>,
+    /// Author of the commit.
+    pub machine: MachineId,
+    /// Time the commit carries, milliseconds since 1970.
+    pub time_ms: u64,
+}
+
+/// A conflict copy made on this machine.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct ConflictRow {
+    /// The copy.
+    pub copy: NodeId,
+    /// What kept the name.
+    pub node: NodeId,
+    /// The name both wanted.
+    pub path: String,
+    /// The copy's name.
+    pub copy_path: String,
+    /// When, milliseconds since 1970.
+    pub time_ms: u64,
+}
+
+impl Index {
+    /// Opens or makes the index at `path`.
+    pub fn open(path: &Path) -> Result<Self> {
+        Self::with(Connection::open(path)?)
+    }
+
+    /// An index in memory, for simulated worlds.
+    pub fn in_memory() -> Result<Self> {
+        Self::with(Connection::open_in_memory()?)
+    }
+
+    fn with(mut db: Connection) -> Result<Self> {
+        db.pragma_update(None, "journal_mode", "WAL")?;
+        db.pragma_update(None, "synchronous", "FULL")?;
+        // Anything over a few MiB of cache only repeats what the engine holds in memory.
+        db.pragma_update(None, "cache_size", -2048)?;
+        Migrations::new(vec![M::up(include_str!("index/schema.sql"))])
+            .to_latest(&mut db)
+            .map_err(|error| ClientError::State(error.to_string()))?;
+        Ok(Self { db })
+    }
+
+    /// Reads the whole state that the engine works on.
+    pub fn load(&self) -> Result<(LogTree, Ancestor)> {
+        Ok((self.log_tree()?, self.ancestor()?))
+    }
+
+    fn log_tree(&self) -> Result<LogTree> {
+        let mut statement = self
+            .db
+            .prepare("SELECT o.node, o.n, o.op_hash, o.kind, o.put FROM nodes JOIN ops o USING (node, n)")?;
+        let rows = statement.query_map([], |row| {
+            let node = NodeId(row.get(0)?);
+            let put: Option<&[u8]> = row.get_ref(4)?.as_blob_or_null()?;
+            let op = last_op(node, OpKind::from_number(row.get(3)?), put);
+            Ok((node, LogEntry { op, n: u64_of(row, 1)?, op_hash: OpHash(row.get(2)?) }))
+        })?;
+        let nodes = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+        Ok(LogTree::restore(self.position()?.map_or(0, |head| head.n), nodes))
+    }
+
+    fn ancestor(&self) -> Result<Ancestor> {
+        let mut statement = self.db.prepare(
+            "SELECT node, parent, name, kind, size, hash, exec, target, mtime_ns, op_hash,
+                    fp_size, fp_mtime, fp_ctime, fp_inode, inode, not_here FROM ancestor",
+        )?;
+        let rows = statement.query_map([], |row| Ok((NodeId(row.get(0)?), ancestor_row(row)?)))?;
+        Ok(rows.collect::<rusqlite::Result<Ancestor>>()?)
+    }
+
+    /// The last verified position of the log; none before the first commit.
+    pub fn position(&self) -> Result<Option<Head>> {
+        let row = self.db.query_row("SELECT n, hash FROM commits ORDER BY n DESC LIMIT 1", [], |row| {
+            Ok(Head { n: u64_of(row, 0)?, hash: CommitHash(row.get(1)?) })
+        });
+        Ok(row.optional()?)
+    }
+
+    /// The hash this machine verified at position `n`.
+    pub fn hash_at(&self, n: u64) -> Result<Option<CommitHash>> {
+        let row = self.db.query_row("SELECT hash FROM commits WHERE n = ?1", [sql(n)], |row| row.get(0).map(CommitHash));
+        Ok(row.optional()?)
+    }
+
+    /// Time of the last verified commit, milliseconds since 1970; 0 before the first.
+    pub fn last_time_ms(&self) -> Result<u64> {
+        let row = self.db.query_row("SELECT time_ms FROM commits ORDER BY n DESC LIMIT 1", [], |row| u64_of(row, 0));
+        Ok(row.optional()?.unwrap_or(0))
+    }
+
+    /// Stores what verified commits say, all or nothing.
+    pub fn apply(&mut self, commits: &[Applied]) -> Result<()> {
+        let tx = self.db.transaction()?;
+        {
+            let mut commit = tx.prepare_cached("INSERT INTO commits VALUES (?1, ?2, ?3, ?4)")?;
+            let mut op = tx.prepare_cached("INSERT OR REPLACE INTO ops VALUES (?1, ?2, ?3, ?4, ?5)")?;
+            let mut last = tx.prepare_cached("INSERT OR REPLACE INTO nodes VALUES (?1, ?2)")?;
+            for applied in commits {
+                let n = sql(applied.n);
+                commit.execute(params![n, applied.hash.0, applied.machine.0, sql(applied.time_ms)])?;
+                for row in &applied.ops {
+                    op.execute(params![row.node.0, n, row.op_hash.0, row.kind.number(), row.put])?;
+                    last.execute(params![row.node.0, n])?;
+                }
+                if let Some(add) = &applied.added {
+                    tx.execute(
+                        "INSERT INTO machines VALUES (?1, ?2, ?3, ?4, ?5, NULL)",
+                        params![applied.machine.0, add.public_key, add.name, add.platform, n],
+                    )?;
+                }
+                for machine in &applied.revoked {
+                    tx.execute(
+                        "UPDATE machines SET revoked_n = ?2 WHERE id = ?1 AND revoked_n IS NULL",
+                        params![machine.0, n],
+                    )?;
+                }
+                for pin in &applied.keyslots {
+                    tx.execute(
+                        "INSERT OR REPLACE INTO keyslots VALUES (?1, ?2, ?3)",
+                        params![pin.slot_type, pin.hash, pin.slot_id],
+                    )?;
+                }
+                if let Some(genesis) = &applied.genesis {
+                    tx.execute("INSERT OR REPLACE INTO meta VALUES ('genesis', ?1)", [genesis])?;
+                }
+            }
+        }
+        tx.commit()?;
+        Ok(())
+    }
+
+    /// The vault's fixed choices, as the first commit told.
+    pub fn genesis(&self) -> Result<Option<Vec<u8>>> {
+        self.meta("genesis")
+    }
+
+    /// A small value kept by the engine.
+    pub fn meta(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        Ok(self.db.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0)).optional()?)
+    }
+
+    /// Keeps a small value.
+    pub fn set_meta(&self, key: &str, value: &[u8]) -> Result<()> {
+        self.db.execute("INSERT OR REPLACE INTO meta VALUES (?1, ?2)", params![key, value])?;
+        Ok(())
+    }
+
+    /// Every machine the log ever enrolled.
+    pub fn machines(&self) -> Result<Vec<KnownMachine>> {
+        let mut statement = self
+            .db
+            .prepare("SELECT id, public_key, name, platform, added_n, revoked_n FROM machines ORDER BY added_n, id")?;
+        let rows = statement.query_map([], |row| {
+            Ok(KnownMachine {
+                id: MachineId(row.get(0)?),
+                add: MachineAdd {
+                    public_key: row.get(1)?,
+                    name: row.get(2)?,
+                    platform: row.get(3)?,
+                    web: false,
+                },
+                added_n: u64_of(row, 4)?,
+                revoked_n: row.get::<_, Option<i64>>(5)?.map(i64::cast_unsigned),
+            })
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// The hash that the last KEYSLOT op of a type pins.
+    pub fn keyslot(&self, slot_type: u8) -> Result<Option<[u8; 32]>> {
+        let row = self.db.query_row("SELECT hash FROM keyslots WHERE type = ?1", [slot_type], |row| row.get(0));
+        Ok(row.optional()?)
+    }
+
+    /// Stores a sealed commit before it is first posted.
+    pub fn store_sealed(&self, n: u64, hash: CommitHash, bytes: &[u8], now_ms: u64) -> Result<()> {
+        self.db.execute("INSERT INTO sealed VALUES (?1, ?2, ?3, ?4)", params![hash.0, sql(n), bytes, sql(now_ms)])?;
+        Ok(())
+    }
+
+    /// Whether a commit is one this machine sealed.
+    pub fn is_own(&self, hash: CommitHash) -> Result<bool> {
+        Ok(self.db.query_row("SELECT 1 FROM sealed WHERE hash = ?1", [hash.0], |_| Ok(())).optional()?.is_some())
+    }
+
+    /// The newest sealed commit at `n`, if its fate is unknown.
+    pub fn sealed_at(&self, n: u64) -> Result<Option<(CommitHash, Vec<u8>)>> {
+        let row = self.db.query_row(
+            "SELECT hash, bytes FROM sealed WHERE n = ?1 ORDER BY time_ms DESC LIMIT 1",
+            [sql(n)],
+            |row| Ok((CommitHash(row.get(0)?), row.get(1)?)),
+        );
+        Ok(row.optional()?)
+    }
+
+    /// Forgets sealed commits that lost their place, and those older than `before_ms`.
+    pub fn drop_sealed(&self, n: u64, before_ms: u64) -> Result<()> {
+        self.db.execute(
+            "DELETE FROM sealed WHERE (n <= ?1 AND hash NOT IN (SELECT hash FROM commits)) OR time_ms < ?2",
+            params![sql(n), sql(before_ms)],
+        )?;
+        Ok(())
+    }
+
+    /// The opened body of a PUT of `node`, by op.
+    pub fn put(&self, node: NodeId, op_hash: OpHash) -> Result<Option<Put>> {
+        let row = self.db.query_row(
+            "SELECT put FROM ops WHERE node = ?1 AND op_hash = ?2",
+            params![node.0, op_hash.0],
+            |row| row.get::<_, Option<Vec<u8>>>(0),
+        );
+        match row.optional()?.flatten() {
+            Some(bytes) => Ok(Some(Put::parse(&bytes, node)?)),
+            None => Ok(None),
+        }
+    }
+
+    /// The history of a node, newest first.
+    pub fn versions(&self, node: NodeId) -> Result<Vec<Version>> {
+        let mut statement = self.db.prepare(
+            "SELECT o.n, o.op_hash, o.kind, o.put, c.machine, c.time_ms FROM ops o JOIN commits c USING (n)
+             WHERE o.node = ?1 ORDER BY o.n DESC",
+        )?;
+        let rows = statement.query_map([node.0], version_row)?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Nodes whose last op is a TRASH, with the last PUT before it, newest first.
+    pub fn trash(&self) -> Result<Vec<(NodeId, u64, Version)>> {
+        let mut statement = self.db.prepare(
+            "SELECT p.n, p.op_hash, p.kind, p.put, c.machine, c.time_ms, t.node, t.n
+             FROM nodes JOIN ops t USING (node, n)
+             JOIN ops p ON p.node = t.node AND p.n = (SELECT max(n) FROM ops WHERE node = t.node AND kind = 1)
+             JOIN commits c ON c.n = t.n
+             WHERE t.kind = 2 AND p.put IS NOT NULL ORDER BY t.n DESC, t.node",
+        )?;
+        let rows = statement.query_map([], |row| Ok((NodeId(row.get(6)?), u64_of(row, 7)?, version_row(row)?)))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Writes and drops ancestor rows, and forgets the pending ids of what now has one.
+    pub fn record(&mut self, rows: &[(NodeId, Option<AncestorNode>)], settled: &[TreePath]) -> Result<()> {
+        if rows.is_empty() && settled.is_empty() {
+            return Ok(());
+        }
+        let tx = self.db.transaction()?;
+        {
+            let mut write = tx.prepare_cached(
+                "INSERT OR REPLACE INTO ancestor VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+            )?;
+            let mut drop_row = tx.prepare_cached("DELETE FROM ancestor WHERE node = ?1")?;
+            let mut settle = tx.prepare_cached("DELETE FROM pending_ids WHERE path = ?1")?;
+            for (node, row) in rows {
+                let Some(row) = row else {
+                    drop_row.execute([node.0])?;
+                    continue;
+                };
+                let (kind, size, hash, exec, target) = match &row.node.body {
+                    Body::File { hash, size, exec } => (1, *size, Some(hash.0), *exec, None),
+                    Body::Directory => (2, 0, None, false, None),
+                    Body::Symlink { target } => (3, 0, None, false, Some(target)),
+                };
+                let print = row.fingerprint;
+                write.execute(params![
+                    node.0,
+                    row.node.parent.0,
+                    row.node.name.as_str(),
+                    kind,
+                    sql(size),
+                    hash,
+                    exec,
+                    target,
+                    row.node.mtime_ns,
+                    row.op_hash.0,
+                    print.map(|print| sql(print.size)),
+                    print.map(|print| print.mtime_ns),
+                    print.map(|print| print.ctime_ns),
+                    print.map(|print| sql(print.inode)),
+                    sql(row.inode),
+                    row.not_here,
+                ])?;
+            }
+            for path in settled {
+                settle.execute([path.as_str()])?;
+            }
+        }
+        tx.commit()?;
+        Ok(())
+    }
+
+    /// Ids given to new things on disk.
+    pub fn pending_ids(&self) -> Result<BTreeMap<TreePath, NodeId>> {
+        let mut statement = self.db.prepare("SELECT path, node FROM pending_ids")?;
+        let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, NodeId(row.get(1)?))))?;
+        let mut ids = BTreeMap::new();
+        for row in rows {
+            let (path, node) = row?;
+            if let Ok(path) = TreePath::parse(&path) {
+                ids.insert(path, node);
+            }
+        }
+        Ok(ids)
+    }
+
+    /// Remembers ids given to new things on disk.
+    pub fn add_pending_ids<'a>(&mut self, ids: impl IntoIterator<Item = (&'a TreePath, &'a NodeId)>) -> Result<()> {
+        let tx = self.db.transaction()?;
+        {
+            let mut insert = tx.prepare_cached("INSERT OR REPLACE INTO pending_ids VALUES (?1, ?2)")?;
+            for (path, node) in ids {
+                insert.execute(params![path.as_str(), node.0])?;
+            }
+        }
+        tx.commit()?;
+        Ok(())
+    }
+
+    /// The data chunks of a file's version, if they were kept: ids and lengths without keys do not stand alone.
+    pub fn leaves(&self, node: NodeId, op_hash: OpHash) -> Result<Option<Vec<u8>>> {
+        let row = self.db.query_row(
+            "SELECT entries FROM leaves WHERE node = ?1 AND op_hash = ?2",
+            params![node.0, op_hash.0],
+            |row| row.get(0),
+        );
+        Ok(row.optional()?)
+    }
+
+    /// Keeps the data chunks of a file's version.
+    pub fn set_leaves(&self, node: NodeId, op_hash: OpHash, entries: &[u8]) -> Result<()> {
+        self.db
+            .execute("INSERT OR REPLACE INTO leaves VALUES (?1, ?2, ?3)", params![node.0, op_hash.0, entries])?;
+        Ok(())
+    }
+
+    /// Notes chunks that the server has acknowledged.
+    pub fn acknowledge(&mut self, chunks: &[ChunkId], now_ms: u64) -> Result<()> {
+        let tx = self.db.transaction()?;
+        {
+            let mut insert = tx.prepare_cached("INSERT OR REPLACE INTO acknowledged VALUES (?1, ?2)")?;
+            for chunk in chunks {
+                insert.execute(params![chunk.0, sql(now_ms)])?;
+            }
+        }
+        tx.commit()?;
+        Ok(())
+    }
+
+    /// Whether the server acknowledged a chunk after `since_ms`.
+    pub fn is_acknowledged(&self, chunk: ChunkId, since_ms: u64) -> Result<bool> {
+        let mut statement = self.db.prepare_cached("SELECT 1 FROM acknowledged WHERE chunk = ?1 AND time_ms >= ?2")?;
+        Ok(statement.exists(params![chunk.0, sql(since_ms)])?)
+    }
+
+    /// Forgets acknowledgements: of all chunks once nothing is being uploaded, or of those the server lost.
+    pub fn forget_acknowledged(&mut self, chunks: Option<&[ChunkId]>) -> Result<()> {
+        let tx = self.db.transaction()?;
+        match chunks {
+            None => {
+                tx.execute("DELETE FROM acknowledged", [])?;
+            }
+            Some(chunks) => {
+                let mut delete = tx.prepare_cached("DELETE FROM acknowledged WHERE chunk = ?1")?;
+                for chunk in chunks {
+                    delete.execute([chunk.0])?;
+                }
+            }
+        }
+        tx.commit()?;
+        Ok(())
+    }
+
+    /// Keeps a conflict for `conflicts list`.
+    pub fn add_conflict(&self, row: &ConflictRow) -> Result<()> {
+        self.db.execute(
+            "INSERT OR REPLACE INTO conflicts VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![row.copy.0, row.node.0, row.path, row.copy_path, sql(row.time_ms)],
+        )?;
+        Ok(())
+    }
+
+    /// Conflicts made here, oldest first.
+    pub fn conflicts(&self) -> Result<Vec<ConflictRow>> {
+        let mut statement =
+            self.db.prepare("SELECT copy, node, path, copy_path, time_ms FROM conflicts ORDER BY time_ms, copy")?;
+        let rows = statement.query_map([], |row| {
+            Ok(ConflictRow {
+                copy: NodeId(row.get(0)?),
+                node: NodeId(row.get(1)?),
+                path: row.get(2)?,
+                copy_path: row.get(3)?,
+                time_ms: u64_of(row, 4)?,
+            })
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Forgets a conflict.
+    pub fn drop_conflict(&self, copy: NodeId) -> Result<()> {
+        self.db.execute("DELETE FROM conflicts WHERE copy = ?1", [copy.0])?;
+        Ok(())
+    }
+}
+
+/// SQLite's integers are signed; what is stored here stays below 2^63 or is compared for equality only.
+fn sql(value: u64) -> i64 {
+    value.cast_signed()
+}
+
+fn u64_of(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    row.get::<_, i64>(column).map(i64::cast_unsigned)
+}
+
+fn last_op(node: NodeId, kind: OpKind, put: Option<&[u8]>) -> LastOp {
+    match kind {
+        OpKind::Trash => LastOp::Trashed,
+        OpKind::Purge => LastOp::Purged,
+        OpKind::Put => match put.map(|bytes| Put::parse(bytes, node)) {
+            Some(Ok(put)) => LastOp::Put(put.node()),
+            _ => LastOp::Unreadable,
+        },
+        OpKind::Unreadable => LastOp::Unreadable,
+    }
+}
+
+fn version_row(row: &Row<'_>) -> rusqlite::Result<Version> {
+    Ok(Version {
+        n: u64_of(row, 0)?,
+        op_hash: OpHash(row.get(1)?),
+        kind: OpKind::from_number(row.get(2)?),
+        put: row.get(3)?,
+        machine: MachineId(row.get(4)?),
+        time_ms: u64_of(row, 5)?,
+    })
+}
+
+fn ancestor_row(row: &Row<'_>) -> rusqlite::Result<AncestorNode> {
+    let invalid = |column, error: Box<dyn std::error::Error + Send + Sync>| {
+        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, error)
+    };
+    let name: String = row.get(2)?;
+    let body = match row.get::<_, u8>(3)? {
+        1 => Body::File { hash: ContentHash(row.get(5)?), size: u64_of(row, 4)?, exec: row.get(6)? },
+        2 => Body::Directory,
+        _ => Body::Symlink { target: row.get(7)? },
+    };
+    let fingerprint = match row.get::<_, Option<i64>>(10)? {
+        Some(size) => Some(Fingerprint {
+            size: size.cast_unsigned(),
+            mtime_ns: row.get(11)?,
+            ctime_ns: row.get(12)?,
+            inode: u64_of(row, 13)?,
+        }),
+        None => None,
+    };
+    Ok(AncestorNode {
+        node: Node {
+            parent: NodeId(row.get(1)?),
+            name: Name::parse(&name).map_err(|error| invalid(2, Box::new(error)))?,
+            mtime_ns: row.get(8)?,
+            body,
+        },
+        op_hash: OpHash(row.get(9)?),
+        fingerprint,
+        inode: u64_of(row, 14)?,
+        not_here: row.get(15)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ancestor_rows_come_back_as_they_were() {
+        let mut index = Index::in_memory().unwrap();
+        let row = |body, fingerprint| AncestorNode {
+            node: Node { parent: NodeId([2; 16]), name: Name::parse("é\n").unwrap(), mtime_ns: -7, body },
+            op_hash: OpHash([5; 32]),
+            fingerprint,
+            inode: u64::MAX,
+            not_here: false,
+        };
+        let print = Fingerprint { size: 3, mtime_ns: -1, ctime_ns: 2, inode: u64::MAX };
+        let rows = [
+            (NodeId([1; 16]), row(Body::File { hash: ContentHash([9; 32]), size: 3, exec: true }, Some(print))),
+            (NodeId([3; 16]), row(Body::Directory, None)),
+            (NodeId([4; 16]), row(Body::Symlink { target: "../x".into() }, None)),
+        ];
+        let writes: Vec<_> = rows.iter().map(|(id, row)| (*id, Some(row.clone()))).collect();
+        index.record(&writes, &[]).unwrap();
+        let (_, ancestor) = index.load().unwrap();
+        for (id, row) in &rows {
+            assert_eq!(ancestor.get(*id), Some(row));
+        }
+        index.record(&[(NodeId([3; 16]), None)], &[]).unwrap();
+        assert!(index.load().unwrap().1.get(NodeId([3; 16])).is_none());
+    }
+
+    #[test]
+    fn acknowledgements_age() {
+        let mut index = Index::in_memory().unwrap();
+        index.acknowledge(&[ChunkId([1; 32])], 100).unwrap();
+        assert!(index.is_acknowledged(ChunkId([1; 32]), 100).unwrap());
+        assert!(!index.is_acknowledged(ChunkId([1; 32]), 101).unwrap());
+        assert!(!index.is_acknowledged(ChunkId([2; 32]), 0).unwrap());
+    }
+}
