@@ -33,6 +33,13 @@ pub(crate) struct Step {
     pub command: Command,
 }
 
+/// A step that failed, with what it printed.
+struct Failure {
+    name: &'static str,
+    path: Option<PathBuf>,
+    log: String,
+}
+
 /// What has run so far.
 pub(crate) struct Report {
     logs: PathBuf,
@@ -40,7 +47,7 @@ pub(crate) struct Report {
     failed: u64,
     ran: Vec<(&'static str, Duration)>,
     timed: Vec<(String, f64)>,
-    failures: Vec<(&'static str, String)>,
+    failures: Vec<Failure>,
 }
 
 impl Report {
@@ -124,7 +131,11 @@ impl Report {
         self.ran.push((name, took));
         self.timed.extend(tally.timed);
         if !ok {
-            self.failures.push((name, log));
+            self.failures.push(Failure {
+                name,
+                path: Some(path),
+                log,
+            });
         }
         Ok(ok)
     }
@@ -133,7 +144,11 @@ impl Report {
     pub(crate) fn skip(&mut self, name: &'static str, because: &str) {
         println!("{}", line(name, Duration::ZERO, "FAILED", because));
         self.failed += 1;
-        self.failures.push((name, format!("Not run: {because}\n")));
+        self.failures.push(Failure {
+            name,
+            path: None,
+            log: format!("Not run: {because}"),
+        });
     }
 
     /// Whether everything so far passed.
@@ -155,12 +170,12 @@ impl Report {
                 println!("  {seconds:>8.1} s  {name}");
             }
         }
-        for (name, log) in &self.failures {
+        for Failure { name, path, log } in &self.failures {
             let lines: Vec<&str> = log.lines().collect();
             let hidden = lines.len().saturating_sub(SHOWN_LINES);
-            println!("\n--- {name} FAILED, all of it in {}", self.logs.display());
-            if hidden > 0 {
-                println!("({hidden} lines before these)");
+            println!("\n--- {name} FAILED");
+            if let (Some(path), true) = (path, hidden > 0) {
+                println!("({hidden} lines before these, in {})", path.display());
             }
             println!("{}", lines[hidden..].join("\n"));
         }
@@ -219,7 +234,7 @@ mod tests {
         );
         assert_eq!((report.passed, report.failed), (1, 1));
         assert!(
-            report.failures[0].1.contains("no-such-flag"),
+            report.failures[0].log.contains("no-such-flag"),
             "the output is kept for the end"
         );
     }
@@ -250,6 +265,6 @@ mod tests {
             command,
         };
         assert!(!report.run(step).unwrap());
-        assert!(report.failures[0].1.contains("no-such-program-anywhere"));
+        assert!(report.failures[0].log.contains("no-such-program-anywhere"));
     }
 }

@@ -11,7 +11,8 @@ use crate::report::{Counts, Step};
 use crate::workspace::{Workspace, cargo};
 
 pub(crate) fn format(workspace: &Workspace) -> Step {
-    once("format", in_root(workspace, "fmt --all --check"))
+    // The names say enough: `cargo fmt` mends them.
+    once("format", in_root(workspace, "fmt --all -- --check -l"))
 }
 
 pub(crate) fn lints(workspace: &Workspace) -> Step {
