@@ -1,0 +1,1 @@
+//! What every [`Disk`](super::Disk) must do.

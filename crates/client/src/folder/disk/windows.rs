@@ -1,0 +1,1 @@
+//! A [`Disk`](super::Disk) over the standard library, for Windows.

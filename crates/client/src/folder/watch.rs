@@ -1,0 +1,1 @@
+//! Hears from the operating system where to look again.
