@@ -1,1 +1,23 @@
-//! Under construction.
+//! How does everybody share a vault?
+//!
+//! A server that keeps sealed chunks and a signed log, checks everything that can be checked without
+//! a key, and could not read any of it: this crate depends on `syncagent-protocol` alone, so it cannot
+//! even name a function that decrypts. The contract is `docs/protocol.md`; running it is in
+//! `docs/server.md`.
+//!
+//! Reading order: [`catalog`] (what is known), [`chunks`] (what is kept), [`hub`] (who is told), `http`
+//! (every route on one page), [`app`] (how they are put together), [`serve`](mod@serve) (sockets).
+
+pub mod app;
+pub mod catalog;
+pub mod chunks;
+mod data_dir;
+mod http;
+pub mod hub;
+mod limits;
+pub mod serve;
+pub mod work;
+
+pub use app::{App, Entropy, OpenError, Parts, ServerConfig, Watch, invite, open};
+pub use serve::serve;
+pub use work::Work;

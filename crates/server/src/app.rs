@@ -1,0 +1,341 @@
+//! Puts catalog, chunk store and hub together. Time and randomness come from outside, so the same
+//! requests in the same order give the same server, byte for byte.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{fmt, io};
+
+use axum::Router;
+use syncagent_protocol::api::{Event, Problem};
+use syncagent_protocol::invitation::Invitation;
+use syncagent_protocol::time::Clock;
+use tokio::sync::{broadcast, watch};
+
+use crate::catalog::sqlite::SqliteCatalog;
+use crate::catalog::{Catalog, CatalogError, Session};
+use crate::chunks::ChunkStore;
+use crate::chunks::directory::DirectoryStore;
+use crate::data_dir::DataDir;
+use crate::http;
+use crate::hub::{Hub, Note};
+use crate::limits::{INVITATION_MS, Limits};
+use crate::work::Work;
+
+/// Fills a buffer with random bytes.
+pub type Entropy = Arc<dyn Fn(&mut [u8]) + Send + Sync>;
+
+/// What a server is started with.
+#[derive(Clone)]
+pub struct ServerConfig {
+    /// The data directory; made if it is not there.
+    pub data: PathBuf,
+    /// Where the binary will listen.
+    pub listen: SocketAddr,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness, of the quality that keys need.
+    pub entropy: Entropy,
+}
+
+/// What an [`App`] is made of, for tests and simulated worlds that bring their own.
+#[derive(Clone)]
+pub struct Parts {
+    /// What is known.
+    pub catalog: Arc<dyn Catalog>,
+    /// What is kept.
+    pub chunks: Arc<dyn ChunkStore>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Entropy,
+    /// Where blocking work runs.
+    pub work: Work,
+}
+
+/// Why a server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The directory cannot be used.
+    #[error("cannot use {path} as data directory: {error}")]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// Another server runs on it.
+    #[error("another server uses {0}: stop it first, or choose another directory with --data")]
+    Busy(PathBuf),
+    /// The catalog cannot be opened.
+    #[error("cannot open the catalog in {path}: {error}")]
+    Catalog {
+        /// The data directory.
+        path: PathBuf,
+        /// Why.
+        error: CatalogError,
+    },
+}
+
+impl OpenError {
+    /// Whether the same start may succeed later without anybody doing anything.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Busy(_))
+            || matches!(self, Self::Catalog { error, .. } if error.is_retryable())
+    }
+}
+
+/// A server without its sockets. Cheap to clone; clones are the same server.
+#[derive(Clone)]
+pub struct App(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) catalog: Arc<dyn Catalog>,
+    pub(crate) chunks: Arc<dyn ChunkStore>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Entropy,
+    pub(crate) work: Work,
+    pub(crate) hub: Hub,
+    pub(crate) limits: Limits,
+    /// True from the moment the server goes down.
+    pub(crate) closing: watch::Sender<bool>,
+    /// Holds the data directory.
+    _lock: Option<File>,
+}
+
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("App")
+    }
+}
+
+/// Opens the data directory for one server.
+pub fn open(config: &ServerConfig) -> Result<App, OpenError> {
+    let work = Work::Pool;
+    let directory_error = |error| OpenError::Directory {
+        path: config.data.clone(),
+        error,
+    };
+    let data = DataDir::create(&config.data).map_err(directory_error)?;
+    let lock = data
+        .lock()
+        .map_err(directory_error)?
+        .ok_or_else(|| OpenError::Busy(config.data.clone()))?;
+    let catalog = open_catalog(&data, &config.data, work)?;
+    let chunks = DirectoryStore::open(&data.packs(), work).map_err(directory_error)?;
+    let parts = Parts {
+        catalog: Arc::new(catalog),
+        chunks: Arc::new(chunks),
+        clock: Arc::clone(&config.clock),
+        entropy: Arc::clone(&config.entropy),
+        work,
+    };
+    Ok(App::with_lock(parts, Some(lock)))
+}
+
+fn open_catalog(data: &DataDir, path: &Path, work: Work) -> Result<SqliteCatalog, OpenError> {
+    let _turn = data
+        .lock_migration()
+        .map_err(|error| OpenError::Directory {
+            path: path.to_owned(),
+            error,
+        })?;
+    SqliteCatalog::open(&data.database(), work).map_err(|error| OpenError::Catalog {
+        path: path.to_owned(),
+        error,
+    })
+}
+
+/// Makes an invitation in a data directory, beside a running server or without one.
+///
+/// It is for the vault that is there, or for a new one if there is none.
+pub fn invite(data: &Path, clock: &dyn Clock, entropy: &Entropy) -> Result<Invitation, OpenError> {
+    let directory = DataDir::create(data).map_err(|error| OpenError::Directory {
+        path: data.to_owned(),
+        error,
+    })?;
+    let catalog = open_catalog(&directory, data, Work::Inline)?;
+    // Inline work never waits: the future is ready when it is first looked at.
+    futures_util::FutureExt::now_or_never(new_invitation(&catalog, clock, entropy))
+        .unwrap_or(Err(CatalogError::Busy))
+        .map_err(|error| OpenError::Catalog {
+            path: data.to_owned(),
+            error,
+        })
+}
+
+async fn new_invitation(
+    catalog: &dyn Catalog,
+    clock: &dyn Clock,
+    entropy: &Entropy,
+) -> Result<Invitation, CatalogError> {
+    let mut secret = [0; 16];
+    entropy(&mut secret);
+    let invitation = Invitation::new(secret, None);
+    let now_ms = clock.now_ms();
+    catalog
+        .invite(invitation.hash(), now_ms, now_ms + INVITATION_MS)
+        .await?;
+    Ok(invitation)
+}
+
+impl App {
+    /// A server of these parts.
+    pub fn new(parts: Parts) -> Self {
+        Self::with_lock(parts, None)
+    }
+
+    /// A server that is gone with the process: its catalog and packs are in memory.
+    pub fn in_memory(
+        clock: Arc<dyn Clock>,
+        entropy: Entropy,
+        work: Work,
+    ) -> Result<Self, CatalogError> {
+        let catalog = Arc::new(SqliteCatalog::in_memory(work)?);
+        let chunks = Arc::new(crate::chunks::memory::MemoryStore::default());
+        Ok(Self::new(Parts {
+            catalog,
+            chunks,
+            clock,
+            entropy,
+            work,
+        }))
+    }
+
+    fn with_lock(parts: Parts, lock: Option<File>) -> Self {
+        let Parts {
+            catalog,
+            chunks,
+            clock,
+            entropy,
+            work,
+        } = parts;
+        Self(Arc::new(Inner {
+            catalog,
+            chunks,
+            clock,
+            entropy,
+            work,
+            hub: Hub::default(),
+            limits: Limits::default(),
+            closing: watch::Sender::new(false),
+            _lock: lock,
+        }))
+    }
+
+    /// Every route, ready for `tower::ServiceExt::oneshot` or [`crate::serve()`].
+    pub fn router(&self) -> Router {
+        http::router(self.clone())
+    }
+
+    /// Makes an invitation, as [`invite`] does.
+    pub async fn invite(&self) -> Result<Invitation, CatalogError> {
+        new_invitation(&*self.0.catalog, &*self.0.clock, &self.0.entropy).await
+    }
+
+    /// What `/ws/events` does, without a socket: for simulated worlds.
+    pub async fn watch(&self, token: &str) -> Result<Watch, Problem> {
+        let session = http::auth::authenticate(self, token)
+            .await
+            .map_err(http::problem::Failure::into_problem)?;
+        Ok(Watch::start(self, session))
+    }
+
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.0.clock.now_ms()
+    }
+
+    pub(crate) fn random<const N: usize>(&self) -> [u8; N] {
+        let mut bytes = [0; N];
+        (self.0.entropy)(&mut bytes);
+        bytes
+    }
+
+    /// Tells sockets to close. Requests that are under way come to their end.
+    pub(crate) fn close(&self) {
+        self.0.closing.send_replace(true);
+    }
+}
+
+/// Why a [`Watch`] ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// The machine was removed.
+    Revoked,
+    /// The server goes down, or failed.
+    Closing,
+}
+
+/// The events of one vault for one machine: the head at once, then whenever the log grows.
+pub struct Watch {
+    app: App,
+    session: Session,
+    notes: broadcast::Receiver<Note>,
+    closing: watch::Receiver<bool>,
+    /// The head as last told; none before the first.
+    told: Option<u64>,
+}
+
+impl Watch {
+    pub(crate) fn start(app: &App, session: Session) -> Self {
+        let notes = app.0.hub.listen(session.vault);
+        Self {
+            app: app.clone(),
+            session,
+            notes,
+            closing: app.0.closing.subscribe(),
+            told: None,
+        }
+    }
+
+    /// The next event; waits for it. May be dropped and asked again without missing one.
+    pub async fn next(&mut self) -> Result<Event, Ended> {
+        if self.told.is_none() {
+            return self.look().await;
+        }
+        loop {
+            let note = tokio::select! {
+                biased;
+                _ = self.closing.wait_for(|closing| *closing) => return Err(Ended::Closing),
+                note = self.notes.recv() => note,
+            };
+            match note {
+                Ok(Note::Head(n)) if self.told < Some(n) => {
+                    self.told = Some(n);
+                    return Ok(Event::Head { n });
+                }
+                Ok(Note::Revoked(machine)) if machine == self.session.machine => {
+                    return Err(Ended::Revoked);
+                }
+                Ok(_) => {}
+                // Too slow: what was missed may have been the removal of this very machine.
+                Err(broadcast::error::RecvError::Lagged(_)) => return self.look().await,
+                Err(broadcast::error::RecvError::Closed) => return Err(Ended::Closing),
+            }
+        }
+    }
+
+    /// Looks at the catalog instead of at notes.
+    async fn look(&mut self) -> Result<Event, Ended> {
+        let catalog = &self.app.0.catalog;
+        let failed = |error: CatalogError| {
+            tracing::error!(%error, "cannot read the head for a socket");
+            Ended::Closing
+        };
+        let machines = catalog.machines(self.session.vault).await.map_err(failed)?;
+        if machines
+            .iter()
+            .any(|machine| machine.id == self.session.machine && machine.revoked)
+        {
+            return Err(Ended::Revoked);
+        }
+        let n = catalog
+            .tip(self.session.vault)
+            .await
+            .map_err(failed)?
+            .map_or(0, |tip| tip.n);
+        self.told = Some(n);
+        Ok(Event::Head { n })
+    }
+}

@@ -1,0 +1,1 @@
+//! What every catalog promises, as a suite.

@@ -1,0 +1,272 @@
+//! What the server knows: who may come, how the log goes on, and where each chunk lies.
+//!
+//! A [`Catalog`] has few verbs and each is atomic: after a crash it happened whole or not at all. The
+//! log's only lock is that a position of a vault can be taken once. Chunks themselves are kept by
+//! [`crate::chunks`]; the catalog never holds their bytes.
+
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+pub mod sqlite;
+
+use futures_util::future::BoxFuture;
+use syncagent_protocol::api::{Machine, MachineReport};
+use syncagent_protocol::commit::HEADER_LEN;
+use syncagent_protocol::pack::ChunkKind;
+use syncagent_protocol::{ChunkId, CommitHash, MachineId, VaultId};
+
+use crate::chunks::PackId;
+
+/// A vault's row: it exists from the first invitation on, its id only from the first commit on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VaultKey(pub i64);
+
+/// Why a verb failed. Answers that a client may cause are no errors but outcomes.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// No space is left for it.
+    #[error("no space is left for the catalog")]
+    Full,
+    /// Others held it for too long.
+    #[error("the catalog is busy")]
+    Busy,
+    /// Anything else, with its cause for the log.
+    #[error("the catalog failed: {0}")]
+    Broken(String),
+}
+
+impl CatalogError {
+    /// Whether the same request may succeed later without anybody doing anything.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Busy)
+    }
+}
+
+/// The answer of a verb.
+pub type Answer<'a, T> = BoxFuture<'a, Result<T, CatalogError>>;
+
+/// Who stands behind a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Session {
+    /// The vault's row.
+    pub vault: VaultKey,
+    /// The vault's id, once its first commit is made.
+    pub vid: Option<VaultId>,
+    /// The machine.
+    pub machine: MachineId,
+    /// Whether it was removed.
+    pub revoked: bool,
+}
+
+/// A machine that comes with an invitation and has proved to hold its key.
+#[derive(Debug, Clone)]
+pub struct Registration {
+    /// Hash of the invitation's secret.
+    pub invitation: [u8; 32],
+    /// The machine.
+    pub machine: MachineId,
+    /// Its name.
+    pub name: String,
+    /// Its operating system.
+    pub platform: String,
+    /// Hash of the token it will get.
+    pub token: [u8; 32],
+    /// The server's time.
+    pub now_ms: u64,
+}
+
+/// How a registration ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Registered {
+    /// The token is good now.
+    Done {
+        /// The vault's row.
+        vault: VaultKey,
+        /// The vault's id, once its first commit is made.
+        vid: Option<VaultId>,
+    },
+    /// Unknown, expired, or used by another key.
+    NotInvited,
+    /// Another machine of the vault has this name.
+    NameTaken,
+    /// The machine was removed from this vault.
+    Revoked,
+}
+
+/// The last commit of a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tip {
+    /// Its position.
+    pub n: u64,
+    /// Its hash.
+    pub hash: CommitHash,
+    /// Its header, to recognise it when it is posted again.
+    pub header: [u8; HEADER_LEN],
+}
+
+/// A commit that passed every check which needs no catalog.
+#[derive(Debug, Clone)]
+pub struct NewCommit {
+    /// The vault it names.
+    pub vid: VaultId,
+    /// Its position.
+    pub n: u64,
+    /// The hash it stands on.
+    pub prev: CommitHash,
+    /// Its own hash.
+    pub hash: CommitHash,
+    /// Who signed it.
+    pub author: MachineId,
+    /// Who posts it.
+    pub poster: MachineId,
+    /// Its header.
+    pub header: [u8; HEADER_LEN],
+    /// The whole, in served form.
+    pub served: Vec<u8>,
+    /// Every chunk it names.
+    pub refs: Vec<ChunkId>,
+    /// Every machine it removes.
+    pub revokes: Vec<MachineId>,
+    /// The server's time.
+    pub now_ms: u64,
+}
+
+/// How an append ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Appended {
+    /// It is the head now.
+    Done,
+    /// It does not stand on the head.
+    Stale(Option<Tip>),
+    /// It names another vault than this one.
+    OtherVault,
+    /// Its author is no machine of this vault, or was removed.
+    UnknownAuthor,
+    /// The poster was removed in the meantime.
+    PosterRevoked,
+    /// Chunks are missing; these and perhaps more.
+    Missing(Vec<ChunkId>),
+    /// It reaches more chunks than one commit may.
+    TooManyChunks,
+}
+
+/// A run of commits.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Commits {
+    /// Position and served form of each, in order, together within the limit asked for.
+    pub commits: Vec<(u64, Vec<u8>)>,
+    /// If the first commit alone is over the limit: its length.
+    pub too_long: Option<usize>,
+}
+
+/// A chunk as it lies in a new pack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewChunk {
+    /// Its id.
+    pub id: ChunkId,
+    /// Where its bytes begin.
+    pub offset: u64,
+    /// How many there are.
+    pub len: u32,
+    /// What it holds.
+    pub kind: ChunkKind,
+    /// The ids of a list chunk, joined; empty for data.
+    pub children: Vec<u8>,
+}
+
+/// A pack that is safely stored.
+#[derive(Debug, Clone)]
+pub struct NewPack {
+    /// Its name in the chunk store.
+    pub id: PackId,
+    /// Its length in bytes.
+    pub len: u64,
+    /// What is in it.
+    pub chunks: Vec<NewChunk>,
+    /// Chunks that came along but were there already.
+    pub renewed: Vec<ChunkId>,
+    /// The server's time.
+    pub now_ms: u64,
+}
+
+/// Where a chunk lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Location {
+    /// In which pack.
+    pub pack: PackId,
+    /// Where its bytes begin.
+    pub offset: u64,
+    /// How many there are.
+    pub len: u32,
+}
+
+/// A key slot of a vault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slot {
+    /// The slot that was put last.
+    pub current: Vec<u8>,
+    /// The one before it, if it was another.
+    pub previous: Option<Vec<u8>>,
+}
+
+/// What the server knows.
+pub trait Catalog: Send + Sync {
+    /// Adds an invitation to the vault that is there, or to a new one if there is none.
+    fn invite(&self, invitation: [u8; 32], now_ms: u64, expires_ms: u64) -> Answer<'_, VaultKey>;
+
+    /// Uses up the invitation and takes the machine in, or does neither.
+    ///
+    /// The key that used an invitation may come again until it expires: its token is replaced.
+    fn register(&self, registration: Registration) -> Answer<'_, Registered>;
+
+    /// Who stands behind a token.
+    fn authenticate(&self, token: [u8; 32]) -> Answer<'_, Option<Session>>;
+
+    /// The machines of a vault by name, removed ones last.
+    fn machines(&self, vault: VaultKey) -> Answer<'_, Vec<Machine>>;
+
+    /// Ends a machine's token. Whether there is such a machine.
+    fn revoke(&self, vault: VaultKey, machine: MachineId, now_ms: u64) -> Answer<'_, bool>;
+
+    /// Keeps what a machine says of itself. Need not be durable at once.
+    fn report(
+        &self,
+        vault: VaultKey,
+        machine: MachineId,
+        report: MachineReport,
+        now_ms: u64,
+    ) -> Answer<'_, ()>;
+
+    /// The last commit.
+    fn tip(&self, vault: VaultKey) -> Answer<'_, Option<Tip>>;
+
+    /// Appends `commit` if it stands on the head, its author is a machine of the vault and every chunk it
+    /// reaches is there; ends the tokens of the machines it removes. All of it or nothing.
+    fn append(&self, vault: VaultKey, commit: NewCommit) -> Answer<'_, Appended>;
+
+    /// The commits after `after`, in order, as many as fit into `max_len` bytes.
+    fn commits(&self, vault: VaultKey, after: u64, max_len: usize) -> Answer<'_, Commits>;
+
+    /// Which of `ids` are there, in their order.
+    fn known(&self, vault: VaultKey, ids: Vec<ChunkId>) -> Answer<'_, Vec<bool>>;
+
+    /// Makes a stored pack's chunks known. Chunks that are known already stay where they are. How many are new.
+    fn record_pack(&self, vault: VaultKey, pack: NewPack) -> Answer<'_, u32>;
+
+    /// Which of `ids` and their descendants are not there, each once, at most `max`; renews the others.
+    fn missing(
+        &self,
+        vault: VaultKey,
+        ids: Vec<ChunkId>,
+        max: usize,
+        now_ms: u64,
+    ) -> Answer<'_, Vec<ChunkId>>;
+
+    /// Where each of `ids` lies, in their order.
+    fn locate(&self, vault: VaultKey, ids: Vec<ChunkId>) -> Answer<'_, Vec<Option<Location>>>;
+
+    /// Replaces the slot of this type. The same slot again changes nothing.
+    fn put_slot(&self, vault: VaultKey, kind: u8, slot: Vec<u8>, now_ms: u64) -> Answer<'_, ()>;
+
+    /// The slot of this type.
+    fn slot(&self, vault: VaultKey, kind: u8) -> Answer<'_, Option<Slot>>;
+}

@@ -1,0 +1,1 @@
+//! What every chunk store promises, as a suite.

@@ -1,0 +1,285 @@
+//! Packs as files: `aa/<id>` below one directory, `aa` being the first two digits of the id.
+//!
+//! Written under `incoming/`, fsynced, renamed, and the directory fsynced too: a crash leaves a whole pack
+//! or a file in `incoming/`, and those are removed when the store is opened.
+
+use std::collections::HashSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use data_encoding::HEXLOWER;
+
+use super::{ChunkStore, PackId, PackReader, PackWriter, StoreError, Stored};
+use crate::work::Work;
+
+const INCOMING: &str = "incoming";
+
+/// See the module.
+pub struct DirectoryStore {
+    work: Work,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    root: PathBuf,
+    /// Directories that are known to be there and on disk.
+    made: Mutex<HashSet<PathBuf>>,
+}
+
+impl DirectoryStore {
+    /// Opens the store, making the directory if need be and removing what a crash left half written.
+    pub fn open(root: &Path, work: Work) -> io::Result<Self> {
+        let incoming = root.join(INCOMING);
+        fs::create_dir_all(&incoming)?;
+        for entry in fs::read_dir(&incoming)? {
+            let path = entry?.path();
+            fs::remove_file(&path)?;
+            tracing::info!(path = %path.display(), "removed a half-written pack");
+        }
+        sync_dir(root)?;
+        Ok(Self {
+            work,
+            inner: Arc::new(Inner {
+                root: root.to_owned(),
+                made: Mutex::default(),
+            }),
+        })
+    }
+
+    fn run<T: Send + 'static>(
+        &self,
+        id: PackId,
+        job: impl FnOnce(&Inner) -> io::Result<T> + Send + 'static,
+    ) -> Stored<'_, T> {
+        let inner = Arc::clone(&self.inner);
+        run(self.work, id, move || job(&inner))
+    }
+}
+
+/// Runs `job` where blocking work belongs.
+fn run<T: Send + 'static>(
+    work: Work,
+    id: PackId,
+    job: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Stored<'static, T> {
+    Box::pin(async move {
+        match work.run(job).await {
+            Ok(done) => done.map_err(|error| store_error(id, &error)),
+            Err(lost) => Err(StoreError::Broken(lost.to_string())),
+        }
+    })
+}
+
+fn store_error(id: PackId, error: &io::Error) -> StoreError {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof => StoreError::NotFound(id),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::Full,
+        _ => StoreError::Broken(error.to_string()),
+    }
+}
+
+impl Inner {
+    fn path(&self, id: PackId) -> PathBuf {
+        let name = id.to_string();
+        self.root.join(&name[..2]).join(name)
+    }
+
+    /// Makes the directory of a pack, once, durably.
+    fn make_parent(&self, path: &Path) -> io::Result<()> {
+        let Some(parent) = path.parent() else {
+            return Ok(());
+        };
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if !made.contains(parent) {
+            fs::create_dir_all(parent)?;
+            // The parent's parent: after a crash the new directory may otherwise be gone with all in it.
+            sync_dir(&self.root)?;
+            made.insert(parent.to_owned());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(unix)]
+fn sync_dir(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+// A directory cannot be opened for this elsewhere; NTFS keeps renames in its journal.
+#[cfg(not(unix))]
+fn sync_dir(_: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+impl ChunkStore for DirectoryStore {
+    fn begin(&self, id: PackId) -> Stored<'_, Box<dyn PackWriter>> {
+        let work = self.work;
+        let inner = Arc::clone(&self.inner);
+        self.run(id, move |store| {
+            let path = store.root.join(INCOMING).join(id.to_string());
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create_new(true)
+                .open(&path)?;
+            let temp = Temp { path, file, len: 0 };
+            Ok(Box::new(Writer {
+                id,
+                work,
+                inner,
+                temp: Some(temp),
+            }) as Box<dyn PackWriter>)
+        })
+    }
+
+    fn open(&self, id: PackId) -> Stored<'_, Box<dyn PackReader>> {
+        let work = self.work;
+        self.run(id, move |store| {
+            let file = Arc::new(Mutex::new(File::open(store.path(id))?));
+            Ok(Box::new(Reader { id, work, file }) as Box<dyn PackReader>)
+        })
+    }
+
+    fn delete(&self, id: PackId) -> Stored<'_, ()> {
+        self.run(id, move |store| match fs::remove_file(store.path(id)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        })
+    }
+
+    fn list(&self) -> Stored<'_, Vec<PackId>> {
+        self.run(PackId([0; 16]), |store| {
+            let mut found = Vec::new();
+            for directory in fs::read_dir(&store.root)? {
+                let directory = directory?;
+                if directory.file_name().len() != 2 || !directory.file_type()?.is_dir() {
+                    continue;
+                }
+                for file in fs::read_dir(directory.path())? {
+                    let name = file?.file_name();
+                    let bytes = HEXLOWER.decode(name.as_encoded_bytes()).unwrap_or_default();
+                    if let Ok(id) = <[u8; 16]>::try_from(bytes) {
+                        found.push(PackId(id));
+                    }
+                }
+            }
+            found.sort();
+            Ok(found)
+        })
+    }
+}
+
+struct Writer {
+    id: PackId,
+    work: Work,
+    inner: Arc<Inner>,
+    /// None while a job has it, and for ever after one was lost.
+    temp: Option<Temp>,
+}
+
+/// A file in `incoming/` that removes itself.
+struct Temp {
+    path: PathBuf,
+    file: File,
+    len: u64,
+}
+
+impl Drop for Temp {
+    fn drop(&mut self) {
+        // Not there any more once it was renamed.
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(path = %self.path.display(), %error, "cannot remove a half-written pack");
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Temp {
+    /// Leaves only `keep`, moved together.
+    fn keep(&mut self, keep: &[Range<u64>]) -> io::Result<()> {
+        let mut to = 0;
+        let mut piece = vec![0; 256 * 1024];
+        for range in keep {
+            let mut from = range.start;
+            if from == to {
+                to = range.end;
+                continue;
+            }
+            while from < range.end {
+                let len = piece
+                    .len()
+                    .min(usize::try_from(range.end - from).unwrap_or(usize::MAX));
+                self.file.seek(SeekFrom::Start(from))?;
+                self.file.read_exact(&mut piece[..len])?;
+                self.file.seek(SeekFrom::Start(to))?;
+                self.file.write_all(&piece[..len])?;
+                from += len as u64;
+                to += len as u64;
+            }
+        }
+        if to != self.len {
+            self.file.set_len(to)?;
+            self.len = to;
+        }
+        Ok(())
+    }
+}
+
+impl PackWriter for Writer {
+    fn append(&mut self, bytes: Bytes) -> Stored<'_, ()> {
+        Box::pin(async move {
+            let Some(mut temp) = self.temp.take() else {
+                return Err(StoreError::Broken("the pack was given up".into()));
+            };
+            let written = run(self.work, self.id, move || {
+                temp.file.write_all(&bytes)?;
+                temp.len += bytes.len() as u64;
+                Ok(temp)
+            });
+            self.temp = Some(written.await?);
+            Ok(())
+        })
+    }
+
+    fn finish(mut self: Box<Self>, keep: Vec<Range<u64>>) -> Stored<'static, ()> {
+        let Some(mut temp) = self.temp.take() else {
+            return Box::pin(async { Err(StoreError::Broken("the pack was given up".into())) });
+        };
+        let Self { id, work, .. } = *self;
+        let inner = Arc::clone(&self.inner);
+        run(work, id, move || {
+            temp.keep(&keep)?;
+            temp.file.sync_all()?;
+            let path = inner.path(id);
+            inner.make_parent(&path)?;
+            fs::rename(&temp.path, &path)?;
+            // The directory too: after a crash the rename may otherwise be gone.
+            path.parent().map_or(Ok(()), sync_dir)
+        })
+    }
+}
+
+struct Reader {
+    id: PackId,
+    work: Work,
+    file: Arc<Mutex<File>>,
+}
+
+impl PackReader for Reader {
+    fn read(&self, offset: u64, len: usize) -> Stored<'_, Bytes> {
+        let file = Arc::clone(&self.file);
+        run(self.work, self.id, move || {
+            let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+            file.seek(SeekFrom::Start(offset))?;
+            let mut bytes = vec![0; len];
+            file.read_exact(&mut bytes)?;
+            Ok(bytes.into())
+        })
+    }
+}

@@ -1,0 +1,307 @@
+//! Packs come in: hashed and judged while they are written, kept whole or not at all.
+
+use std::collections::HashSet;
+use std::ops::Range;
+
+use aws_lc_rs::digest::{Context, SHA256};
+use axum::Json;
+use axum::extract::{Request, State};
+use bytes::BytesMut;
+use http::StatusCode;
+use syncagent_protocol::api::PackReceipt;
+use syncagent_protocol::pack::{
+    CHUNK_HEADER_LEN, ChunkError, ChunkHead, ChunkKind, MAX_PACK_LEN, PACK_HEADER,
+};
+use syncagent_protocol::{ChunkId, Code};
+
+use super::auth::Member;
+use super::body::Pieces;
+use super::problem::{Failure, Result};
+use crate::app::App;
+use crate::catalog::{NewChunk, NewPack, VaultKey};
+use crate::chunks::{PackId, PackWriter};
+use crate::limits::{MAX_PACK_CHILDREN_LEN, MAX_PACK_CHUNKS, PIECE_LEN};
+
+pub(crate) async fn post(
+    State(app): State<App>,
+    member: Member,
+    request: Request,
+) -> Result<Json<PackReceipt>> {
+    member.founded()?;
+    let mut pieces = Pieces::new(request, MAX_PACK_LEN)?;
+    let _turn = app.0.limits.upload().await.ok_or_else(Failure::crowded)?;
+    let id = PackId(app.random());
+    let mut writer = app.0.chunks.begin(id).await?;
+    let mut judge = Judge::default();
+    // Written in larger pieces than they come in: fewer trips to the threads that may block.
+    let mut piece = BytesMut::new();
+    while let Some(bytes) = pieces.next().await? {
+        judge.push(&bytes)?;
+        piece.extend_from_slice(&bytes);
+        if piece.len() >= PIECE_LEN {
+            writer.append(piece.split().freeze()).await?;
+        }
+    }
+    if !piece.is_empty() {
+        writer.append(piece.freeze()).await?;
+    }
+    let chunks = judge.finish()?;
+    let (app_, vault) = (app.clone(), member.vault());
+    let receipt = app
+        .0
+        .work
+        .see_through(async move { keep(&app_, vault, id, writer, chunks).await })
+        .await??;
+    Ok(Json(receipt))
+}
+
+/// Stores what is new and makes it known.
+async fn keep(
+    app: &App,
+    vault: VaultKey,
+    id: PackId,
+    writer: Box<dyn PackWriter>,
+    chunks: Vec<NewChunk>,
+) -> Result<PackReceipt> {
+    let (catalog, store) = (&app.0.catalog, &app.0.chunks);
+    let total = chunks.len() as u32;
+    let known = catalog
+        .known(vault, chunks.iter().map(|chunk| chunk.id).collect())
+        .await?;
+    let mut seen = HashSet::new();
+    let mut renewed = Vec::new();
+    let mut new = Vec::new();
+    let mut keep: Vec<Range<u64>> = vec![0..PACK_HEADER.len() as u64];
+    let mut len = PACK_HEADER.len() as u64;
+    for (mut chunk, known) in chunks.into_iter().zip(known) {
+        if known {
+            renewed.push(chunk.id);
+        } else if seen.insert(chunk.id) {
+            let frame = chunk.offset - 4..chunk.offset + u64::from(chunk.len);
+            chunk.offset = len + 4;
+            len += frame.end - frame.start;
+            match keep.last_mut() {
+                Some(last) if last.end == frame.start => last.end = frame.end,
+                _ => keep.push(frame),
+            }
+            new.push(chunk);
+        }
+    }
+    let now_ms = app.now_ms();
+    if new.is_empty() {
+        drop(writer);
+        if !renewed.is_empty() {
+            catalog.missing(vault, renewed, 1, now_ms).await?;
+        }
+        return Ok(PackReceipt {
+            stored: 0,
+            known: total,
+        });
+    }
+    writer.finish(keep).await?;
+    let stored = match catalog
+        .record_pack(
+            vault,
+            NewPack {
+                id,
+                len,
+                chunks: new,
+                renewed,
+                now_ms,
+            },
+        )
+        .await
+    {
+        Ok(stored) => stored,
+        Err(error) => {
+            // Unknown to the catalog it would lie there for ever.
+            store.delete(id).await?;
+            return Err(error.into());
+        }
+    };
+    if stored == 0 {
+        // Another upload of the same chunks was faster.
+        store.delete(id).await?;
+    }
+    Ok(PackReceipt {
+        stored,
+        known: total - stored,
+    })
+}
+
+/// Reads the framing of a pack as it arrives. Memory: what the catalog will need, and no blob.
+#[derive(Default)]
+struct Judge {
+    stage: Stage,
+    /// Bytes seen so far.
+    at: u64,
+    chunks: Vec<NewChunk>,
+    children_len: usize,
+}
+
+enum Stage {
+    PackHeader(Vec<u8>),
+    Length(Vec<u8>),
+    Chunk(Box<Arriving>),
+}
+
+impl Default for Stage {
+    fn default() -> Self {
+        Self::PackHeader(Vec::with_capacity(PACK_HEADER.len()))
+    }
+}
+
+/// A chunk of which not all is there.
+struct Arriving {
+    offset: u64,
+    len: u32,
+    left: usize,
+    hash: Context,
+    /// The first bytes: enough to judge, and in a list chunk the ids.
+    first: Vec<u8>,
+    head: Option<ChunkHead>,
+}
+
+impl Judge {
+    fn push(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            let taken = match &mut self.stage {
+                Stage::PackHeader(so_far) => {
+                    let taken = take(so_far, &mut bytes, PACK_HEADER.len());
+                    if so_far.len() == PACK_HEADER.len() {
+                        if so_far[..] != PACK_HEADER {
+                            return Err(bad("the body does not begin like a pack"));
+                        }
+                        self.stage = Stage::Length(Vec::with_capacity(4));
+                    }
+                    taken
+                }
+                Stage::Length(so_far) => {
+                    let taken = take(so_far, &mut bytes, 4);
+                    if let Some(len) = so_far.first_chunk::<4>() {
+                        let len = u32::from_be_bytes(*len);
+                        self.stage =
+                            Stage::Chunk(Box::new(Arriving::new(self.at + taken as u64, len)?));
+                    }
+                    taken
+                }
+                Stage::Chunk(chunk) => {
+                    let (now, rest) = bytes.split_at(bytes.len().min(chunk.left));
+                    bytes = rest;
+                    chunk.push(now)?;
+                    if chunk.left == 0 {
+                        let chunk = std::mem::replace(
+                            &mut self.stage,
+                            Stage::Length(Vec::with_capacity(4)),
+                        );
+                        if let Stage::Chunk(chunk) = chunk {
+                            self.arrived(*chunk)?;
+                        }
+                    }
+                    now.len()
+                }
+            };
+            self.at += taken as u64;
+        }
+        Ok(())
+    }
+
+    fn arrived(&mut self, chunk: Arriving) -> Result<()> {
+        let chunk = chunk.finish()?;
+        self.children_len += chunk.children.len();
+        self.chunks.push(chunk);
+        if self.chunks.len() > MAX_PACK_CHUNKS {
+            return Err(Failure::too_long(format!(
+                "a pack holds at most {MAX_PACK_CHUNKS} chunks"
+            )));
+        }
+        if self.children_len > MAX_PACK_CHILDREN_LEN {
+            return Err(Failure::too_long(
+                "the pack holds too many list chunks: send them in several",
+            ));
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Vec<NewChunk>> {
+        match self.stage {
+            Stage::Length(so_far) if so_far.is_empty() => Ok(self.chunks),
+            _ => Err(bad("the pack ends in the middle")),
+        }
+    }
+}
+
+impl Arriving {
+    fn new(offset: u64, len: u32) -> Result<Self> {
+        // Judged by its length before a byte of it is taken; by the rest once that is there.
+        let range =
+            syncagent_protocol::pack::MIN_CHUNK_LEN..=syncagent_protocol::pack::MAX_CHUNK_LEN;
+        if !range.contains(&(len as usize)) {
+            return Err(bad(&ChunkError::Length.to_string()));
+        }
+        Ok(Self {
+            offset,
+            len,
+            left: len as usize,
+            hash: Context::new(&SHA256),
+            first: Vec::new(),
+            head: None,
+        })
+    }
+
+    fn push(&mut self, bytes: &[u8]) -> Result<()> {
+        self.left -= bytes.len();
+        self.hash.update(bytes);
+        let mut rest = bytes;
+        take(&mut self.first, &mut rest, ChunkHead::LEN);
+        if self.head.is_none()
+            && let Some(first) = self.first.first_chunk()
+        {
+            self.head = Some(
+                ChunkHead::parse(first, self.len as usize)
+                    .map_err(|error| bad(&error.to_string()))?,
+            );
+        }
+        if let Some(ChunkHead {
+            kind: ChunkKind::List,
+            clear_len,
+            ..
+        }) = self.head
+        {
+            take(&mut self.first, &mut rest, CHUNK_HEADER_LEN + clear_len);
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<NewChunk> {
+        let head = self
+            .head
+            .ok_or_else(|| bad(&ChunkError::Length.to_string()))?;
+        let children = match head.kind {
+            ChunkKind::Data => Vec::new(),
+            ChunkKind::List => self.first.split_off(ChunkHead::LEN),
+        };
+        let id = ChunkId::from_slice(self.hash.finish().as_ref())
+            .ok_or_else(|| Failure::server(&"a hash of another length"))?;
+        Ok(NewChunk {
+            id,
+            offset: self.offset,
+            len: self.len,
+            kind: head.kind,
+            children,
+        })
+    }
+}
+
+/// Moves bytes from the front of `from` until `to` holds `len`. How many were moved.
+fn take(to: &mut Vec<u8>, from: &mut &[u8], len: usize) -> usize {
+    let n = len.saturating_sub(to.len()).min(from.len());
+    let (now, rest) = from.split_at(n);
+    to.extend_from_slice(now);
+    *from = rest;
+    n
+}
+
+fn bad(detail: &str) -> Failure {
+    Failure::new(StatusCode::BAD_REQUEST, Code::Chunk, detail)
+}

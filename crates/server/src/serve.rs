@@ -1,0 +1,106 @@
+//! Sockets: accepts connections, bounded in number, and lets them end in order when the server goes down.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use crate::app::App;
+use crate::limits::{CONNECTION_BUFFER_LEN, HEADER_TIME, MAX_CONNECTIONS};
+
+/// How long requests that are under way may take when the server goes down.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// The other end of a connection, put into every request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer(pub(crate) SocketAddr);
+
+/// Serves `app` on `listener` until `shutdown` is ready; then closes the sockets, lets requests that are under
+/// way end, and returns.
+pub async fn serve(
+    app: App,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let router = app.router();
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIME)
+        .max_buf_size(CONNECTION_BUFFER_LEN)
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(16)
+        .initial_stream_window_size(CONNECTION_BUFFER_LEN as u32)
+        .initial_connection_window_size(4 * CONNECTION_BUFFER_LEN as u32)
+        .max_send_buf_size(CONNECTION_BUFFER_LEN)
+        .keep_alive_interval(Duration::from_secs(30));
+    let graceful = GracefulShutdown::new();
+    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    tokio::pin!(shutdown);
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = &mut shutdown => break,
+            accepted = accept(&listener, &connections) => accepted,
+        };
+        let Some((stream, peer, turn)) = accepted else {
+            continue;
+        };
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%peer, %error, "cannot switch off Nagle's algorithm");
+        }
+        let router = router.clone();
+        let service = tower::service_fn(move |mut request: http::Request<Incoming>| {
+            request.extensions_mut().insert(Peer(peer));
+            tower::ServiceExt::oneshot(router.clone(), request.map(axum::body::Body::new))
+        });
+        let connection = builder.serve_connection_with_upgrades(
+            TokioIo::new(stream),
+            TowerToHyperService::new(service),
+        );
+        let connection = graceful.watch(connection.into_owned());
+        tokio::spawn(async move {
+            let _turn = turn;
+            if let Err(error) = connection.await {
+                tracing::debug!(%peer, error, "a connection ended early");
+            }
+        });
+    }
+    drop(listener);
+    app.close();
+    if tokio::time::timeout(GRACE, graceful.shutdown())
+        .await
+        .is_err()
+    {
+        tracing::warn!("some requests did not end in time");
+    }
+    Ok(())
+}
+
+async fn accept(
+    listener: &TcpListener,
+    connections: &Arc<Semaphore>,
+) -> Option<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+    // First the turn: connections beyond the limit wait in the system's queue and cost nothing here.
+    let turn = Arc::clone(connections).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, peer)) => Some((stream, peer, turn)),
+        Err(error) => {
+            tracing::warn!(%error, "cannot accept a connection");
+            // Out of file descriptors, most likely: give others time to end.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            None
+        }
+    }
+}
