@@ -114,8 +114,8 @@ pub(crate) fn check(workspace: &Workspace, target: &Target) -> Result<Command> {
     if env::consts::OS != target.os {
         let tools = tools(workspace, target)?;
         let name = target.triple.replace('-', "_");
-        command.env(format!("CC_{name}"), tools.join("cc"));
-        command.env(format!("AR_{name}"), tools.join("ar"));
+        command.env(format!("CC_{name}"), tools.join("target-cc"));
+        command.env(format!("AR_{name}"), tools.join("target-ar"));
         command.env("ZIG_GLOBAL_CACHE_DIR", output.join("zig"));
         command.env("ZIG_LOCAL_CACHE_DIR", output.join("zig"));
         path.insert(0, tools);
@@ -381,14 +381,15 @@ fn compiler_script(workspace: &Workspace, target: &Target) -> String {
     )
 }
 
-/// Compiler, archiver and, for Windows, the maker of import libraries, each under the name it is called by.
+/// Compiler, archiver and, for Windows, the maker of import libraries, which rustc looks for on the PATH under this
+/// name. The others must not hide this machine's own compiler, which links the build scripts.
 fn tools(workspace: &Workspace, target: &Target) -> Result<PathBuf> {
     let dir = zig(workspace).join("tools").join(target.triple);
     fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
     let zig = zig_program(workspace);
     let scripts = [
-        ("cc", compiler_script(workspace, target)),
-        ("ar", format!("#!/bin/sh\nexec '{zig}' ar \"$@\"\n")),
+        ("target-cc", compiler_script(workspace, target)),
+        ("target-ar", format!("#!/bin/sh\nexec '{zig}' ar \"$@\"\n")),
         (
             "x86_64-w64-mingw32-dlltool",
             format!("#!/bin/sh\nexec '{zig}' dlltool \"$@\"\n"),
