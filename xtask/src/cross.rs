@@ -395,6 +395,13 @@ fn tools(workspace: &Workspace, target: &Target) -> Result<PathBuf> {
             format!("#!/bin/sh\nexec '{zig}' dlltool \"$@\"\n"),
         ),
     ];
+    // What an earlier version of this file left there must not be found by name.
+    for entry in fs::read_dir(&dir)? {
+        let entry = entry?;
+        if !scripts.iter().any(|(name, _)| entry.file_name() == *name) {
+            fs::remove_file(entry.path())?;
+        }
+    }
     for (name, text) in scripts {
         let path = dir.join(name);
         // Written only when it differs: build scripts look at the compiler's time.
