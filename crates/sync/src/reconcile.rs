@@ -1,8 +1,24 @@
 //! The decision: three trees in, one plan out.
+//!
+//! 1. [`sides`] lines up the trees: what is new on disk and already in the vault becomes one node.
+//! 2. [`merge`] decides node by node what the vault shall hold: place and content are two independent axes,
+//!    and a touch of either beats a deletion.
+//! 3. [`valid`] makes a tree of it: living things keep their directories, crossed moves and taken names are
+//!    settled in favour of the vault.
+//! 4. [`disk`] derives what this disk shall hold: the same tree, less what it cannot hold or must leave alone.
+//! 5. [`steps`] and [`ops`] are the differences to what disk and vault hold now; [`outcome`] the rows they lead to.
+
+mod disk;
+mod merge;
+mod ops;
+mod outcome;
+mod sides;
+mod steps;
+mod valid;
 
 use std::collections::BTreeSet;
 
-use syncagent_protocol::NodeId;
+use syncagent_protocol::{Name, NodeId};
 
 use crate::ancestor::Ancestor;
 use crate::conflict::Utc;
@@ -42,8 +58,44 @@ pub struct Policy {
     pub not_here: BTreeSet<NodeId>,
 }
 
+/// A directory and a name in it.
+type Place = (NodeId, Name);
+
 /// Decides what has to happen. `new_id` names conflict copies.
 pub fn reconcile(input: &Input<'_>, new_id: &mut dyn FnMut() -> NodeId) -> Plan {
-    let _ = (input, new_id);
-    Plan::default()
+    let sides = sides::Sides::line_up(input, new_id);
+    // A node may have to be left alone after all once its place on disk is known; then it is decided again.
+    let mut left_alone = BTreeSet::new();
+    // Each round adds a node, so this ends.
+    loop {
+        let mut merged = merge::merge(&sides, &left_alone);
+        if !sides.needs_hash.is_empty() || !merged.needs_hash.is_empty() {
+            let mut needs_hash: Vec<_> = sides
+                .needs_hash
+                .iter()
+                .chain(&merged.needs_hash)
+                .copied()
+                .collect();
+            needs_hash.sort_unstable();
+            needs_hash.dedup();
+            let mut needs_hash: Vec<_> = needs_hash
+                .into_iter()
+                .filter_map(|id| sides.local_path(id))
+                .collect();
+            needs_hash.sort_unstable();
+            return Plan {
+                needs_hash,
+                ..Plan::default()
+            };
+        }
+        valid::make_valid(&sides, &mut merged, new_id);
+        let disk = disk::derive(&sides, &mut merged);
+        let stuck = disk.stuck_conflicts(&merged);
+        if stuck.is_empty() {
+            let steps = steps::steps(&sides, &merged, &disk);
+            let ops = ops::ops(&sides, &merged, &disk);
+            return outcome::plan(&sides, merged, &disk, steps, ops);
+        }
+        left_alone.extend(stuck);
+    }
 }

@@ -1,0 +1,205 @@
+//! What a plan leads to: the rows to write, the conflicts to tell of, what was left alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use syncagent_protocol::{Node, NodeId};
+
+use super::disk::Disk;
+use super::merge::{Merged, Source, Want};
+use super::sides::{Sides, with_exec};
+use crate::local::LocalState;
+use crate::plan::{Conflict, Group, Plan, Record, Step};
+use crate::scan::Skipped;
+use crate::tree::{LastOp, Why};
+
+pub(super) fn plan(
+    sides: &Sides<'_>,
+    mut merged: Merged,
+    disk: &Disk,
+    steps: Vec<Step>,
+    ops: Vec<Group>,
+) -> Plan {
+    let mut plan = Plan {
+        steps,
+        ops,
+        skipped: std::mem::take(&mut merged.skipped),
+        ..Plan::default()
+    };
+    let touched = touched(&plan.steps);
+    let sent: BTreeSet<NodeId> = plan.all_ops().map(|op| op.node()).collect();
+    let origin: BTreeMap<NodeId, NodeId> = merged
+        .copies
+        .iter()
+        .map(|(id, copy)| (*copy, *id))
+        .collect();
+    for (id, want) in &merged.vault {
+        if merged.still.contains(id) {
+            continue;
+        }
+        let Some(path) = disk.path_of(*id) else {
+            continue;
+        };
+        let node = state_here(
+            sides,
+            disk,
+            *id,
+            want,
+            origin.get(id).copied().unwrap_or(*id),
+        );
+        let op_hash = if sent.contains(id) {
+            None
+        } else {
+            sides.remote_op(*id)
+        };
+        let busy = touched.contains(id) || sent.contains(id);
+        if busy || row_differs(sides, *id, &node, op_hash) {
+            if !busy {
+                plan.agreed.push(*id);
+            }
+            plan.records.insert(
+                *id,
+                Record {
+                    node,
+                    op_hash,
+                    path,
+                },
+            );
+        }
+    }
+    for id in &disk.yielded {
+        if let (Some(row), Some(path), Some((parent, name))) =
+            (sides.base(*id), disk.path_of(*id), disk.place.get(id))
+        {
+            let node = Node {
+                parent: *parent,
+                name: name.clone(),
+                ..row.node.clone()
+            };
+            plan.records.insert(
+                *id,
+                Record {
+                    node,
+                    op_hash: Some(row.op_hash),
+                    path,
+                },
+            );
+        }
+    }
+    plan.forget = sides
+        .forget
+        .iter()
+        .chain(&merged.gone)
+        .chain(&disk.evicted)
+        .copied()
+        .collect();
+    plan.forget
+        .retain(|id| sides.input.ancestor.get(*id).is_some());
+    plan.conflicts = conflicts(sides, &merged, &sent);
+    plan.skipped.extend(unplaced(sides));
+    plan
+}
+
+/// Every node that some step changes.
+fn touched(steps: &[Step]) -> BTreeSet<NodeId> {
+    let mut touched = BTreeSet::new();
+    for step in steps {
+        touched.insert(step.node());
+        match step {
+            Step::Move {
+                exchange_with: Some(other),
+                ..
+            } => drop(touched.insert(*other)),
+            Step::Fetch {
+                aside: Some(aside), ..
+            }
+            | Step::Link {
+                aside: Some(aside), ..
+            } => {
+                touched.insert(aside.node);
+            }
+            _ => {}
+        }
+    }
+    touched
+}
+
+fn state_here(sides: &Sides<'_>, disk: &Disk, id: NodeId, want: &Want, origin: NodeId) -> Node {
+    let (parent, name) = disk.place.get(&id).unwrap_or(&want.place).clone();
+    let body = match sides.remote(id) {
+        Some(node) if want.source != Source::Disk => with_exec(node.body.clone(), want.exec),
+        _ => sides.local_body(origin, want.exec),
+    };
+    Node {
+        parent,
+        name,
+        mtime_ns: want.mtime_ns,
+        body,
+    }
+}
+
+fn row_differs(
+    sides: &Sides<'_>,
+    id: NodeId,
+    node: &Node,
+    op: Option<syncagent_protocol::OpHash>,
+) -> bool {
+    let Some(row) = sides.base(id) else {
+        return true;
+    };
+    let seen_anew = match sides.local.get(&id).map(|here| &here.state) {
+        Some(LocalState::File { .. } | LocalState::Symlink { .. }) => true,
+        Some(LocalState::Directory { inode, .. }) => *inode != row.inode,
+        Some(LocalState::Same | LocalState::Unknown) | None => false,
+    };
+    seen_anew || row.node != *node || Some(row.op_hash) != op
+}
+
+fn conflicts(sides: &Sides<'_>, merged: &Merged, sent: &BTreeSet<NodeId>) -> Vec<Conflict> {
+    let path = |id: NodeId| {
+        let mut names = Vec::new();
+        let mut at = id;
+        while let Some(want) = merged.vault.get(&at) {
+            names.push(&want.place.1);
+            at = want.place.0;
+        }
+        names
+            .into_iter()
+            .rev()
+            .fold(syncagent_protocol::TreePath::ROOT, |path, name| {
+                path.join(name)
+            })
+    };
+    let lost = merged.lost.iter().filter(|(copy, _)| sent.contains(copy));
+    lost.map(|(copy, lost)| Conflict {
+        node: lost.to,
+        copy: *copy,
+        path: match merged.vault.contains_key(&lost.to) {
+            true => path(lost.to),
+            false => sides.local_path(*copy).unwrap_or_default(),
+        },
+        copy_path: path(*copy),
+        ancestor_version: lost.ancestor_version,
+        remote_version: lost.to_version,
+    })
+    .collect()
+}
+
+fn unplaced(sides: &Sides<'_>) -> Vec<Skipped> {
+    let why = |why: &Why| match why {
+        Why::Unreadable => "its record in the vault cannot be read",
+        Why::Orphan => "its directory is gone from the vault",
+        Why::Cycle => "it hangs in itself",
+        Why::NameTaken(_) => "its name is taken by another",
+        Why::Reserved => "its name is SyncAgent's own",
+    };
+    let describe = |(id, reason): (&NodeId, &Why)| Skipped {
+        path: match sides.log.get(*id).map(|entry| &entry.op) {
+            Some(LastOp::Put(node)) => format!("{} ({id})", node.name),
+            _ => id.to_string(),
+        },
+        reason: "unplaced",
+        code: None,
+        detail: format!("{}; `syncagent restore {id}` places it again", why(reason)),
+    };
+    sides.input.remote.unplaced.iter().map(describe).collect()
+}

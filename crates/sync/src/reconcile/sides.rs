@@ -1,0 +1,399 @@
+//! The three trees, lined up: every node has one id on all sides.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use syncagent_protocol::{Body, ContentHash, Name, Node, NodeId, OpHash, TreePath};
+
+use super::{Input, Place, Policy};
+use crate::ancestor::AncestorNode;
+use crate::conflict::conflict_name;
+use crate::local::{LocalNode, LocalState};
+use crate::tree::{LastOp, LogTree, Tree};
+
+/// Whether two contents are equal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Equal {
+    Yes,
+    No,
+    /// The file must be read first.
+    Ask,
+}
+
+/// A local thing that gave up its node, because what the vault says of that cannot be merged with it.
+#[derive(Debug, Clone)]
+pub(super) struct Renamed {
+    /// The node it was.
+    pub(super) was: NodeId,
+    /// The name it takes.
+    pub(super) name: Name,
+}
+
+pub(super) struct Sides<'a> {
+    pub(super) input: Input<'a>,
+    pub(super) policy: &'a Policy,
+    pub(super) tree: &'a Tree,
+    pub(super) log: &'a LogTree,
+    /// What is on disk, under the ids it shall have.
+    pub(super) local: BTreeMap<NodeId, LocalNode>,
+    /// Rows that no longer mean anything.
+    pub(super) forget: BTreeSet<NodeId>,
+    /// Copies of what the vault no longer places.
+    pub(super) renamed: BTreeMap<NodeId, Renamed>,
+    /// Nodes whose content decides how the trees line up.
+    pub(super) needs_hash: Vec<NodeId>,
+    /// Places that unplaced nodes would take, with the smallest id that would.
+    pub(super) claims: BTreeMap<Place, NodeId>,
+}
+
+impl<'a> Sides<'a> {
+    pub(super) fn line_up(input: &Input<'a>, new_id: &mut dyn FnMut() -> NodeId) -> Self {
+        let mut sides = Self {
+            input: *input,
+            policy: input.policy,
+            tree: &input.remote.tree,
+            log: input.log,
+            local: input.local.nodes.clone(),
+            forget: BTreeSet::new(),
+            renamed: BTreeMap::new(),
+            needs_hash: Vec::new(),
+            claims: BTreeMap::new(),
+        };
+        sides.drop_unknown_rows();
+        sides.note_claims();
+        sides.part_from_the_vault(new_id);
+        sides.adopt();
+        sides
+    }
+
+    /// The row of a node on this disk.
+    pub(super) fn base(&self, id: NodeId) -> Option<&'a AncestorNode> {
+        self.input
+            .ancestor
+            .here(id)
+            .filter(|_| !self.forget.contains(&id))
+    }
+
+    pub(super) fn remote(&self, id: NodeId) -> Option<&'a Node> {
+        self.tree.get(id)
+    }
+
+    pub(super) fn remote_op(&self, id: NodeId) -> Option<OpHash> {
+        self.log.get(id).map(|entry| entry.op_hash)
+    }
+
+    pub(super) fn is_unplaced(&self, id: NodeId) -> bool {
+        self.input.remote.unplaced.contains_key(&id)
+    }
+
+    pub(super) fn local_path(&self, id: NodeId) -> Option<TreePath> {
+        let mut names = Vec::new();
+        let mut at = id;
+        while at != NodeId::ROOT {
+            let here = self.local.get(&at)?;
+            names.push(&here.name);
+            at = here.parent;
+        }
+        Some(
+            names
+                .into_iter()
+                .rev()
+                .fold(TreePath::ROOT, |path, name| path.join(name)),
+        )
+    }
+
+    pub(super) fn local_place(&self, id: NodeId) -> Option<Place> {
+        self.local
+            .get(&id)
+            .map(|here| (here.parent, here.name.clone()))
+    }
+
+    /// Whether a local thing holds what `body` says; the exec bit does not count.
+    pub(super) fn holds(&self, id: NodeId, here: &LocalNode, body: &Body) -> Equal {
+        let yes = |equal| if equal { Equal::Yes } else { Equal::No };
+        match (&here.state, body) {
+            (LocalState::Same, body) => yes(self
+                .base(id)
+                .is_some_and(|row| same_content(&row.node.body, body))),
+            (LocalState::File { size, .. }, Body::File { size: other, .. }) if size != other => {
+                Equal::No
+            }
+            (
+                LocalState::File {
+                    hash: Some(hash), ..
+                },
+                Body::File { hash: other, .. },
+            ) => yes(hash == other),
+            (LocalState::File { hash: None, .. }, Body::File { .. }) => Equal::Ask,
+            (LocalState::Symlink { target, .. }, Body::Symlink { target: other }) => {
+                yes(target == other)
+            }
+            (LocalState::Directory { .. }, Body::Directory) => Equal::Yes,
+            _ => Equal::No,
+        }
+    }
+
+    /// Whether a local thing is of another kind than `body`.
+    fn is_other_kind(&self, id: NodeId, here: &LocalNode, body: &Body) -> bool {
+        let kind = here.state.kind().or_else(|| match here.state {
+            LocalState::Same => self.base(id).map(|row| row.node.body.kind()),
+            _ => None,
+        });
+        kind.is_some_and(|kind| kind != body.kind())
+    }
+
+    /// The content of a local thing, as far as it is known: an unread file has a hash of zeros.
+    pub(super) fn local_body(&self, id: NodeId, exec: bool) -> Body {
+        match self.local.get(&id).map(|here| &here.state) {
+            Some(LocalState::File { hash, size, .. }) => Body::File {
+                hash: hash.unwrap_or(ContentHash([0; 32])),
+                size: *size,
+                exec,
+            },
+            Some(LocalState::Symlink { target, .. }) => Body::Symlink {
+                target: target.clone(),
+            },
+            Some(LocalState::Directory { .. }) => Body::Directory,
+            Some(LocalState::Same | LocalState::Unknown) | None => {
+                let body = self
+                    .base(id)
+                    .map_or(Body::Directory, |row| row.node.body.clone());
+                with_exec(body, exec)
+            }
+        }
+    }
+
+    /// The exec bit of a local file; none where there is none to speak of.
+    pub(super) fn local_exec(&self, id: NodeId) -> Option<bool> {
+        let here = self.local.get(&id)?;
+        match &here.state {
+            LocalState::File { exec, .. } if self.policy.placement.exec_bit => Some(*exec),
+            LocalState::File { .. } | LocalState::Same => {
+                self.base(id).map(|row| exec_of(&row.node.body))
+            }
+            _ => None,
+        }
+    }
+
+    /// The time of a local file or link as the vault would know it: a file system may round what it was told,
+    /// so a file that was not touched has the time its row says.
+    pub(super) fn local_mtime(&self, id: NodeId) -> i64 {
+        let row = self.base(id);
+        let print = match self.local.get(&id).map(|here| &here.state) {
+            Some(
+                LocalState::File { fingerprint, .. } | LocalState::Symlink { fingerprint, .. },
+            ) => Some(fingerprint),
+            _ => None,
+        };
+        match (print, row) {
+            (Some(print), Some(row))
+                if row
+                    .fingerprint
+                    .is_some_and(|old| old.mtime_ns == print.mtime_ns) =>
+            {
+                row.node.mtime_ns
+            }
+            (Some(print), _) => print.mtime_ns,
+            (None, row) => row.map_or(0, |row| row.node.mtime_ns),
+        }
+    }
+
+    /// A conflict name in `parent` that is free on every side and that `also` does not know.
+    pub(super) fn free_name(
+        &self,
+        parent: NodeId,
+        name: &Name,
+        also: impl Fn(&Name) -> bool,
+    ) -> Name {
+        let key = |name: &Name| self.policy.placement.key(name);
+        let beside = self
+            .local
+            .values()
+            .filter(|here| here.parent == parent)
+            .map(|here| &here.name);
+        let occupied = self
+            .input
+            .local
+            .occupied
+            .iter()
+            .filter(|(p, _)| *p == parent)
+            .map(|(_, name)| name);
+        let taken: BTreeSet<String> = beside.chain(occupied).map(key).collect();
+        conflict_name(name, self.policy.now, &self.policy.machine, |candidate| {
+            taken.contains(&key(candidate))
+                || self.tree.child(parent, candidate).is_some()
+                || self.claims.contains_key(&(parent, candidate.clone()))
+                || also(candidate)
+        })
+    }
+
+    /// A row that names a node the log never did proves nothing: what it stands for counts as new.
+    fn drop_unknown_rows(&mut self) {
+        let unknown = self
+            .input
+            .ancestor
+            .iter()
+            .filter(|(id, _)| self.log.get(*id).is_none());
+        self.forget = unknown.map(|(id, _)| id).collect();
+        for id in &self.forget {
+            // Its content is known from the row alone.
+            let (Some(here), Some(row)) = (self.local.get_mut(id), self.input.ancestor.get(*id))
+            else {
+                continue;
+            };
+            if here.state == LocalState::Same {
+                here.state = state_from(row);
+            }
+        }
+    }
+
+    fn note_claims(&mut self) {
+        for id in self.input.remote.unplaced.keys() {
+            if let Some(LastOp::Put(node)) = self.log.get(*id).map(|entry| &entry.op) {
+                // Ids come in order, so the first is the smallest.
+                self.claims
+                    .entry((node.parent, node.name.clone()))
+                    .or_insert(*id);
+            }
+        }
+    }
+
+    /// Local changes to nodes that the vault does not place or cannot read go on as nodes of their own.
+    fn part_from_the_vault(&mut self, new_id: &mut dyn FnMut() -> NodeId) {
+        let mut parting = Vec::new();
+        for (id, here) in &self.local {
+            if here.state == LocalState::Unknown {
+                continue;
+            }
+            if self.is_unplaced(*id) {
+                match self.base(*id) {
+                    // An id that a lost row or an interrupted commit left behind.
+                    None => parting.push((*id, false)),
+                    Some(row) if row.node.body == Body::Directory => {}
+                    Some(row) => match self.holds(*id, here, &row.node.body) {
+                        Equal::Yes => {}
+                        Equal::No => parting.push((*id, true)),
+                        Equal::Ask => self.needs_hash.push(*id),
+                    },
+                }
+            } else if let Some(node) = self.remote(*id)
+                && self.is_other_kind(*id, here, &node.body)
+            {
+                parting.push((*id, false));
+            }
+        }
+        for (was, renamed) in parting {
+            let Some(mut here) = self.local.remove(&was) else {
+                continue;
+            };
+            if let (LocalState::Same, Some(row)) = (&here.state, self.base(was)) {
+                here.state = state_from(row);
+            }
+            let id = new_id();
+            if renamed {
+                let name = self.free_name(here.parent, &here.name, |_| false);
+                self.renamed.insert(id, Renamed { was, name });
+            }
+            self.local.insert(id, here);
+            for other in self.local.values_mut().filter(|other| other.parent == was) {
+                other.parent = id;
+            }
+            if self.input.ancestor.get(was).is_some() {
+                self.forget.insert(was);
+            }
+        }
+    }
+
+    /// What is new on disk and stands where the vault has the same, or a directory too, is the vault's node.
+    fn adopt(&mut self) {
+        let mut children: BTreeMap<NodeId, Vec<NodeId>> = BTreeMap::new();
+        for (id, here) in &self.local {
+            children.entry(here.parent).or_default().push(*id);
+        }
+        let mut queue = VecDeque::from([(NodeId::ROOT, NodeId::ROOT)]);
+        while let Some((scanned, directory)) = queue.pop_front() {
+            for id in children.get(&scanned).cloned().unwrap_or_default() {
+                let mut became = id;
+                if let Some(twin) = self.twin(id, directory)
+                    && let Some(here) = self.local.remove(&id)
+                {
+                    self.local.insert(twin, here);
+                    became = twin;
+                }
+                if let Some(here) = self.local.get_mut(&became) {
+                    here.parent = directory;
+                }
+                queue.push_back((id, became));
+            }
+        }
+    }
+
+    fn twin(&mut self, id: NodeId, directory: NodeId) -> Option<NodeId> {
+        let here = self.local.get(&id)?;
+        if self.base(id).is_some() || self.remote(id).is_some() || here.state == LocalState::Unknown
+        {
+            return None;
+        }
+        if self.renamed.contains_key(&id) {
+            return None;
+        }
+        let twin = self
+            .tree
+            .child(directory, &here.name)
+            .filter(|twin| !self.local.contains_key(twin))?;
+        match self.holds(id, here, &self.remote(twin)?.body) {
+            Equal::Yes => Some(twin),
+            Equal::No => None,
+            Equal::Ask => {
+                self.needs_hash.push(id);
+                None
+            }
+        }
+    }
+}
+
+/// What a scan would have found of an untouched file or link, had it known no row.
+fn state_from(row: &AncestorNode) -> LocalState {
+    let fingerprint = row.fingerprint.unwrap_or_default();
+    match &row.node.body {
+        Body::File { hash, size, exec } => LocalState::File {
+            hash: Some(*hash),
+            size: *size,
+            exec: *exec,
+            mtime_ns: fingerprint.mtime_ns,
+            fingerprint,
+        },
+        Body::Symlink { target } => LocalState::Symlink {
+            target: target.clone(),
+            fingerprint,
+        },
+        Body::Directory => LocalState::Directory {
+            inode: row.inode,
+            holds_skipped: false,
+        },
+    }
+}
+
+pub(super) fn same_content(a: &Body, b: &Body) -> bool {
+    match (a, b) {
+        (
+            Body::File { hash, size, .. },
+            Body::File {
+                hash: other,
+                size: len,
+                ..
+            },
+        ) => hash == other && size == len,
+        (a, b) => a == b,
+    }
+}
+
+pub(super) fn exec_of(body: &Body) -> bool {
+    matches!(body, Body::File { exec: true, .. })
+}
+
+pub(super) fn with_exec(body: Body, exec: bool) -> Body {
+    match body {
+        Body::File { hash, size, .. } => Body::File { hash, size, exec },
+        body => body,
+    }
+}
