@@ -1,20 +1,22 @@
 //! Puts catalog, chunk store and hub together. Time and randomness come from outside, so the same
 //! requests in the same order give the same server, byte for byte.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::{fmt, io};
 
 use axum::Router;
-use syncagent_protocol::api::{Event, Problem};
+use syncagent_protocol::MachineId;
+use syncagent_protocol::api::{Event, Machine, Problem};
 use syncagent_protocol::invitation::Invitation;
 use syncagent_protocol::time::Clock;
 use tokio::sync::{broadcast, watch};
 
 use crate::catalog::sqlite::SqliteCatalog;
-use crate::catalog::{Catalog, CatalogError, Session};
+use crate::catalog::{Catalog, CatalogError, Session, VaultKey};
 use crate::chunks::ChunkStore;
 use crate::chunks::directory::DirectoryStore;
 use crate::data_dir::DataDir;
@@ -98,6 +100,9 @@ pub(crate) struct Inner {
     pub(crate) work: Work,
     pub(crate) hub: Hub,
     pub(crate) limits: Limits,
+    /// When each machine was last heard of, as far as this process knows: a write for each request would
+    /// cost more than it tells.
+    seen: Mutex<HashMap<(VaultKey, MachineId), u64>>,
     /// True from the moment the server goes down.
     pub(crate) closing: watch::Sender<bool>,
     /// Holds the data directory.
@@ -219,6 +224,7 @@ impl App {
             work,
             hub: Hub::default(),
             limits: Limits::default(),
+            seen: Mutex::default(),
             closing: watch::Sender::new(false),
             _lock: lock,
         }))
@@ -244,6 +250,18 @@ impl App {
 
     pub(crate) fn now_ms(&self) -> u64 {
         self.0.clock.now_ms()
+    }
+
+    /// Notes that a machine was heard of.
+    pub(crate) fn saw(&self, session: &Session) {
+        let mut seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.insert((session.vault, session.machine), self.now_ms());
+    }
+
+    /// When a machine was last heard of by this process; 0 if it was not.
+    pub(crate) fn last_seen_ms(&self, vault: VaultKey, machine: MachineId) -> u64 {
+        let seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.get(&(vault, machine)).copied().unwrap_or(0)
     }
 
     pub(crate) fn random<const N: usize>(&self) -> [u8; N] {
@@ -273,8 +291,10 @@ pub struct Watch {
     session: Session,
     notes: broadcast::Receiver<Note>,
     closing: watch::Receiver<bool>,
-    /// The head as last told; none before the first.
-    told: Option<u64>,
+    /// The head as last told.
+    told: u64,
+    /// Whether the catalog is to be looked at, because nothing was told yet or notes were missed.
+    look: bool,
 }
 
 impl Watch {
@@ -285,24 +305,28 @@ impl Watch {
             session,
             notes,
             closing: app.0.closing.subscribe(),
-            told: None,
+            told: 0,
+            look: true,
         }
     }
 
     /// The next event; waits for it. May be dropped and asked again without missing one.
     pub async fn next(&mut self) -> Result<Event, Ended> {
-        if self.told.is_none() {
-            return self.look().await;
-        }
         loop {
+            if self.look {
+                let n = self.head().await?;
+                self.look = false;
+                self.told = n;
+                return Ok(Event::Head { n });
+            }
             let note = tokio::select! {
                 biased;
                 _ = self.closing.wait_for(|closing| *closing) => return Err(Ended::Closing),
                 note = self.notes.recv() => note,
             };
             match note {
-                Ok(Note::Head(n)) if self.told < Some(n) => {
-                    self.told = Some(n);
+                Ok(Note::Head(n)) if n > self.told => {
+                    self.told = n;
                     return Ok(Event::Head { n });
                 }
                 Ok(Note::Revoked(machine)) if machine == self.session.machine => {
@@ -310,32 +334,34 @@ impl Watch {
                 }
                 Ok(_) => {}
                 // Too slow: what was missed may have been the removal of this very machine.
-                Err(broadcast::error::RecvError::Lagged(_)) => return self.look().await,
+                Err(broadcast::error::RecvError::Lagged(_)) => self.look = true,
                 Err(broadcast::error::RecvError::Closed) => return Err(Ended::Closing),
             }
         }
     }
 
-    /// Looks at the catalog instead of at notes.
-    async fn look(&mut self) -> Result<Event, Ended> {
+    /// Notes that the other end gave a sign of life.
+    pub(crate) fn heard(&self) {
+        self.app.saw(&self.session);
+    }
+
+    /// The head as the catalog has it, if the machine is still welcome.
+    async fn head(&self) -> Result<u64, Ended> {
         let catalog = &self.app.0.catalog;
         let failed = |error: CatalogError| {
             tracing::error!(%error, "cannot read the head for a socket");
             Ended::Closing
         };
         let machines = catalog.machines(self.session.vault).await.map_err(failed)?;
+        let is_me = |machine: &&Machine| machine.id == self.session.machine;
         if machines
             .iter()
-            .any(|machine| machine.id == self.session.machine && machine.revoked)
+            .find(is_me)
+            .is_none_or(|machine| machine.revoked)
         {
             return Err(Ended::Revoked);
         }
-        let n = catalog
-            .tip(self.session.vault)
-            .await
-            .map_err(failed)?
-            .map_or(0, |tip| tip.n);
-        self.told = Some(n);
-        Ok(Event::Head { n })
+        let tip = catalog.tip(self.session.vault).await.map_err(failed)?;
+        Ok(tip.map_or(0, |tip| tip.n))
     }
 }

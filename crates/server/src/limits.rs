@@ -25,8 +25,8 @@ pub(crate) const DRAIN_LEN: usize = 32 * 1024 * 1024;
 pub(crate) const DRAIN_TIME: Duration = Duration::from_secs(5);
 /// Connections at once.
 pub(crate) const MAX_CONNECTIONS: usize = 512;
-/// How long a client may take to send the head of a request.
-pub(crate) const HEADER_TIME: Duration = Duration::from_secs(20);
+/// How long a client may take to send the head of a request; also how long an idle connection is kept.
+pub(crate) const HEADER_TIME: Duration = Duration::from_secs(60);
 /// What hyper may buffer of one connection.
 pub(crate) const CONNECTION_BUFFER_LEN: usize = 64 * 1024;
 /// How long an invitation is good.

@@ -9,7 +9,7 @@ pub mod conformance;
 pub mod sqlite;
 
 use futures_util::future::BoxFuture;
-use syncagent_protocol::api::{Machine, MachineReport};
+use syncagent_protocol::api::{Head, Machine, MachineReport};
 use syncagent_protocol::commit::HEADER_LEN;
 use syncagent_protocol::pack::ChunkKind;
 use syncagent_protocol::{ChunkId, CommitHash, MachineId, VaultId};
@@ -135,8 +135,8 @@ pub struct NewCommit {
 pub enum Appended {
     /// It is the head now.
     Done,
-    /// It does not stand on the head.
-    Stale(Option<Tip>),
+    /// It does not stand on this head.
+    Stale(Option<Head>),
     /// It names another vault than this one.
     OtherVault,
     /// Its author is no machine of this vault, or was removed.

@@ -12,7 +12,7 @@ use rusqlite::{
     Connection, ErrorCode, OptionalExtension, Row, Transaction, TransactionBehavior, params,
 };
 use rusqlite_migration::{M, Migrations};
-use syncagent_protocol::api::{Machine, MachineReport};
+use syncagent_protocol::api::{Head, Machine, MachineReport};
 use syncagent_protocol::pack::{ChunkKind, MAX_IDS_PER_REQUEST};
 use syncagent_protocol::{ChunkId, CommitHash, MachineId, VaultId};
 use tokio::sync::Semaphore;
@@ -69,6 +69,7 @@ impl SqliteCatalog {
     pub fn open(path: &Path, work: Work) -> Result<Self, CatalogError> {
         let mut writer = Connection::open(path)?;
         writer.pragma_update(None, "journal_mode", "WAL")?;
+        writer.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
         Self::set_up(&mut writer)?;
         Ok(Self::with(writer, Some(path.to_owned()), work))
     }
@@ -290,13 +291,10 @@ fn reach(
     let mut missing_seen = HashSet::new();
     // Only list chunks can lead to a place twice: remembering them alone ends every walk and stays small.
     let mut lists_seen = HashSet::new();
-    let mut walk: Vec<std::vec::IntoIter<ChunkId>> = vec![roots.to_vec().into_iter()];
+    // A stack: what is to be looked at next comes last.
+    let mut walk: Vec<ChunkId> = roots.iter().rev().copied().collect();
     let mut looked_at = 0;
-    while let Some(level) = walk.last_mut() {
-        let Some(id) = level.next() else {
-            walk.pop();
-            continue;
-        };
+    while let Some(id) = walk.pop() {
         looked_at += 1;
         if looked_at > MAX_REACHED {
             reached.too_many = true;
@@ -318,16 +316,11 @@ fn reach(
             reached.stale.push(id);
         }
         if kind == 1 && lists_seen.insert(id) {
-            let children = list.query_row(params![vault.0, id.0], |row| {
-                let bytes = row.get_ref(0)?.as_blob()?;
-                Ok(bytes
-                    .as_chunks::<32>()
-                    .0
-                    .iter()
-                    .map(|id| ChunkId(*id))
-                    .collect::<Vec<_>>())
+            list.query_row(params![vault.0, id.0], |row| {
+                let (children, _) = row.get_ref(0)?.as_blob()?.as_chunks::<32>();
+                walk.extend(children.iter().rev().map(|id| ChunkId(*id)));
+                Ok(())
             })?;
-            walk.push(children.into_iter());
         }
     }
     Ok(reached)
@@ -407,6 +400,10 @@ fn append(tx: &Transaction<'_>, vault: VaultKey, c: &NewCommit) -> Sql<Decision<
         .as_ref()
         .map_or((0, CommitHash::genesis(c.vid)), |head| (head.n, head.hash));
     if c.n != n + 1 || c.prev != hash {
+        let head = head.map(|tip| Head {
+            n: tip.n,
+            hash: tip.hash,
+        });
         return Ok(Undo(Appended::Stale(head)));
     }
     if is_revoked(tx, vault, c.poster)? != Some(false) {
@@ -711,5 +708,77 @@ impl Catalog for SqliteCatalog {
                 })
                 .optional()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+    use crate::catalog::conformance;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_file_passes_the_suite() {
+        let dir = tempfile::tempdir().unwrap();
+        let next = AtomicU32::new(0);
+        conformance::check(|| {
+            let name = format!("{}.db", next.fetch_add(1, Ordering::Relaxed));
+            Arc::new(SqliteCatalog::open(&dir.path().join(name), Work::Pool).unwrap())
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn memory_passes_the_suite_on_one_thread() {
+        conformance::check(|| Arc::new(SqliteCatalog::in_memory(Work::Inline).unwrap())).await;
+    }
+
+    #[test]
+    fn the_steps_are_sound() {
+        Migrations::from_slice(STEPS).validate().unwrap();
+    }
+
+    #[tokio::test]
+    async fn renewal_is_written_once_an_hour() {
+        let catalog = SqliteCatalog::in_memory(Work::Inline).unwrap();
+        let vault = catalog.invite([1; 32], 0, 1).await.unwrap();
+        let id = ChunkId([1; 32]);
+        let chunk = crate::catalog::NewChunk {
+            id,
+            offset: 0,
+            len: 1,
+            kind: ChunkKind::Data,
+            children: Vec::new(),
+        };
+        let at = |now_ms| NewPack {
+            id: PackId([now_ms as u8; 16]),
+            len: 1,
+            chunks: vec![chunk.clone()],
+            renewed: Vec::new(),
+            now_ms,
+        };
+        catalog.record_pack(vault, at(1)).await.unwrap();
+        let renewed = async || {
+            let sql = "SELECT renewed_ms FROM chunks";
+            catalog
+                .read(move |db| db.query_row(sql, [], |row| row.get::<_, i64>(0)))
+                .await
+                .unwrap()
+        };
+        for (now_ms, want) in [
+            (RENEWAL_MS, 1),
+            (RENEWAL_MS + 2, RENEWAL_MS + 2),
+            (2 * RENEWAL_MS, RENEWAL_MS + 2),
+        ] {
+            catalog.missing(vault, vec![id], 1, now_ms).await.unwrap();
+            assert_eq!(renewed().await, want as i64);
+        }
+        // A second upload renews too.
+        catalog
+            .record_pack(vault, at(9 * RENEWAL_MS))
+            .await
+            .unwrap();
+        assert_eq!(renewed().await, 9 * RENEWAL_MS as i64);
     }
 }

@@ -1,1 +1,107 @@
-//! What every chunk store promises, as a suite.
+//! What every chunk store promises, row by row. Each implementation runs [`check`] on fresh stores.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    reason = "a suite of tests: it fails by panicking"
+)]
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{ChunkStore, PackId, StoreError};
+
+const ID: PackId = PackId([7; 16]);
+
+/// Runs every row, each on a store of its own.
+pub async fn check(fresh: impl Fn() -> Arc<dyn ChunkStore>) {
+    a_finished_pack_is_read_back(&*fresh()).await;
+    only_what_is_kept_is_there(&*fresh()).await;
+    an_unfinished_pack_is_not_there(&*fresh()).await;
+    what_is_not_there_is_not_found(&*fresh()).await;
+    packs_are_listed_in_order(&*fresh()).await;
+}
+
+async fn write(store: &dyn ChunkStore, id: PackId, bytes: &'static [u8]) {
+    let mut writer = store.begin(id).await.unwrap();
+    for piece in bytes.chunks(3) {
+        writer.append(Bytes::from_static(piece)).await.unwrap();
+    }
+    writer
+        .finish(std::iter::once(0..bytes.len() as u64).collect())
+        .await
+        .unwrap();
+}
+
+async fn a_finished_pack_is_read_back(store: &dyn ChunkStore) {
+    write(store, ID, b"0123456789").await;
+    let reader = store.open(ID).await.unwrap();
+    assert_eq!(reader.read(0, 10).await.unwrap(), "0123456789");
+    assert_eq!(reader.read(8, 2).await.unwrap(), "89");
+    assert_eq!(reader.read(3, 4).await.unwrap(), "3456");
+    assert!(matches!(
+        reader.read(8, 3).await,
+        Err(StoreError::NotFound(ID))
+    ));
+}
+
+#[allow(
+    clippy::single_range_in_vec_init,
+    reason = "a range is kept, not its numbers"
+)]
+async fn only_what_is_kept_is_there(store: &dyn ChunkStore) {
+    for (keep, want) in [
+        (vec![0..2, 4..5, 8..10], "01489"),
+        (vec![0..10], "0123456789"),
+        (vec![0..4], "0123"),
+        (vec![3..10], "3456789"),
+    ] {
+        let mut writer = store.begin(ID).await.unwrap();
+        writer
+            .append(Bytes::from_static(b"0123456789"))
+            .await
+            .unwrap();
+        writer.finish(keep).await.unwrap();
+        let reader = store.open(ID).await.unwrap();
+        assert_eq!(reader.read(0, want.len()).await.unwrap(), want);
+        assert!(reader.read(0, want.len() + 1).await.is_err());
+        store.delete(ID).await.unwrap();
+    }
+}
+
+async fn an_unfinished_pack_is_not_there(store: &dyn ChunkStore) {
+    let mut writer = store.begin(ID).await.unwrap();
+    writer.append(Bytes::from_static(b"0123")).await.unwrap();
+    assert!(matches!(
+        store.open(ID).await,
+        Err(StoreError::NotFound(ID))
+    ));
+    assert_eq!(store.list().await.unwrap(), []);
+    drop(writer);
+    assert_eq!(store.list().await.unwrap(), []);
+    // Its name is free again.
+    write(store, ID, b"ab").await;
+}
+
+async fn what_is_not_there_is_not_found(store: &dyn ChunkStore) {
+    assert!(matches!(
+        store.open(ID).await,
+        Err(StoreError::NotFound(ID))
+    ));
+    store.delete(ID).await.unwrap();
+    write(store, ID, b"ab").await;
+    store.delete(ID).await.unwrap();
+    assert!(matches!(
+        store.open(ID).await,
+        Err(StoreError::NotFound(ID))
+    ));
+}
+
+async fn packs_are_listed_in_order(store: &dyn ChunkStore) {
+    let ids = [PackId([1; 16]), PackId([0x10; 16]), PackId([0xff; 16])];
+    for id in [ids[2], ids[0], ids[1]] {
+        write(store, id, b"x").await;
+    }
+    assert_eq!(store.list().await.unwrap(), ids);
+}

@@ -283,3 +283,56 @@ impl PackReader for Reader {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_directory_passes_the_suite() {
+        for work in [Work::Pool, Work::Inline] {
+            let dir = tempfile::tempdir().unwrap();
+            let next = AtomicU32::new(0);
+            crate::chunks::conformance::check(|| {
+                let root = dir
+                    .path()
+                    .join(next.fetch_add(1, Ordering::Relaxed).to_string());
+                Arc::new(DirectoryStore::open(&root, work).unwrap())
+            })
+            .await;
+        }
+    }
+
+    #[tokio::test]
+    async fn packs_lie_where_the_documents_say() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = DirectoryStore::open(dir.path(), Work::Pool).unwrap();
+        let mut writer = store.begin(PackId([0xab; 16])).await.unwrap();
+        writer.append(Bytes::from_static(b"x")).await.unwrap();
+        writer
+            .finish(std::iter::once(0..1).collect())
+            .await
+            .unwrap();
+        assert_eq!(
+            fs::read(dir.path().join("ab").join("ab".repeat(16))).unwrap(),
+            b"x"
+        );
+        assert_eq!(fs::read_dir(dir.path().join(INCOMING)).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_crash_in_the_middle_is_cleared_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = DirectoryStore::open(dir.path(), Work::Pool).unwrap();
+        let mut writer = store.begin(PackId([1; 16])).await.unwrap();
+        writer.append(Bytes::from_static(b"half")).await.unwrap();
+        // As if the process had died: nobody removes the file.
+        std::mem::forget(writer);
+        assert_eq!(fs::read_dir(dir.path().join(INCOMING)).unwrap().count(), 1);
+        let store = DirectoryStore::open(dir.path(), Work::Pool).unwrap();
+        assert_eq!(fs::read_dir(dir.path().join(INCOMING)).unwrap().count(), 0);
+        assert_eq!(store.list().await.unwrap(), []);
+    }
+}

@@ -91,3 +91,13 @@ impl PackReader for Reader {
         Box::pin(ready(found.ok_or(StoreError::NotFound(self.id))))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn memory_passes_the_suite() {
+        crate::chunks::conformance::check(|| Arc::new(MemoryStore::default())).await;
+    }
+}

@@ -29,10 +29,10 @@ pub(crate) async fn authenticate(app: &App, token: &str) -> Result<Session> {
         .await?
         .ok_or_else(unknown)?;
     if session.revoked {
-        Err(Failure::revoked())
-    } else {
-        Ok(session)
+        return Err(Failure::revoked());
     }
+    app.saw(&session);
+    Ok(session)
 }
 
 /// A machine of any vault.
@@ -83,7 +83,7 @@ impl FromRequestParts<App> for Member {
         let Bearer(session) = Bearer::from_request_parts(parts, app).await?;
         let params = RawPathParams::from_request_parts(parts, app)
             .await
-            .map_err(|error| Failure::server(&error))?;
+            .map_err(|error| Failure::usage(error.body_text()))?;
         let vid = params
             .iter()
             .find(|(name, _)| *name == "vid")

@@ -49,6 +49,7 @@ async fn run(mut socket: WebSocket, mut watch: Watch) {
                 Some(Ok(Message::Close(_)) | Err(_)) | None => return,
                 Some(Ok(_)) => {
                     heard = Instant::now();
+                    watch.heard();
                     continue;
                 }
             },

@@ -11,10 +11,11 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::StatusCode;
+use http::{StatusCode, header};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use syncagent_protocol::Code;
+use syncagent_protocol::api::PROBLEM;
 
 use super::problem::Failure;
 use crate::limits::{DRAIN_LEN, DRAIN_TIME, REQUEST_TIME};
@@ -27,7 +28,7 @@ pub(crate) async fn guard(request: Request, next: Next) -> Response {
         .catch_unwind()
         .await;
     let response = match answer {
-        Ok(Ok(response)) => response,
+        Ok(Ok(response)) => in_one_shape(response),
         Ok(Err(_)) => Failure::new(
             StatusCode::REQUEST_TIMEOUT,
             Code::Busy,
@@ -41,6 +42,27 @@ pub(crate) async fn guard(request: Request, next: Next) -> Response {
         let _ = tokio::time::timeout(DRAIN_TIME, shared.drain()).await;
     }
     response
+}
+
+/// Errors of the framework itself (a path that is no UTF-8, a query that does not parse) as ours.
+fn in_one_shape(response: Response) -> Response {
+    let status = response.status();
+    let is_error = status.is_client_error() || status.is_server_error();
+    let ours = |value: &http::HeaderValue| value == PROBLEM;
+    if !is_error
+        || response
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .is_some_and(ours)
+    {
+        return response;
+    }
+    let code = if status.is_server_error() {
+        Code::Server
+    } else {
+        Code::Usage
+    };
+    Failure::new(status, code, status.canonical_reason().unwrap_or_default()).into_response()
 }
 
 /// The request's body, of which the guard keeps hold.

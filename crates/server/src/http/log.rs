@@ -86,7 +86,7 @@ pub(crate) async fn post(
         let again = app
             .0
             .catalog
-            .commits(member.vault(), head.n - 1, usize::MAX)
+            .commits(member.vault(), head.n - 1, commit.served.len())
             .await?;
         let same = again
             .commits
@@ -107,7 +107,13 @@ pub(crate) async fn post(
         .await??;
     match appended {
         Ok(head) => Ok(Json(head)),
-        Err(Appended::Stale(tip)) => Err(Failure::stale(head_of(tip.as_ref(), member.vid))),
+        Err(Appended::Stale(head)) => {
+            let beginning = Head {
+                n: 0,
+                hash: CommitHash::genesis(member.vid),
+            };
+            Err(Failure::stale(head.unwrap_or(beginning)))
+        }
         Err(Appended::OtherVault) => Err(Failure::other_vault()),
         Err(Appended::PosterRevoked) => Err(Failure::revoked()),
         Err(Appended::UnknownAuthor) => Err(Failure::new(

@@ -13,7 +13,11 @@ use crate::app::App;
 use crate::hub::Note;
 
 pub(crate) async fn list(State(app): State<App>, member: Member) -> Result<Json<Machines>> {
-    let machines = app.0.catalog.machines(member.vault()).await?;
+    let mut machines = app.0.catalog.machines(member.vault()).await?;
+    for machine in &mut machines {
+        let heard = app.last_seen_ms(member.vault(), machine.id);
+        machine.last_seen_ms = machine.last_seen_ms.max(heard);
+    }
     Ok(Json(Machines { machines }))
 }
 

@@ -71,8 +71,9 @@ async fn keep(
     let mut seen = HashSet::new();
     let mut renewed = Vec::new();
     let mut new = Vec::new();
-    let mut keep: Vec<Range<u64>> = vec![0..PACK_HEADER.len() as u64];
     let mut len = PACK_HEADER.len() as u64;
+    let header = 0..len;
+    let mut keep: Vec<Range<u64>> = Vec::from([header]);
     for (mut chunk, known) in chunks.into_iter().zip(known) {
         if known {
             renewed.push(chunk.id);
