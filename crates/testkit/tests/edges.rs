@@ -421,11 +421,20 @@ fn closing(code: &str, open: usize) -> usize {
     code.len()
 }
 
+/// Where the next attribute stands that keeps an item to tests.
+fn test_attribute(code: &str, from: usize) -> Option<usize> {
+    ["#[cfg(test)]", "#[cfg(all(test,"]
+        .iter()
+        .filter_map(|attribute| code[from..].find(attribute))
+        .min()
+        .map(|at| from + at)
+}
+
 /// Blanks every item under `#[cfg(test)]`. Lines stay where they are.
 fn without_tests(code: &str) -> String {
     let mut code = code.to_owned();
     let mut from = 0;
-    while let Some(start) = code[from..].find("#[cfg(test)]").map(|at| from + at) {
+    while let Some(start) = test_attribute(&code, from) {
         let mut at = start;
         // An item ends with its first semicolon or its first braces, whatever attributes and arguments it has.
         let end = loop {
@@ -597,12 +606,18 @@ fn test_modules(path: &str, text: &str) -> Vec<String> {
         "lib.rs" | "main.rs" | "mod.rs" => folder,
         _ => path.trim_end_matches(".rs"),
     };
-    code.split("#[cfg(test)]")
-        .skip(1)
-        .filter_map(|item| item.split_once(';')?.0.trim_start().strip_prefix("mod "))
-        .filter(|name| !name.contains('{'))
-        .map(|name| format!("{inside}/{}", name.trim()))
-        .collect()
+    let mut found = Vec::new();
+    let mut from = 0;
+    while let Some(start) = test_attribute(&code, from) {
+        from = closing(&code, start + 1) + 1;
+        let item = code[from..].split([';', '{']).next().unwrap_or_default();
+        if let Some(name) = item.trim().strip_prefix("mod ")
+            && code[from + item.len()..].starts_with(';')
+        {
+            found.push(format!("{inside}/{name}"));
+        }
+    }
+    found
 }
 
 // ---------------------------------------------------------------------------------------------- the tests
@@ -914,14 +929,14 @@ fn an_allowed_line_is_not_named() {
 
 #[test]
 fn a_file_that_is_a_test_is_known() {
-    let declared =
-        "#[cfg(test)]\nmod tests;\nmod real;\n#[cfg(test)]\nmod inline { fn f() { x; } }\n";
+    let declared = "#[cfg(test)]\nmod tests;\nmod real;\n#[cfg(all(test, unix))]\nmod more;\n\
+                    #[cfg(test)]\nmod inline { fn f() { x; } }\n";
     assert_eq!(
         test_modules("crates/sync/src/lib.rs", declared),
-        ["crates/sync/src/tests"]
+        ["crates/sync/src/tests", "crates/sync/src/more"]
     );
     assert_eq!(
         test_modules("crates/sync/src/tree.rs", declared),
-        ["crates/sync/src/tree/tests"]
+        ["crates/sync/src/tree/tests", "crates/sync/src/tree/more"]
     );
 }
