@@ -7,4 +7,4 @@ mod system;
 #[path = "private/windows.rs"]
 mod system;
 
-pub use system::{create_dir, create_file, open_lock, sync_dir};
+pub(crate) use system::{create_dir, create_file, open_lock, sync_dir};

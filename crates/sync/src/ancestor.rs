@@ -50,6 +50,16 @@ impl Ancestor {
         self.nodes.iter().map(|(id, row)| (*id, row))
     }
 
+    /// Whether a row stands at this path of the disk.
+    pub fn knows(&self, path: &syncagent_protocol::TreePath) -> bool {
+        let mut parents = vec![NodeId::ROOT];
+        for name in path.components() {
+            let below = |parent: NodeId| self.children.get(&parent).and_then(|names| names.get(name));
+            parents = parents.into_iter().filter_map(below).flatten().copied().collect();
+        }
+        !parents.is_empty()
+    }
+
     /// Number of rows.
     pub fn len(&self) -> usize {
         self.nodes.len()

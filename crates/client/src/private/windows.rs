@@ -5,21 +5,21 @@ use std::io;
 use std::path::Path;
 
 /// Makes a directory and its parents.
-pub fn create_dir(path: &Path) -> io::Result<()> {
+pub(crate) fn create_dir(path: &Path) -> io::Result<()> {
     fs::create_dir_all(path)
 }
 
 /// Makes or empties a file.
-pub fn create_file(path: &Path) -> io::Result<File> {
+pub(crate) fn create_file(path: &Path) -> io::Result<File> {
     File::create(path)
 }
 
 /// Opens a lock file, keeping what is in it.
-pub fn open_lock(path: &Path) -> io::Result<File> {
+pub(crate) fn open_lock(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
 }
 
 /// Directories need no flush: NTFS journals renames.
-pub fn sync_dir(_path: &Path) -> io::Result<()> {
+pub(crate) fn sync_dir(_path: &Path) -> io::Result<()> {
     Ok(())
 }

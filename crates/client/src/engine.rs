@@ -1,0 +1,491 @@
+//! One task owns all state of one machine: observe, decide, act.
+//!
+//! A [`Engine::pass`] looks at the folder and at the log, lets `syncagent_sync` decide, and carries the plan
+//! out: [`history`] verifies what the server shows, [`apply`] changes the disk, [`send`] seals and posts.
+//! Nothing is remembered as pending: whatever interrupts a pass, the next one observes anew.
+//!
+//! Invariant: the index says "agreed" only about what is durable on this disk and stands in the verified log.
+
+mod apply;
+mod history;
+mod send;
+mod status;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use syncagent_protocol::api::Head;
+use syncagent_protocol::time::Clock;
+use syncagent_protocol::{Code, CommitHash, ContentHash, MachineId, NodeId, TreePath, VaultId};
+use syncagent_sync::scan::{Fingerprint, Observed, Scan};
+use syncagent_sync::{
+    Ancestor, Input, Local, LocalState, LogTree, Placed, Placement, Plan, Policy, Utc, identify, reconcile,
+};
+use syncagent_vault::keys::{Keys, VaultKey};
+use syncagent_vault::op::Genesis;
+use syncagent_vault::random::{self, Random};
+use tokio::sync::watch;
+
+pub use self::status::{FileError, Outcome, Progress, State, Status};
+use crate::error::ClientError;
+use crate::folder::apply::Folder;
+use crate::folder::disk::{Disk, Guard};
+use crate::folder::read::open_stable;
+use crate::folder::root::{self, Identity, RootState};
+use crate::folder::scan::{IgnoreRules, Look};
+use crate::home::{Credentials, Home};
+use crate::index::{Index, KnownMachine};
+use crate::remote::Remote;
+use crate::work::Work;
+
+/// Rounds of observe, decide, act in one pass before it yields to whatever else waits.
+const MAX_ROUNDS: usize = 16;
+
+/// Everything an engine is made of.
+pub struct EngineConfig {
+    /// The vault key; only what is derived from it is kept.
+    pub key: VaultKey,
+    /// Who this machine is.
+    pub credentials: Credentials,
+    /// Where changes of the credentials are kept; none in simulated worlds.
+    pub home: Option<Home>,
+    /// This machine's name.
+    pub name: String,
+    /// This machine's operating system, for people.
+    pub platform: String,
+    /// What it has observed so far.
+    pub index: Index,
+    /// The folder.
+    pub disk: Arc<dyn Disk>,
+    /// The server.
+    pub remote: Arc<dyn Remote>,
+    /// Where blocking work runs.
+    pub work: Work,
+    /// Wall-clock time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+}
+
+/// Where to look in a pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hint {
+    /// Everywhere on this disk.
+    Everything,
+    /// At these paths and below.
+    Paths(BTreeSet<TreePath>),
+}
+
+/// One machine at work.
+pub struct Engine {
+    keys: Arc<Keys>,
+    vault: VaultId,
+    credentials: Credentials,
+    home: Option<Home>,
+    name: String,
+    platform: String,
+    index: Index,
+    folder: Arc<Folder>,
+    identity: Identity,
+    _folder_lock: Guard,
+    remote: Arc<dyn Remote>,
+    work: Work,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+
+    genesis: Genesis,
+    machines: BTreeMap<MachineId, KnownMachine>,
+    head: Head,
+    log: LogTree,
+    placed: Placed,
+    ancestor: Ancestor,
+    scan: Option<Scan>,
+    pending_ids: BTreeMap<TreePath, NodeId>,
+    hashes: BTreeMap<TreePath, (Fingerprint, ContentHash)>,
+    /// Nodes whose content in the vault could not be put together; tried again with the next full look.
+    unavailable: BTreeMap<NodeId, FileError>,
+    errors: BTreeMap<TreePath, FileError>,
+    /// Chunks that the server said it lacks although they were acknowledged once.
+    lost: BTreeSet<syncagent_protocol::ChunkId>,
+    /// Whether the server's log was compared with this machine's own position in this connection.
+    met: bool,
+    /// Most ops in the next commit: halved when somebody else is first.
+    batch: usize,
+    notices: Vec<String>,
+    skipped: Vec<syncagent_sync::scan::Skipped>,
+    halted: Option<(Code, String)>,
+    status: watch::Sender<Status>,
+    last_sync_ms: u64,
+}
+
+impl Engine {
+    /// Takes over a folder: locks it, tidies what a crash left, loads the index. Nothing is sent or changed yet.
+    pub fn open(config: EngineConfig) -> Result<Self, ClientError> {
+        let EngineConfig { key, credentials, home, name, platform, index, disk, remote, work, clock, random } = config;
+        let vault = key.vault();
+        let known = index.meta("folder")?;
+        let expected = known.as_deref().and_then(|bytes| bytes.try_into().ok()).map(|folder| Identity { vault, folder });
+        let (identity, lock) = take_folder(&*disk, vault, expected, &*random)?;
+        if known.is_none() {
+            index.set_meta("folder", &identity.folder)?;
+        }
+        let machine = name.clone();
+        let rescue_clock = Arc::clone(&clock);
+        let rescue_name = Box::new(move |name: &syncagent_protocol::Name, taken: u32| {
+            let mut left = taken;
+            let now = utc(&*rescue_clock);
+            syncagent_sync::conflict_name(name, now, &machine, |_| {
+                left = left.wrapping_sub(1);
+                left != u32::MAX
+            })
+        });
+        let folder = Folder::new(disk, rescue_name);
+        folder.recover(&|_| true).map_err(|error| file_error(&TreePath::ROOT, error.code(), &error))?;
+        let (log, ancestor) = index.load()?;
+        let head = index.position()?.unwrap_or(Head { n: 0, hash: CommitHash::genesis(vault) });
+        let genesis = match (index.genesis()?, credentials.genesis) {
+            (Some(bytes), _) => Genesis::parse(&bytes)?,
+            (None, Some(genesis)) => genesis,
+            (None, None) => Genesis::default(),
+        };
+        let machines = index.machines()?.into_iter().map(|machine| (machine.id, machine)).collect();
+        let placed = log.placed();
+        let pending_ids = index.pending_ids()?;
+        let mut engine = Self {
+            keys: Arc::new(key.keys()?),
+            vault,
+            credentials,
+            home,
+            name,
+            platform,
+            index,
+            folder: Arc::new(folder),
+            identity,
+            _folder_lock: lock,
+            remote,
+            work,
+            clock,
+            random,
+            genesis,
+            machines,
+            head,
+            log,
+            placed,
+            ancestor,
+            scan: None,
+            pending_ids,
+            hashes: BTreeMap::new(),
+            unavailable: BTreeMap::new(),
+            errors: BTreeMap::new(),
+            lost: BTreeSet::new(),
+            met: false,
+            batch: syncagent_protocol::commit::MAX_OPS,
+            notices: Vec::new(),
+            skipped: Vec::new(),
+            halted: None,
+            status: watch::Sender::new(Status::default()),
+            last_sync_ms: 0,
+        };
+        engine.publish(State::Idle);
+        Ok(engine)
+    }
+
+    /// The verified position of the log.
+    pub fn head(&self) -> Head {
+        self.head
+    }
+
+    /// The index, for questions.
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// The tree the verified log leads to.
+    pub fn placed(&self) -> &Placed {
+        &self.placed
+    }
+
+    /// Follows state and progress.
+    pub fn watch(&self) -> watch::Receiver<Status> {
+        self.status.subscribe()
+    }
+
+    /// The current state.
+    pub fn status(&self) -> Status {
+        self.status.borrow().clone()
+    }
+
+    /// The machine's own connection, for questions beside a pass.
+    pub fn remote(&self) -> Arc<dyn Remote> {
+        Arc::clone(&self.remote)
+    }
+
+    /// Brings folder and vault together as far as that goes. An error says why it goes no further; what
+    /// concerns single files is in the outcome and the rest went on.
+    pub async fn pass(&mut self, hint: Hint) -> Result<Outcome, ClientError> {
+        self.publish(State::Syncing);
+        let result = self.try_pass(hint).await;
+        let state = match &result {
+            Ok(_) => self.resting_state(),
+            Err(error) => {
+                let state = status::state_of(error);
+                if state == State::Halted {
+                    self.halted = Some((error.code(), error.to_string()));
+                }
+                state
+            }
+        };
+        if result.is_ok() {
+            self.last_sync_ms = self.clock.now_ms();
+        }
+        self.publish_error(state, result.as_ref().err());
+        result
+    }
+
+    async fn try_pass(&mut self, hint: Hint) -> Result<Outcome, ClientError> {
+        if let Some((code, message)) = &self.halted {
+            return Err(ClientError::Halted { code: *code, message: message.clone() });
+        }
+        let mut outcome = Outcome::default();
+        let mut look = match (&self.scan, hint) {
+            (None, _) | (_, Hint::Everything) => {
+                self.unavailable.clear();
+                Hint::Everything
+            }
+            (Some(_), paths) => paths,
+        };
+        self.errors.clear();
+        for _ in 0..MAX_ROUNDS {
+            self.check_root()?;
+            self.pull().await?;
+            self.post_own_affairs().await?;
+            self.look(&look);
+            // Absences count only if the folder was the right one before and after the look.
+            self.check_root()?;
+            let (local, plan) = self.decide(&mut outcome)?;
+            self.skipped.clone_from(&plan.skipped);
+            self.write_rows(&plan, &local)?;
+            if plan.is_idle() {
+                break;
+            }
+            let mut touched = BTreeSet::new();
+            let applied = self.apply(&plan, &local, &mut outcome, &mut touched).await?;
+            let sent = self.send(&plan, &local, &applied, &mut outcome, &mut touched).await?;
+            look = Hint::Paths(touched);
+            if applied.done == 0 && !sent {
+                // Everything left was tried and failed; it is in the errors.
+                break;
+            }
+        }
+        outcome.errors = self.all_errors();
+        outcome.skipped = self.all_skipped();
+        Ok(outcome)
+    }
+
+    /// Whether the folder is the one that was adopted; everything is held if not.
+    fn check_root(&mut self) -> Result<(), ClientError> {
+        let state = root::check_root(&**self.folder.disk(), &self.identity)
+            .map_err(|error| file_error(&TreePath::ROOT, error.code(), &error))?;
+        match state {
+            RootState::Fine => Ok(()),
+            other => Err(held_root(other)),
+        }
+    }
+
+    fn look(&mut self, hint: &Hint) {
+        let rules = Rules::read(&self.folder);
+        let known = |path: &TreePath| self.ancestor.knows(path);
+        let look = Look {
+            disk: &**self.folder.disk(),
+            rules: &rules,
+            known: &known,
+            now_ns: i64::try_from(self.clock.now_ms()).unwrap_or(i64::MAX).saturating_mul(1_000_000),
+        };
+        match (&mut self.scan, hint) {
+            (Some(scan), Hint::Paths(paths)) => look.rescan(scan, paths),
+            (scan, _) => *scan = Some(look.scan()),
+        }
+    }
+
+    /// Decides, reading the files that a decision needs.
+    fn decide(&mut self, outcome: &mut Outcome) -> Result<(Local, Plan), ClientError> {
+        loop {
+            let scan = self.scan.get_or_insert_default();
+            let random = Arc::clone(&self.random);
+            let mut new_id = move || NodeId(random::bytes(&*random));
+            let identified = identify(&self.ancestor, scan, &self.pending_ids, &self.hashes, &mut new_id);
+            if !identified.needs_hash.is_empty() {
+                self.hash_files(&identified.needs_hash);
+                continue;
+            }
+            let fresh: Vec<_> =
+                identified.new_ids.iter().filter(|(path, id)| self.pending_ids.get(*path) != Some(*id)).collect();
+            self.index.add_pending_ids(fresh.iter().copied())?;
+            self.pending_ids.extend(identified.new_ids.iter().map(|(path, id)| (path.clone(), *id)));
+            let local = identified.local;
+            let doubtful = self.doubtful(&local);
+            if !doubtful.is_empty() {
+                self.hash_files(&doubtful);
+                continue;
+            }
+            let policy = Policy {
+                machine: self.name.clone(),
+                now: utc(&*self.clock),
+                placement: Placement::UNIX,
+                unavailable: self.unavailable.keys().copied().collect(),
+                not_here: BTreeSet::new(),
+            };
+            let input = Input {
+                ancestor: &self.ancestor,
+                local: &local,
+                log: &self.log,
+                remote: &self.placed,
+                policy: &policy,
+            };
+            let plan = reconcile(&input, &mut new_id);
+            if plan.needs_hash.is_empty() {
+                let _ = outcome;
+                return Ok((local, plan));
+            }
+            self.hash_files(&plan.needs_hash);
+        }
+    }
+
+    /// Files touched without a visible change (or too fresh to trust): cheaper to read than to send.
+    fn doubtful(&self, local: &Local) -> Vec<TreePath> {
+        let mut paths = Vec::new();
+        for (id, node) in &local.nodes {
+            let LocalState::File { hash: None, size, mtime_ns, .. } = node.state else { continue };
+            let Some(row) = self.ancestor.get(*id) else { continue };
+            let same_look = row.node.mtime_ns == mtime_ns
+                && matches!(&row.node.body, syncagent_protocol::Body::File { size: before, .. } if *before == size);
+            if same_look && let Some(path) = local.path_of(*id) {
+                paths.push(path);
+            }
+        }
+        paths
+    }
+
+    /// Reads files for their content hash. One that cannot be read is unknown from here on, not changed.
+    fn hash_files(&mut self, paths: &[TreePath]) {
+        let disk = Arc::clone(self.folder.disk());
+        let now_ns = i64::try_from(self.clock.now_ms()).unwrap_or(i64::MAX).saturating_mul(1_000_000);
+        let results = self.work.map(paths.to_vec(), |path| {
+            let result = hash_file(&*disk, &path, now_ns);
+            (path, result)
+        });
+        for (path, result) in results {
+            match result {
+                Ok((fingerprint, hash)) => {
+                    let scanned = self.scan.as_mut().and_then(|scan| scan.entries.get_mut(&path));
+                    if let Some(Observed::File { fingerprint: seen, .. }) = scanned {
+                        *seen = fingerprint;
+                    }
+                    self.hashes.insert(path, (fingerprint, hash));
+                }
+                Err(error) => {
+                    if let Some(scan) = &mut self.scan {
+                        scan.entries.insert(path.clone(), Observed::Unknown);
+                    }
+                    self.fail(&path, Code::Read, &error);
+                }
+            }
+        }
+    }
+
+    fn fail(&mut self, path: &TreePath, code: Code, message: &dyn std::fmt::Display) {
+        tracing::warn!(%path, %code, %message, "file left alone");
+        let error = FileError { path: path.as_str().to_owned(), code, message: message.to_string() };
+        self.errors.insert(path.clone(), error);
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.clock.now_ms()
+    }
+
+    fn save_credentials(&self) -> Result<(), ClientError> {
+        match &self.home {
+            Some(home) => home.save_credentials(&self.credentials),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Locks the folder; adopts it if this machine never had one.
+fn take_folder(
+    disk: &dyn Disk,
+    vault: VaultId,
+    expected: Option<Identity>,
+    random: &dyn Random,
+) -> Result<(Identity, Guard), ClientError> {
+    let root_error = |error: root::RootError| match error.code() {
+        Code::Busy => ClientError::Busy("another SyncAgent already synchronises this folder".into()),
+        Code::Root => ClientError::Held { code: Code::Root, message: error.to_string() },
+        code => file_error(&TreePath::ROOT, code, &error),
+    };
+    match expected {
+        Some(identity) => {
+            let state = root::check_root(disk, &identity)
+                .map_err(|error| file_error(&TreePath::ROOT, error.code(), &error))?;
+            if state != RootState::Fine {
+                return Err(held_root(state));
+            }
+            Ok((identity.clone(), root::lock(disk).map_err(root_error)?))
+        }
+        None => {
+            let identity = match root::read_identity(disk).map_err(root_error)? {
+                // The index was lost: the same folder goes on under its own name.
+                Some(found) if found.vault == vault => found,
+                _ => Identity { vault, folder: random::bytes(random) },
+            };
+            let lock = root::adopt(disk, &identity).map_err(root_error)?;
+            Ok((identity, lock))
+        }
+    }
+}
+
+fn held_root(state: RootState) -> ClientError {
+    let problem = state.problem().unwrap_or("the folder is not the one that was synchronised");
+    ClientError::Held { code: Code::Root, message: problem.to_owned() }
+}
+
+fn file_error(path: &TreePath, code: Code, error: &dyn std::fmt::Display) -> ClientError {
+    ClientError::File { path: path.clone(), code, message: error.to_string() }
+}
+
+fn utc(clock: &dyn Clock) -> Utc {
+    Utc::from_unix_s(i64::try_from(clock.now_ms() / 1000).unwrap_or(0))
+}
+
+fn hash_file(
+    disk: &dyn Disk,
+    path: &TreePath,
+    now_ns: i64,
+) -> Result<(Fingerprint, ContentHash), crate::folder::read::ReadError> {
+    let mut file = open_stable(disk, path, None)?;
+    let mut hasher = blake3::Hasher::new();
+    let mut buf = vec![0; 256 * 1024];
+    loop {
+        match file.read(&mut buf)? {
+            0 => break,
+            n => hasher.update(&buf[..n]),
+        };
+    }
+    let reading = file.finish(now_ns)?;
+    Ok((reading.fingerprint, ContentHash(*hasher.finalize().as_bytes())))
+}
+
+/// The ignore rules of the folder, as they stand on disk.
+struct Rules;
+
+impl Rules {
+    fn read(_folder: &Folder) -> Self {
+        Self
+    }
+}
+
+impl IgnoreRules for Rules {
+    fn ignores(&self, _path: &TreePath, _is_dir: bool) -> Option<String> {
+        None
+    }
+}

@@ -1,0 +1,548 @@
+//! Carries out the steps of a plan on this disk.
+//!
+//! Order of durability: content is staged and flushed, then renamed into place, then the directories are
+//! flushed, then the index says so. A step that finds something else than was planned for is given up; what
+//! stands there is looked at again and decided anew.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use syncagent_protocol::{Body, Code, ContentHash, Kind, NodeId, OpHash, TreePath};
+use syncagent_sync::scan::{Fingerprint, Observed};
+use syncagent_sync::{AncestorNode, LastOp, Local, LocalState, Plan, Record, Step};
+use syncagent_vault::op::{Content, PutBody};
+
+use super::{Engine, Outcome, file_error};
+use crate::error::ClientError;
+use crate::folder::apply::{ApplyError, Expect, Folder, Staged};
+use crate::folder::disk::At;
+use crate::folder::scan::RACY_NS;
+use crate::index::ConflictRow;
+use crate::transfer::decode_leaves;
+use crate::transfer::download::{Downloader, Job, Source};
+
+/// Bytes of content staged before they are placed.
+const BATCH_LEN: u64 = 64 * 1024 * 1024;
+/// Files staged before they are placed.
+const BATCH_FILES: usize = 1024;
+/// Below this a local copy saves nothing over a chunk in a pack.
+const MIN_COPY_LEN: u64 = 16 * 1024;
+
+/// What the disk says of a node after its step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mark {
+    /// A file or link; none if the fingerprint must not be trusted.
+    Print(Option<Fingerprint>),
+    /// A directory's inode.
+    Inode(u64),
+}
+
+/// What came of the steps.
+#[derive(Debug, Default)]
+pub(super) struct Applied {
+    /// Steps done, or given up because something moved: reasons to look again.
+    pub(super) done: usize,
+    /// Nodes whose steps failed: nothing is sent or recorded for them.
+    pub(super) failed: BTreeSet<NodeId>,
+    /// What now stands where.
+    pub(super) marks: BTreeMap<NodeId, Mark>,
+    failed_dirs: Vec<TreePath>,
+}
+
+impl Engine {
+    /// Writes what is agreed without a change on either side, and drops what must go first.
+    pub(super) fn write_rows(&mut self, plan: &Plan, local: &Local) -> Result<(), ClientError> {
+        let mut rows: Vec<(NodeId, Option<AncestorNode>)> = plan.forget.iter().map(|id| (*id, None)).collect();
+        let mut settled = Vec::new();
+        for id in &plan.agreed {
+            let Some(record) = plan.records.get(id) else { continue };
+            let Some(op_hash) = record.op_hash else { continue };
+            let mark = self.mark_of(*id, local, &record.path);
+            rows.push((*id, Some(row(record, op_hash, mark))));
+            settled.push(record.path.clone());
+        }
+        self.record(rows, settled)
+    }
+
+    /// Writes rows to the index and to memory; the ids of what now has a row are no longer pending.
+    pub(super) fn record(
+        &mut self,
+        rows: Vec<(NodeId, Option<AncestorNode>)>,
+        settled: Vec<TreePath>,
+    ) -> Result<(), ClientError> {
+        self.index.record(&rows, &settled)?;
+        for path in &settled {
+            self.pending_ids.remove(path);
+            self.hashes.remove(path);
+        }
+        for (id, row) in rows {
+            match row {
+                Some(row) => self.ancestor.insert(id, row),
+                None => {
+                    self.ancestor.remove(id);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What the scan said of a node that no step has touched.
+    pub(super) fn mark_of(&self, id: NodeId, local: &Local, path: &TreePath) -> Mark {
+        let before = self.ancestor.get(id);
+        let kept = || match before {
+            Some(row) if row.node.body.kind() == Kind::Directory => Mark::Inode(row.inode),
+            Some(row) => Mark::Print(row.fingerprint),
+            None => Mark::Print(None),
+        };
+        let Some(node) = local.nodes.get(&id) else { return kept() };
+        match &node.state {
+            LocalState::Same | LocalState::Unknown => kept(),
+            LocalState::Directory { inode, .. } => Mark::Inode(*inode),
+            LocalState::Symlink { fingerprint, .. } => Mark::Print(Some(*fingerprint)),
+            LocalState::File { fingerprint, .. } => {
+                let scanned = self.scan.as_ref().and_then(|scan| scan.entries.get(path));
+                let trusted = matches!(scanned, Some(Observed::File { racy: false, .. }));
+                Mark::Print(trusted.then_some(*fingerprint))
+            }
+        }
+    }
+
+    /// Does the steps of a plan, in order, in batches.
+    pub(super) async fn apply(
+        &mut self,
+        plan: &Plan,
+        local: &Local,
+        outcome: &mut Outcome,
+        touched: &mut BTreeSet<TreePath>,
+    ) -> Result<Applied, ClientError> {
+        let mut applied = Applied::default();
+        let with_ops: BTreeSet<NodeId> = plan.all_ops().map(syncagent_sync::Op::node).collect();
+        let fetches = plan.steps.iter().filter(|step| matches!(step, Step::Fetch { .. })).count() as u64;
+        let bytes: u64 = plan.steps.iter().map(|step| self.fetch_len(step)).sum();
+        self.progress(|progress| {
+            progress.files_total += fetches;
+            progress.bytes_total += bytes;
+        });
+        let copies = self.local_contents(plan, local);
+        let mut rest = plan.steps.as_slice();
+        while !rest.is_empty() {
+            let (mut len, mut files) = (0, 0);
+            let count = rest.iter().take_while(|step| {
+                let fits = len < BATCH_LEN && files < BATCH_FILES;
+                len += self.fetch_len(step);
+                files += usize::from(matches!(step, Step::Fetch { .. }));
+                fits
+            });
+            let (batch, after) = rest.split_at(count.count().max(1));
+            rest = after;
+            self.apply_batch(plan, batch, local, &with_ops, &copies, &mut applied, outcome, touched).await?;
+        }
+        Ok(applied)
+    }
+
+    fn fetch_len(&self, step: &Step) -> u64 {
+        match step {
+            Step::Fetch { node, .. } => match self.placed.tree.get(*node).map(|node| &node.body) {
+                Some(Body::File { size, .. }) => *size,
+                _ => 0,
+            },
+            _ => 0,
+        }
+    }
+
+    /// Content that stands on this disk unchanged, for the files a plan wants that are worth a look.
+    fn local_contents(&self, plan: &Plan, local: &Local) -> HashMap<ContentHash, Source> {
+        let mut wanted: HashMap<ContentHash, ()> = HashMap::new();
+        for step in &plan.steps {
+            if let Step::Fetch { node, .. } = step
+                && let Some(Body::File { hash, size, .. }) = self.placed.tree.get(*node).map(|node| &node.body)
+                && *size >= MIN_COPY_LEN
+            {
+                wanted.insert(*hash, ());
+            }
+        }
+        let mut found = HashMap::new();
+        if wanted.is_empty() {
+            return found;
+        }
+        for (id, row) in self.ancestor.iter() {
+            if let (Body::File { hash, .. }, Some(fingerprint)) = (&row.node.body, row.fingerprint)
+                && wanted.contains_key(hash)
+                && local.nodes.get(&id).is_some_and(|node| node.state == LocalState::Same)
+                && let Some(path) = local.path_of(id)
+            {
+                found.insert(*hash, Source { path, fingerprint, leaves: None });
+            }
+        }
+        found
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one batch of one loop; each argument is that loop's state")]
+    async fn apply_batch(
+        &mut self,
+        plan: &Plan,
+        batch: &[Step],
+        local: &Local,
+        with_ops: &BTreeSet<NodeId>,
+        copies: &HashMap<ContentHash, Source>,
+        applied: &mut Applied,
+        outcome: &mut Outcome,
+        touched: &mut BTreeSet<TreePath>,
+    ) -> Result<(), ClientError> {
+        let mut staged = self.stage(batch, local, copies, applied).await?;
+        self.remember_ids(batch)?;
+        let folder = Arc::clone(&self.folder);
+        let flushed: Vec<&Staged> = staged.values().collect();
+        folder.sync_staged(&flushed).map_err(|error| file_error(&TreePath::ROOT, error.code(), &error))?;
+        drop(flushed);
+        for step in batch {
+            let node = step.node();
+            if applied.failed.contains(&node) {
+                continue;
+            }
+            touched.extend(paths_of(step));
+            let path = main_path(step);
+            if applied.failed_dirs.iter().any(|dir| path.is_within(dir)) {
+                applied.failed.insert(node);
+                continue;
+            }
+            match self.do_step(&folder, step, local, staged.remove(&node)) {
+                Ok(mark) => {
+                    applied.done += 1;
+                    if let Some(mark) = mark {
+                        applied.marks.insert(node, mark);
+                    }
+                    self.note_done(step, plan, outcome)?;
+                }
+                Err(error) => {
+                    applied.failed.insert(node);
+                    if matches!(step, Step::MakeDir { .. }) {
+                        applied.failed_dirs.push(path.clone());
+                    }
+                    match error {
+                        // Somebody was at it: looked at again in the next round.
+                        ApplyError::Changed { .. } => applied.done += 1,
+                        error => self.fail(path, error.code(), &error),
+                    }
+                }
+            }
+        }
+        let settled = folder.settle().map_err(|error| file_error(&TreePath::ROOT, error.code(), &error))?;
+        for rescued in settled.rescued {
+            self.notices.push(format!("a file that was being changed was kept as {}", rescued.to));
+            touched.insert(rescued.to);
+        }
+        self.record_steps(plan, batch, with_ops, applied)
+    }
+
+    /// Rows of nodes that are done once their steps are.
+    fn record_steps(
+        &mut self,
+        plan: &Plan,
+        batch: &[Step],
+        with_ops: &BTreeSet<NodeId>,
+        applied: &Applied,
+    ) -> Result<(), ClientError> {
+        let mut rows = Vec::new();
+        let mut settled = Vec::new();
+        for step in batch {
+            let node = step.node();
+            if applied.failed.contains(&node) || with_ops.contains(&node) {
+                continue;
+            }
+            if let Step::Remove { path, .. } = step {
+                rows.push((node, None));
+                settled.push(path.clone());
+                continue;
+            }
+            if let (Some(record), Some(mark)) = (plan.records.get(&node), applied.marks.get(&node))
+                && let Some(op_hash) = record.op_hash
+            {
+                rows.push((node, Some(row(record, op_hash, *mark))));
+                settled.push(record.path.clone());
+            }
+        }
+        self.record(rows, settled)
+    }
+
+    fn note_done(&mut self, step: &Step, plan: &Plan, outcome: &mut Outcome) -> Result<(), ClientError> {
+        match step {
+            Step::Fetch { node, aside, .. } | Step::Link { node, aside, .. } => {
+                outcome.fetched += 1;
+                let len = self.fetch_len(step);
+                self.progress(|progress| {
+                    progress.files_done += 1;
+                    progress.bytes_done += len;
+                });
+                if aside.is_some() {
+                    tracing::info!(node = %node, "both sides changed it; both are kept");
+                }
+            }
+            Step::Remove { .. } => outcome.removed += 1,
+            _ => {}
+        }
+        let moved = match step {
+            Step::Fetch { aside: Some(aside), .. } | Step::Link { aside: Some(aside), .. } => Some(aside.node),
+            Step::Move { node, .. } => Some(*node),
+            _ => None,
+        };
+        if let Some(conflict) = moved.and_then(|copy| plan.conflicts.iter().find(|conflict| conflict.copy == copy)) {
+            self.index.add_conflict(&ConflictRow {
+                copy: conflict.copy,
+                node: conflict.node,
+                path: conflict.path.as_str().to_owned(),
+                copy_path: conflict.copy_path.as_str().to_owned(),
+                time_ms: self.now_ms(),
+            })?;
+            outcome.conflicts.push(conflict.clone());
+        }
+        Ok(())
+    }
+
+    /// Before a step makes something: a crash must not make a stranger of it.
+    fn remember_ids(&mut self, batch: &[Step]) -> Result<(), ClientError> {
+        let mut ids = Vec::new();
+        for step in batch {
+            match step {
+                Step::MakeDir { node, path } => ids.push((path.clone(), *node)),
+                Step::Fetch { node, path, aside, .. } | Step::Link { node, path, aside, .. } => {
+                    ids.push((path.clone(), *node));
+                    ids.extend(aside.as_ref().map(|aside| (aside.path.clone(), aside.node)));
+                }
+                _ => {}
+            }
+        }
+        self.index.add_pending_ids(ids.iter().map(|(path, id)| (path, id)))?;
+        self.pending_ids.extend(ids);
+        Ok(())
+    }
+
+    /// Puts the files of a batch together, complete but not yet visible.
+    async fn stage(
+        &mut self,
+        batch: &[Step],
+        local: &Local,
+        copies: &HashMap<ContentHash, Source>,
+        applied: &mut Applied,
+    ) -> Result<BTreeMap<NodeId, Staged>, ClientError> {
+        let mut jobs = Vec::new();
+        let mut paths = BTreeMap::new();
+        for step in batch {
+            let Step::Fetch { node, path, replaces, exec, mtime_ns, .. } = step else { continue };
+            paths.insert(*node, path.clone());
+            match self.job(*node, *replaces, *exec, *mtime_ns, local, copies)? {
+                Some(job) => jobs.push(job),
+                None => {
+                    applied.failed.insert(*node);
+                    self.unfetchable(*node, path, Code::Chunk, &"the log no longer holds its content");
+                }
+            }
+        }
+        let downloader = Downloader {
+            folder: Arc::clone(&self.folder),
+            remote: Arc::clone(&self.remote),
+            keys: Arc::clone(&self.keys),
+            work: self.work,
+        };
+        let mut staged = BTreeMap::new();
+        for (node, result) in downloader.stage(jobs).await? {
+            match result {
+                Ok(done) => {
+                    if let (Some(leaves), Some(entry)) = (done.leaves, self.log.get(node)) {
+                        self.index.set_leaves(node, entry.op_hash, &crate::transfer::encode_leaves(&leaves))?;
+                    }
+                    staged.insert(node, done.staged);
+                }
+                Err(error) => {
+                    applied.failed.insert(node);
+                    if let Some(path) = paths.get(&node) {
+                        match error.code() {
+                            Code::Chunk => self.unfetchable(node, path, Code::Chunk, &error),
+                            code => self.fail(path, code, &error),
+                        }
+                    }
+                }
+            }
+        }
+        Ok(staged)
+    }
+
+    fn unfetchable(&mut self, node: NodeId, path: &TreePath, code: Code, why: &dyn std::fmt::Display) {
+        tracing::warn!(%path, %code, %why, "content cannot be fetched");
+        let error = super::FileError { path: path.as_str().to_owned(), code, message: why.to_string() };
+        self.unavailable.insert(node, error);
+    }
+
+    fn job(
+        &self,
+        node: NodeId,
+        replaces: Option<NodeId>,
+        exec: bool,
+        mtime_ns: i64,
+        local: &Local,
+        copies: &HashMap<ContentHash, Source>,
+    ) -> Result<Option<Job>, ClientError> {
+        let Some(entry) = self.log.get(node).filter(|entry| matches!(entry.op, LastOp::Put(_))) else { return Ok(None) };
+        let Some(put) = self.index.put(node, entry.op_hash)? else { return Ok(None) };
+        let scope = put.scope(node);
+        let PutBody::File(file) = put.body else { return Ok(None) };
+        let leaves = match &file.content {
+            Content::Chunks(manifest) if manifest.level > 0 => {
+                self.index.leaves(node, entry.op_hash)?.map(|bytes| decode_leaves(&bytes))
+            }
+            _ => None,
+        };
+        let mut sources: Vec<Source> = copies.get(&file.hash).cloned().into_iter().collect();
+        if let Some(id) = replaces.filter(|_| file.size >= MIN_COPY_LEN && sources.is_empty()) {
+            sources.extend(self.old_version(id, local)?);
+        }
+        Ok(Some(Job { node, file, scope, exec, mtime_ns, leaves, sources }))
+    }
+
+    /// The version of a node that stands on this disk, by its chunks.
+    fn old_version(&self, node: NodeId, local: &Local) -> Result<Option<Source>, ClientError> {
+        let (Some(row), Some(path)) = (self.ancestor.get(node), local.path_of(node)) else { return Ok(None) };
+        let same = local.nodes.get(&node).is_some_and(|local| local.state == LocalState::Same);
+        let (Some(fingerprint), true) = (row.fingerprint, same) else { return Ok(None) };
+        let leaves = self.leaves_of(node, row.op_hash)?;
+        Ok(leaves.map(|leaves| Source { path, fingerprint, leaves: Some(Arc::new(leaves)) }))
+    }
+
+    /// The data chunks of a version with their lengths, as far as this machine knows them.
+    pub(super) fn leaves_of(
+        &self,
+        node: NodeId,
+        op_hash: OpHash,
+    ) -> Result<Option<Vec<(syncagent_protocol::ChunkId, u64)>>, ClientError> {
+        let Some(put) = self.index.put(node, op_hash)? else { return Ok(None) };
+        let PutBody::File(file) = &put.body else { return Ok(None) };
+        let Content::Chunks(manifest) = &file.content else { return Ok(None) };
+        if manifest.level == 0 {
+            return Ok(Some(manifest.entries.iter().map(|entry| (entry.id, entry.len)).collect()));
+        }
+        let kept = self.index.leaves(node, op_hash)?;
+        Ok(kept.map(|bytes| decode_leaves(&bytes).iter().map(|entry| (entry.id, entry.len)).collect()))
+    }
+
+    fn do_step(
+        &self,
+        folder: &Folder,
+        step: &Step,
+        local: &Local,
+        staged: Option<Staged>,
+    ) -> Result<Option<Mark>, ApplyError> {
+        match step {
+            Step::MakeDir { path, .. } => Ok(Some(Mark::Inode(folder.make_dir(path)?))),
+            Step::Fetch { path, replaces, aside, mtime_ns, .. } => {
+                let Some(mut staged) = staged else { return Err(ApplyError::Changed { path: path.clone() }) };
+                let expect = self.expect(*replaces, local);
+                let placed = folder.place(&mut staged, path, &expect, aside.as_ref().map(|aside| &aside.path))?;
+                Ok(Some(self.trust(placed.fingerprint, *mtime_ns)))
+            }
+            Step::Link { node, path, target, replaces, aside } => {
+                let mtime_ns = self.placed.tree.get(*node).map_or(0, |node| node.mtime_ns);
+                let expect = self.expect(*replaces, local);
+                let aside = aside.as_ref().map(|aside| &aside.path);
+                let placed = folder.place_link(target, mtime_ns, path, &expect, aside)?;
+                Ok(Some(Mark::Print(Some(placed.fingerprint))))
+            }
+            Step::SetMeta { node, path, exec, mtime_ns } => {
+                let Some(expect) = self.fingerprint(*node, local) else {
+                    return Err(ApplyError::Changed { path: path.clone() });
+                };
+                let print = folder.set_meta(path, expect, Some(*exec), Some(*mtime_ns))?;
+                Ok(Some(self.trust(print, *mtime_ns)))
+            }
+            Step::Move { node, from, to, exchange_with } => {
+                let inode = self.inode(*node, local);
+                match exchange_with {
+                    Some(other) => folder.swap_nodes(from, to, inode, self.inode(*other, local))?,
+                    None => folder.move_node(from, to, inode)?,
+                }
+                // A rename moves the inode's own time; the content's must be as it was.
+                let stat = folder.disk().stat(At::Tree(to))?;
+                if local.nodes.get(node).is_some_and(|node| matches!(node.state, LocalState::Directory { .. })) {
+                    return Ok(Some(Mark::Inode(stat.inode)));
+                }
+                let (now, before) = (stat.fingerprint(), self.fingerprint(*node, local));
+                let same = |before: Fingerprint| (before.size, before.mtime_ns) == (now.size, now.mtime_ns);
+                Ok(Some(Mark::Print(before.filter(|before| same(*before)).map(|_| now))))
+            }
+            Step::Remove { node, path, kind } => {
+                match kind {
+                    Kind::Directory => folder.remove_dir(path)?,
+                    _ => folder.remove(path, &self.expect(Some(*node), local))?,
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// A write after the placement shows in the fingerprint, unless the content's own time is this very moment.
+    fn trust(&self, print: Fingerprint, mtime_ns: i64) -> Mark {
+        let now_ns = i64::try_from(self.now_ms()).unwrap_or(i64::MAX).saturating_mul(1_000_000);
+        let fresh = now_ns.saturating_sub(mtime_ns).unsigned_abs() <= RACY_NS.unsigned_abs();
+        Mark::Print((!fresh).then_some(print))
+    }
+
+    /// What the plan was made against.
+    fn expect(&self, node: Option<NodeId>, local: &Local) -> Expect {
+        let Some(node) = node else { return Expect::Absent };
+        let target = match local.nodes.get(&node).map(|node| &node.state) {
+            Some(LocalState::Symlink { target, .. }) => Some(target.clone()),
+            Some(LocalState::Same) => match self.ancestor.get(node).map(|row| &row.node.body) {
+                Some(Body::Symlink { target }) => Some(target.clone()),
+                _ => None,
+            },
+            _ => None,
+        };
+        match (target, self.fingerprint(node, local)) {
+            (Some(target), _) => Expect::Link { target },
+            (None, Some(print)) => Expect::File(print),
+            (None, None) => Expect::Absent,
+        }
+    }
+
+    fn fingerprint(&self, node: NodeId, local: &Local) -> Option<Fingerprint> {
+        local.fingerprint(node).or_else(|| self.ancestor.get(node)?.fingerprint)
+    }
+
+    fn inode(&self, node: NodeId, local: &Local) -> u64 {
+        match local.nodes.get(&node).map(|node| &node.state) {
+            Some(LocalState::Directory { inode, .. }) => *inode,
+            _ => self.fingerprint(node, local).map_or(0, |print| print.inode),
+        }
+    }
+}
+
+/// The ancestor row that a record becomes.
+pub(super) fn row(record: &Record, op_hash: OpHash, mark: Mark) -> AncestorNode {
+    let (fingerprint, inode) = match mark {
+        Mark::Print(print) => (print, 0),
+        Mark::Inode(inode) => (None, inode),
+    };
+    AncestorNode { node: record.node.clone(), op_hash, fingerprint, inode, not_here: false }
+}
+
+fn main_path(step: &Step) -> &TreePath {
+    match step {
+        Step::MakeDir { path, .. }
+        | Step::Fetch { path, .. }
+        | Step::Link { path, .. }
+        | Step::SetMeta { path, .. }
+        | Step::Remove { path, .. } => path,
+        Step::Move { to, .. } => to,
+    }
+}
+
+fn paths_of(step: &Step) -> Vec<TreePath> {
+    match step {
+        Step::Move { from, to, .. } => vec![from.clone(), to.clone()],
+        Step::Fetch { path, aside, .. } | Step::Link { path, aside, .. } => {
+            let mut paths = vec![path.clone()];
+            paths.extend(aside.as_ref().map(|aside| aside.path.clone()));
+            paths
+        }
+        step => vec![main_path(step).clone()],
+    }
+}

@@ -1,0 +1,375 @@
+//! What the server shows of the log, verified before a word of it is believed.
+//!
+//! Each commit must stand on the one before, be signed by an enrolled machine and extend what this machine
+//! saw before. The first thing that does not fit halts the engine: nothing is applied or sent, and it
+//! never goes past that point.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use syncagent_protocol::api::Head;
+use syncagent_protocol::commit::{Commit, Op, OpBody};
+use syncagent_protocol::{Code, CommitHash, NodeId};
+use syncagent_sync::{Change, LastOp};
+use syncagent_vault::commit::{Opener, Position, SealedCommit};
+use syncagent_vault::op::{Draft, KeyslotPin, MachineAdd, Opened};
+
+use super::Engine;
+use crate::error::ClientError;
+use crate::index::{Applied, KnownMachine, NodeOp, OpKind};
+use crate::remote::Posted;
+
+/// Sealed commits are kept this long: `recover` can give them back to a server restored from a backup.
+const KEEP_SEALED_MS: u64 = 90 * 24 * 3_600_000;
+
+impl Engine {
+    /// Fetches and verifies what the log holds beyond this machine's position.
+    pub(super) async fn pull(&mut self) -> Result<(), ClientError> {
+        self.meet().await?;
+        let mut held_back: Vec<Applied> = Vec::new();
+        // Ops whose dropped body awaits a later op that justifies it.
+        let mut unjustified: BTreeMap<NodeId, u64> = BTreeMap::new();
+        let mut at = self.head;
+        loop {
+            let page = self.remote.commits(at.n).await?;
+            if page.head < self.head.n {
+                return Err(self.rollback(page.head));
+            }
+            if page.commits.is_empty() {
+                if page.head > at.n {
+                    return Err(halt(Code::Commit, at.n + 1, "the server says it exists but does not show it"));
+                }
+                break;
+            }
+            for bytes in &page.commits {
+                let applied = self.verify(bytes, at, &held_back)?;
+                at = Head { n: applied.n, hash: applied.hash };
+                for op in &applied.ops {
+                    unjustified.remove(&op.node);
+                    if op.put.is_none() && op.kind == OpKind::Put {
+                        unjustified.insert(op.node, applied.n);
+                    }
+                }
+                held_back.push(applied);
+            }
+            if unjustified.is_empty() {
+                self.ingest(std::mem::take(&mut held_back))?;
+            }
+            if at.n >= page.head {
+                break;
+            }
+        }
+        if let Some(n) = unjustified.values().next() {
+            return Err(halt(Code::Commit, *n, "a body is missing that nothing later replaces"));
+        }
+        Ok(())
+    }
+
+    /// Once a connection: does the server's log still hold this machine's own position?
+    async fn meet(&mut self) -> Result<(), ClientError> {
+        if self.met || self.head.n == 0 {
+            self.met = true;
+            return Ok(());
+        }
+        let page = self.remote.commits(self.head.n - 1).await?;
+        let Some(bytes) = page.commits.first() else { return Err(self.rollback(page.head)) };
+        let commit = Commit::parse_served(bytes).map_err(|error| halt(error.code(), self.head.n, &error.to_string()))?;
+        if commit.header.n != self.head.n || commit.hash() != self.head.hash {
+            return Err(self.fork(self.head.n));
+        }
+        self.met = true;
+        Ok(())
+    }
+
+    fn rollback(&self, server_n: u64) -> ClientError {
+        ClientError::Halted {
+            code: Code::Rollback,
+            message: format!(
+                "the server shows position {server_n}, this machine has already seen {}: it was restored from a backup, or it hides changes. Nothing was changed; ask whoever runs the server",
+                self.head.n
+            ),
+        }
+    }
+
+    fn fork(&self, n: u64) -> ClientError {
+        ClientError::Halted {
+            code: Code::Fork,
+            message: format!(
+                "the server shows another history from position {n} on than this machine saw before. Nothing was changed; compare `syncagent fingerprint` between machines"
+            ),
+        }
+    }
+
+    /// Checks one commit against everything known before it.
+    fn verify(&self, bytes: &Bytes, before: Head, held_back: &[Applied]) -> Result<Applied, ClientError> {
+        let n = before.n + 1;
+        let commit = Commit::parse_served(bytes).map_err(|error| halt(error.code(), n, &error.to_string()))?;
+        let header = &commit.header;
+        if header.vault != self.vault {
+            return Err(halt(Code::Vault, n, "it belongs to another vault"));
+        }
+        if header.n != n {
+            return Err(halt(Code::Commit, n, "it is not the one that was asked for"));
+        }
+        if header.prev != before.hash {
+            return Err(self.fork(n));
+        }
+        commit.verify().map_err(|error| halt(error.code(), n, &error.to_string()))?;
+        let hash = commit.hash();
+        if let Some(trusted) = self.credentials.trusted
+            && trusted.n == n
+            && trusted.hash != hash
+        {
+            return Err(self.fork(n));
+        }
+        let opener = Opener::new(&self.keys, &commit).map_err(|error| halt(error.code(), n, &error.to_string()))?;
+        let mut applied = Applied {
+            n,
+            hash,
+            machine: header.machine(),
+            time_ms: header.time_ms,
+            ops: Vec::with_capacity(commit.ops.len()),
+            added: None,
+            revoked: Vec::new(),
+            keyslots: Vec::new(),
+            genesis: None,
+        };
+        for (index, op) in commit.ops.iter().enumerate() {
+            self.open_op(&commit, &opener, index, op, &mut applied)?;
+        }
+        self.check_author(&applied, held_back)?;
+        Ok(applied)
+    }
+
+    fn open_op(
+        &self,
+        commit: &Commit<'_>,
+        opener: &Opener<'_>,
+        index: usize,
+        op: &Op<'_>,
+        applied: &mut Applied,
+    ) -> Result<(), ClientError> {
+        let n = applied.n;
+        let op_hash = commit.op_hashes[index];
+        let mut node_op = |node, kind, put| applied.ops.push(NodeOp { node, op_hash, kind, put });
+        match opener.open(index) {
+            Ok(Opened::Put(node, put)) => node_op(node, OpKind::Put, Some(put.encode())),
+            Ok(Opened::Trash(node)) => node_op(node, OpKind::Trash, None),
+            Ok(Opened::Purge(node)) => node_op(node, OpKind::Purge, None),
+            Ok(Opened::MachineAdd(add)) => {
+                if add.public_key != commit.header.public_key {
+                    return Err(halt(Code::Machine, n, "it enrols another key than its author's"));
+                }
+                applied.added = Some(add);
+            }
+            Ok(Opened::MachineRevoke(machine)) => applied.revoked.push(machine),
+            Ok(Opened::Keyslot(pin)) => applied.keyslots.push(pin),
+            Ok(Opened::Genesis(genesis)) => applied.genesis = Some(genesis.encode()),
+            Ok(Opened::Dropped(kind, node)) => {
+                let kind = match kind {
+                    syncagent_protocol::commit::OpKind::Trash => OpKind::Trash,
+                    _ => OpKind::Put,
+                };
+                node_op(node, kind, None);
+            }
+            Err(error) if op.head.kind == syncagent_protocol::commit::OpKind::Put => {
+                debug_assert!(matches!(op.body, OpBody::Whole { .. }));
+                tracing::warn!(n, node = %op.head.node, %error, "an entry of the log cannot be read");
+                node_op(op.head.node, OpKind::Unreadable, None);
+            }
+            Err(error) => {
+                let code = match op.head.kind {
+                    syncagent_protocol::commit::OpKind::MachineAdd => Code::Machine,
+                    _ => error.code(),
+                };
+                return Err(halt(code, n, &error.to_string()));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_author(&self, applied: &Applied, held_back: &[Applied]) -> Result<(), ClientError> {
+        let author = applied.machine;
+        let earlier = held_back.iter().any(|before| before.added.is_some() && before.machine == author);
+        let known = self.machines.get(&author);
+        let revoked = known.is_some_and(|machine| machine.revoked_n.is_some())
+            || held_back.iter().any(|before| before.revoked.contains(&author));
+        match (known.is_some() || earlier, applied.added.is_some()) {
+            _ if revoked => Err(halt(Code::Machine, applied.n, "its author was removed from the vault before")),
+            (true, true) => Err(halt(Code::Machine, applied.n, "its author was enrolled before")),
+            (false, false) => Err(halt(Code::Machine, applied.n, "its author was never enrolled")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Stores verified commits and takes them into the picture.
+    fn ingest(&mut self, commits: Vec<Applied>) -> Result<(), ClientError> {
+        let Some(last) = commits.last() else { return Ok(()) };
+        let head = Head { n: last.n, hash: last.hash };
+        let born = match self.index.meta("born_n")? {
+            Some(bytes) => bytes.try_into().map_or(0, u64::from_be_bytes),
+            None => {
+                // A new index: whatever is there already was written before it.
+                self.index.set_meta("born_n", &head.n.to_be_bytes())?;
+                head.n
+            }
+        };
+        self.index.apply(&commits)?;
+        for commit in commits {
+            let me = self.credentials.id();
+            if commit.machine == me && commit.n > born && !self.index.is_own(commit.hash)? {
+                self.notices.push(format!(
+                    "position {} was written with this machine's key, but not here: it runs twice, or was restored from an image. Register one of the two anew",
+                    commit.n
+                ));
+            }
+            if let Some(add) = commit.added {
+                if commit.machine != me {
+                    self.notices.push(format!("machine '{}' joined the vault", add.name));
+                }
+                let machine = KnownMachine { id: commit.machine, add, added_n: commit.n, revoked_n: None };
+                self.machines.insert(commit.machine, machine);
+            }
+            for machine in commit.revoked {
+                if let Some(known) = self.machines.get_mut(&machine) {
+                    known.revoked_n.get_or_insert(commit.n);
+                }
+            }
+            if let Some(genesis) = &commit.genesis {
+                self.genesis = syncagent_vault::op::Genesis::parse(genesis)?;
+            }
+            let changes = commit.ops.into_iter().map(|op| {
+                let last = match (op.kind, &op.put) {
+                    (OpKind::Trash, _) => LastOp::Trashed,
+                    (OpKind::Purge, _) => LastOp::Purged,
+                    (OpKind::Put, Some(put)) => match syncagent_vault::op::Put::parse(put, op.node) {
+                        Ok(put) => LastOp::Put(put.node()),
+                        Err(_) => LastOp::Unreadable,
+                    },
+                    _ => LastOp::Unreadable,
+                };
+                Change { node: op.node, op: last, op_hash: op.op_hash }
+            });
+            self.log.apply(commit.n, changes);
+        }
+        self.head = head;
+        self.index.drop_sealed(head.n, self.now_ms().saturating_sub(KEEP_SEALED_MS))?;
+        self.placed = self.log.placed();
+        Ok(())
+    }
+
+    /// What the log must say of this machine and its slots before anything else: the vault is opened, the
+    /// machine enrolled, slots pinned, and a commit whose answer was lost posted again.
+    pub(super) async fn post_own_affairs(&mut self) -> Result<(), ClientError> {
+        for _ in 0..super::MAX_ROUNDS {
+            if let Some((hash, bytes)) = self.index.sealed_at(self.head.n + 1)? {
+                let stands_on_head = Commit::parse(&bytes).is_ok_and(|commit| commit.header.prev == self.head.hash);
+                if stands_on_head {
+                    // The answer was lost, not necessarily the commit: the very same bytes again.
+                    let sealed = SealedCommit { bytes, hash, ops: Vec::new() };
+                    match self.post(&sealed).await? {
+                        Posted::Accepted => continue,
+                        Posted::Conflict(_) => {
+                            self.pull().await?;
+                            continue;
+                        }
+                        Posted::Missing(chunks) => self.server_lost(&chunks)?,
+                    }
+                }
+            }
+            let mut drafts = Vec::new();
+            let enrolled = self.machines.get(&self.credentials.id());
+            if let Some(machine) = enrolled
+                && machine.revoked_n.is_some()
+            {
+                return Err(ClientError::Remote(crate::remote::RemoteError::Refused {
+                    code: Code::Revoked,
+                    message: "this machine was removed from the vault. Its files stay; to take part again, `syncagent reset` and register anew".into(),
+                }));
+            }
+            if self.head.n == 0 {
+                drafts.push(Draft::genesis(&self.genesis)?);
+            }
+            if enrolled.is_none() {
+                drafts.push(Draft::machine_add(&MachineAdd {
+                    public_key: *self.credentials.machine.public(),
+                    name: self.name.clone(),
+                    platform: self.platform.clone(),
+                    web: false,
+                })?);
+            }
+            let slot = match self.credentials.pending_slots.first() {
+                Some(slot) if self.head.n > 0 => Some(slot.clone()),
+                _ => None,
+            };
+            if let Some(slot) = &slot {
+                let bytes = Bytes::copy_from_slice(slot.as_bytes());
+                self.remote.put_slot(slot.slot_type().number(), bytes).await?;
+                drafts.push(Draft::keyslot(&KeyslotPin::of(slot))?);
+            }
+            if drafts.is_empty() {
+                return Ok(());
+            }
+            let sealed = self.seal(drafts)?;
+            match self.post(&sealed).await? {
+                Posted::Accepted => {
+                    if let Some(slot) = slot {
+                        self.credentials.pending_slots.retain(|pending| pending.slot_id() != slot.slot_id());
+                        self.save_credentials()?;
+                    }
+                }
+                Posted::Conflict(_) => self.pull().await?,
+                Posted::Missing(_) => return Err(halt(Code::Commit, self.head.n + 1, "the server misses what it does not need")),
+            }
+        }
+        Ok(())
+    }
+
+    /// Seals a commit on top of the head and stores it: from here on only these bytes may be posted.
+    pub(super) fn seal(&mut self, drafts: Vec<Draft>) -> Result<SealedCommit, ClientError> {
+        if !self.credentials.key_used {
+            self.credentials.key_used = true;
+            self.save_credentials()?;
+        }
+        let now_ms = self.now_ms();
+        let position = Position {
+            n: self.head.n + 1,
+            prev: self.head.hash,
+            time_ms: Position::time_after(self.index.last_time_ms()?, now_ms),
+        };
+        let sealed =
+            syncagent_vault::commit::seal(&self.keys, &self.credentials.machine, position, drafts, &*self.random)?;
+        self.index.store_sealed(position.n, sealed.hash, &sealed.bytes, now_ms)?;
+        Ok(sealed)
+    }
+
+    /// Posts a stored commit. If it stands, it is taken in like any other.
+    pub(super) async fn post(&mut self, sealed: &SealedCommit) -> Result<Posted, ClientError> {
+        let posted = self.remote.post_commit(Bytes::copy_from_slice(&sealed.bytes)).await?;
+        if posted == Posted::Accepted {
+            let served = Commit::parse(&sealed.bytes)
+                .map_err(|error| halt(error.code(), self.head.n + 1, &error.to_string()))?
+                .to_served();
+            let applied = self.verify(&served.into(), self.head, &[])?;
+            self.ingest(vec![applied])?;
+        }
+        Ok(posted)
+    }
+
+    pub(super) fn server_lost(&mut self, chunks: &[syncagent_protocol::ChunkId]) -> Result<(), ClientError> {
+        self.lost.extend(chunks);
+        self.index.forget_acknowledged(Some(chunks))
+    }
+
+    /// The hash at a position, for comparing machines.
+    pub fn hash_at(&self, n: u64) -> Result<Option<CommitHash>, ClientError> {
+        self.index.hash_at(n)
+    }
+}
+
+fn halt(code: Code, n: u64, why: &str) -> ClientError {
+    ClientError::Halted {
+        code,
+        message: format!("the history does not fit at position {n}: {why}. Nothing from there on was applied"),
+    }
+}

@@ -1,0 +1,549 @@
+//! Seals what this machine has to say and posts it.
+//!
+//! A file is read once, consistently; one that changes meanwhile is left for the next pass, and never marked
+//! as sent. Chunks are durable on the server before the commit that names them is posted. Somebody else was
+//! first (409): everything is decided and sealed anew.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::io;
+use std::sync::Arc;
+
+use syncagent_protocol::commit::MAX_OPS;
+use syncagent_protocol::{Body, ChunkId, Code, NodeId, OpHash, TreePath};
+use syncagent_sync::plan::Content as PlanContent;
+use syncagent_sync::{Group, Local, Op, Plan, Put as PlanPut};
+use syncagent_vault::chunk::{Entry, Scope, Sealed};
+use syncagent_vault::chunker::Class;
+use syncagent_vault::op::{Draft, File, Put, PutBody};
+
+use super::apply::{Applied, Mark, row};
+use super::{Engine, Outcome};
+use crate::error::ClientError;
+use crate::folder::read::{ReadError, Reading, StableRead, open_stable};
+use crate::remote::Posted;
+use crate::transfer::encode_leaves;
+use crate::transfer::seal::{Recipe, SealError, SealedContent, Sealing};
+use crate::transfer::upload::Uploader;
+
+/// Bytes of ops in a commit during a first import.
+const COMMIT_LEN: usize = 4 * 1024 * 1024;
+/// Files up to this size are sealed many at a time.
+const SMALL_LEN: u64 = 1024 * 1024;
+/// Content of small files sealed at one time.
+const SMALL_BATCH_LEN: u64 = 8 * 1024 * 1024;
+/// An acknowledged chunk no commit names is collected after a day; believed for half of that.
+const ACKNOWLEDGED_MS: u64 = 12 * 3_600_000;
+
+/// A file whose content is sealed.
+struct Ready {
+    content: SealedContent,
+    reading: Reading,
+    class: Class,
+    scope: Scope,
+}
+
+/// One op that is ready, and what its node's row becomes once it stands.
+struct Pending {
+    node: NodeId,
+    draft: Draft,
+    mark: Option<Mark>,
+    body: Option<Body>,
+    mtime_ns: Option<i64>,
+    leaves: Option<Vec<Entry>>,
+}
+
+/// How a file is to be sealed, and which of its chunks the server has.
+struct Sealable {
+    node: NodeId,
+    path: TreePath,
+    recipe: Recipe,
+    known: HashSet<ChunkId>,
+    size: u64,
+}
+
+type SealResult = Result<(SealedContent, Reading, Vec<Sealed>), SealFailure>;
+
+enum SealFailure {
+    Changed,
+    Read(Code, String),
+    Vault(syncagent_vault::VaultError),
+}
+
+impl Engine {
+    /// Sends the ops of a plan. Whether anything was posted, or must be decided anew.
+    pub(super) async fn send(
+        &mut self,
+        plan: &Plan,
+        local: &Local,
+        applied: &Applied,
+        outcome: &mut Outcome,
+        touched: &mut BTreeSet<TreePath>,
+    ) -> Result<bool, ClientError> {
+        let files = plan.all_ops().filter_map(from_disk).count() as u64;
+        self.progress(|progress| progress.files_total += files);
+        let mut sent = false;
+        let mut groups = plan.ops.as_slice();
+        while !groups.is_empty() {
+            let mut ops = 0;
+            let count = groups.iter().take_while(|group| {
+                let fits = ops == 0 || ops + group.0.len() <= self.batch;
+                ops += group.0.len();
+                fits
+            });
+            let (now, after) = groups.split_at(count.count().max(1));
+            groups = after;
+            match self.send_batch(plan, now, local, applied, outcome, touched).await? {
+                Batch::Posted => {
+                    sent = true;
+                    self.batch = (self.batch * 2).min(MAX_OPS);
+                }
+                Batch::Nothing => {}
+                Batch::Again => {
+                    self.batch = (self.batch / 2).max(1);
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(sent)
+    }
+
+    async fn send_batch(
+        &mut self,
+        plan: &Plan,
+        groups: &[Group],
+        local: &Local,
+        applied: &Applied,
+        outcome: &mut Outcome,
+        touched: &mut BTreeSet<TreePath>,
+    ) -> Result<Batch, ClientError> {
+        let groups: Vec<&Group> =
+            groups.iter().filter(|group| !group.0.iter().any(|op| applied.failed.contains(&op.node()))).collect();
+        let mut uploader = Uploader::new(Arc::clone(&self.remote));
+        let mut ready = self.seal_files(&groups, &mut uploader, touched).await?;
+        uploader.flush().await?;
+        self.note_acknowledged(&mut uploader)?;
+        outcome.bytes_sent += uploader.bytes();
+
+        let mut commits: Vec<Vec<Pending>> = vec![Vec::new()];
+        let mut len = 0;
+        for group in groups {
+            let Some(pending) = self.drafts(group, &mut ready, local, applied)? else { continue };
+            let group_len: usize = pending.iter().map(|op| op.draft.sealed_len()).sum();
+            let ops = commits.last().map_or(0, Vec::len);
+            if ops > 0 && (len + group_len > COMMIT_LEN || ops + pending.len() > MAX_OPS) {
+                commits.push(Vec::new());
+                len = 0;
+            }
+            len += group_len;
+            if let Some(last) = commits.last_mut() {
+                last.extend(pending);
+            }
+        }
+        let mut posted = Batch::Nothing;
+        for commit in commits.into_iter().filter(|commit| !commit.is_empty()) {
+            match self.commit(plan, commit, outcome).await? {
+                Batch::Again => return Ok(Batch::Again),
+                other => posted = other,
+            }
+        }
+        Ok(posted)
+    }
+
+    /// Posts one commit and, once it stands, writes the rows of its nodes.
+    async fn commit(&mut self, plan: &Plan, ops: Vec<Pending>, outcome: &mut Outcome) -> Result<Batch, ClientError> {
+        let mut after = Vec::with_capacity(ops.len());
+        let mut drafts = Vec::with_capacity(ops.len());
+        for op in ops {
+            drafts.push(op.draft);
+            after.push((op.node, op.mark, op.body, op.mtime_ns, op.leaves));
+        }
+        let sealed = self.seal(drafts)?;
+        match self.post(&sealed).await? {
+            Posted::Accepted => {}
+            Posted::Conflict(_) => return Ok(Batch::Again),
+            Posted::Missing(chunks) => {
+                self.server_lost(&chunks)?;
+                return Ok(Batch::Again);
+            }
+        }
+        let hashes: BTreeMap<NodeId, OpHash> = sealed.ops.iter().copied().collect();
+        let mut rows = Vec::new();
+        let mut settled = Vec::new();
+        let mut files = 0;
+        for (node, mark, body, mtime_ns, leaves) in after {
+            let (Some(op_hash), Some(mark)) = (hashes.get(&node), mark) else {
+                rows.push((node, None));
+                continue;
+            };
+            let Some(record) = plan.records.get(&node) else { continue };
+            let mut row = row(record, *op_hash, mark);
+            if let Some(body) = body {
+                files += 1;
+                row.node.body = body;
+            }
+            if let Some(mtime_ns) = mtime_ns {
+                row.node.mtime_ns = mtime_ns;
+            }
+            if let Some(leaves) = leaves {
+                self.index.set_leaves(node, *op_hash, &encode_leaves(&leaves))?;
+            }
+            rows.push((node, Some(row)));
+            settled.push(record.path.clone());
+        }
+        outcome.sent += files;
+        self.progress(|progress| progress.files_done += files);
+        self.record(rows, settled)?;
+        self.index.forget_acknowledged(None)?;
+        self.lost.clear();
+        Ok(Batch::Posted)
+    }
+
+    /// The ops of a group; none if one of its files could not be read: then the whole group waits.
+    fn drafts(
+        &mut self,
+        group: &Group,
+        ready: &mut BTreeMap<NodeId, Ready>,
+        local: &Local,
+        applied: &Applied,
+    ) -> Result<Option<Vec<Pending>>, ClientError> {
+        let mut out = Vec::with_capacity(group.0.len());
+        for op in &group.0 {
+            let pending = match op {
+                Op::Trash { node } => Pending {
+                    node: *node,
+                    draft: Draft::trash(*node),
+                    mark: None,
+                    body: None,
+                    mtime_ns: None,
+                    leaves: None,
+                },
+                Op::Put(put) => match self.draft_put(put, ready, local, applied)? {
+                    Some(pending) => pending,
+                    None => return Ok(None),
+                },
+            };
+            out.push(pending);
+        }
+        Ok(Some(out))
+    }
+
+    fn draft_put(
+        &mut self,
+        planned: &PlanPut,
+        ready: &mut BTreeMap<NodeId, Ready>,
+        local: &Local,
+        applied: &Applied,
+    ) -> Result<Option<Pending>, ClientError> {
+        let node = planned.node;
+        let scanned = || {
+            let path = local.path_of(node).unwrap_or_default();
+            applied.marks.get(&node).copied().unwrap_or_else(|| self.mark_of(node, local, &path))
+        };
+        let mut mtime_ns = planned.mtime_ns;
+        let (body, mark, leaves, new_body) = match &planned.content {
+            PlanContent::Directory => (PutBody::Directory, scanned(), None, None),
+            PlanContent::Symlink { target } => (PutBody::Symlink { target: target.clone() }, scanned(), None, None),
+            PlanContent::Keep => {
+                let last = self.log.get(node).map(|entry| entry.op_hash);
+                let put = last.map(|op_hash| self.index.put(node, op_hash)).transpose()?.flatten();
+                let Some(put) = put else { return Ok(None) };
+                let mut body = put.body;
+                if let PutBody::File(file) = &mut body {
+                    file.exec = planned.exec;
+                }
+                (body, scanned(), None, None)
+            }
+            PlanContent::FromDisk { .. } => {
+                let Some(Ready { content, reading, class, scope }) = ready.remove(&node) else { return Ok(None) };
+                mtime_ns = reading.fingerprint.mtime_ns;
+                let new_body = Body::File { hash: content.hash, size: content.size, exec: planned.exec };
+                let body = PutBody::File(File {
+                    size: content.size,
+                    exec: planned.exec,
+                    hash: content.hash,
+                    scope: (scope != Scope::from(node)).then_some(scope),
+                    class,
+                    content: content.content,
+                });
+                let mark = Mark::Print((!reading.racy).then_some(reading.fingerprint));
+                (body, mark, content.leaves, Some(new_body))
+            }
+        };
+        let put = Put {
+            parent: planned.parent,
+            name: planned.name.clone(),
+            mtime_ns,
+            body,
+            based_on: planned.based_on,
+            conflict_of: planned.conflict_of,
+        };
+        let draft = Draft::put(node, &put)?;
+        let mtime_ns = new_body.is_some().then_some(mtime_ns);
+        Ok(Some(Pending { node, draft, mark: Some(mark), body: new_body, mtime_ns, leaves }))
+    }
+
+    /// Reads and seals the files of a batch; what is new of them goes to the server on the way.
+    async fn seal_files(
+        &mut self,
+        groups: &[&Group],
+        uploader: &mut Uploader,
+        touched: &mut BTreeSet<TreePath>,
+    ) -> Result<BTreeMap<NodeId, Ready>, ClientError> {
+        let mut small: Vec<Sealable> = Vec::new();
+        let mut small_len = 0;
+        let mut ready = BTreeMap::new();
+        let ops: Vec<&PlanPut> = groups.iter().flat_map(|group| &group.0).filter_map(from_disk).collect();
+        for put in ops {
+            let sealable = self.sealable(put)?;
+            if sealable.size > SMALL_LEN {
+                self.seal_large(sealable, uploader, &mut ready, touched).await?;
+                continue;
+            }
+            small_len += sealable.size;
+            small.push(sealable);
+            if small_len >= SMALL_BATCH_LEN {
+                small_len = 0;
+                self.seal_small(std::mem::take(&mut small), uploader, &mut ready, touched).await?;
+            }
+        }
+        self.seal_small(small, uploader, &mut ready, touched).await?;
+        Ok(ready)
+    }
+
+    fn sealable(&self, put: &PlanPut) -> Result<Sealable, ClientError> {
+        let PlanContent::FromDisk { path } = &put.content else {
+            return Err(ClientError::State("a file without a path".into()));
+        };
+        let size = match self.scan.as_ref().and_then(|scan| scan.entries.get(path)) {
+            Some(syncagent_sync::scan::Observed::File { fingerprint, .. }) => fingerprint.size,
+            _ => 0,
+        };
+        // A copy that SyncAgent made itself keeps scope and class of its origin, and so shares its chunks.
+        let origin = match put.conflict_of {
+            Some((node, op_hash)) => self.index.put(node, op_hash)?.map(|origin| (node, origin)),
+            None => None,
+        };
+        let base = put.based_on.map(|op_hash| self.index.put(put.node, op_hash)).transpose()?.flatten();
+        let class_of = |put: &Put| match &put.body {
+            PutBody::File(file) => Some(file.class),
+            _ => None,
+        };
+        let before = base.as_ref().and_then(class_of).or_else(|| origin.as_ref().and_then(|(_, put)| class_of(put)));
+        let own = self.genesis.scope().unwrap_or(Scope::from(put.node));
+        let scope = match (&base, &origin) {
+            (Some(base), _) => base.scope(put.node),
+            (None, Some((node, origin))) => origin.scope(*node),
+            (None, None) => own,
+        };
+        let mut known = HashSet::new();
+        let versions = put.based_on.map(|op_hash| (put.node, op_hash)).into_iter().chain(put.conflict_of);
+        for (node, op_hash) in versions {
+            known.extend(self.leaves_of(node, op_hash)?.into_iter().flatten().map(|(id, _)| id));
+        }
+        known.retain(|id| !self.lost.contains(id));
+        let recipe = Recipe {
+            class: Class::of(size, before),
+            scope,
+            codec: self.genesis.codec(),
+            inline: Draft::fits_inline(size, &put.name),
+        };
+        Ok(Sealable { node: put.node, path: path.clone(), recipe, known, size })
+    }
+
+    async fn seal_small(
+        &mut self,
+        files: Vec<Sealable>,
+        uploader: &mut Uploader,
+        ready: &mut BTreeMap<NodeId, Ready>,
+        touched: &mut BTreeSet<TreePath>,
+    ) -> Result<(), ClientError> {
+        if files.is_empty() {
+            return Ok(());
+        }
+        let (disk, keys, work) = (Arc::clone(self.folder.disk()), Arc::clone(&self.keys), self.work);
+        let now_ns = now_ns(self.now_ms());
+        let sealed = self.work.run(move || {
+            work.map(files, |file| {
+                let result = open_stable(&*disk, &file.path, None)
+                    .map_err(read_failure)
+                    .and_then(|source| seal_whole(source, file.recipe, &keys, now_ns));
+                (file, result)
+            })
+        });
+        for (file, result) in sealed.await {
+            match result {
+                Ok((content, reading, chunks)) => {
+                    for chunk in &chunks {
+                        self.upload(chunk, &file.known, uploader).await?;
+                    }
+                    ready.insert(file.node, ready_of(&file, content, reading));
+                }
+                Err(failure) => self.seal_failed(&file.path, failure, touched)?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn seal_large(
+        &mut self,
+        file: Sealable,
+        uploader: &mut Uploader,
+        ready: &mut BTreeMap<NodeId, Ready>,
+        touched: &mut BTreeSet<TreePath>,
+    ) -> Result<(), ClientError> {
+        let source = match open_stable(&**self.folder.disk(), &file.path, None) {
+            Ok(source) => source,
+            Err(error) => return self.seal_failed(&file.path, read_failure(error), touched),
+        };
+        let work = self.work;
+        let mut sealing = Sealing::new(source, file.recipe);
+        loop {
+            let keys = Arc::clone(&self.keys);
+            let (returned, chunks) = work
+                .run(move || {
+                    let chunks = sealing.next_chunks(&keys, work);
+                    (sealing, chunks)
+                })
+                .await;
+            sealing = returned;
+            match chunks {
+                Ok(chunks) if chunks.is_empty() => break,
+                Ok(chunks) => {
+                    for chunk in &chunks {
+                        self.upload(chunk, &file.known, uploader).await?;
+                    }
+                }
+                Err(error) => return self.seal_failed(&file.path, seal_failure(error), touched),
+            }
+            self.note_acknowledged(uploader)?;
+        }
+        let now_ns = now_ns(self.now_ms());
+        let finished = sealing.finish(&self.keys).map_err(seal_failure);
+        let finished = finished.and_then(|(source, content, lists)| {
+            let reading = source.finish(now_ns).map_err(read_failure)?;
+            Ok((content, reading, lists))
+        });
+        match finished {
+            Ok((content, reading, lists)) => {
+                for list in &lists {
+                    self.upload(list, &file.known, uploader).await?;
+                }
+                ready.insert(file.node, ready_of(&file, content, reading));
+                Ok(())
+            }
+            Err(failure) => self.seal_failed(&file.path, failure, touched),
+        }
+    }
+
+    async fn upload(
+        &mut self,
+        chunk: &Sealed,
+        known: &HashSet<ChunkId>,
+        uploader: &mut Uploader,
+    ) -> Result<(), ClientError> {
+        let id = chunk.entry.id;
+        let since_ms = self.now_ms().saturating_sub(ACKNOWLEDGED_MS);
+        if known.contains(&id) || self.index.is_acknowledged(id, since_ms)? {
+            return Ok(());
+        }
+        Ok(uploader.add(chunk).await?)
+    }
+
+    fn note_acknowledged(&mut self, uploader: &mut Uploader) -> Result<(), ClientError> {
+        let chunks = uploader.take_acknowledged();
+        if chunks.is_empty() {
+            return Ok(());
+        }
+        let now_ms = self.now_ms();
+        self.index.acknowledge(&chunks, now_ms)
+    }
+
+    fn seal_failed(
+        &mut self,
+        path: &TreePath,
+        failure: SealFailure,
+        touched: &mut BTreeSet<TreePath>,
+    ) -> Result<(), ClientError> {
+        match failure {
+            SealFailure::Changed => {
+                touched.insert(path.clone());
+            }
+            SealFailure::Read(code, message) => self.fail(path, code, &message),
+            SealFailure::Vault(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+}
+
+/// What came of one batch of ops.
+enum Batch {
+    Posted,
+    Nothing,
+    /// Somebody else was first, or the server lacks chunks: decide anew.
+    Again,
+}
+
+fn from_disk(op: &Op) -> Option<&PlanPut> {
+    match op {
+        Op::Put(put) if matches!(put.content, PlanContent::FromDisk { .. }) => Some(put),
+        _ => None,
+    }
+}
+
+fn ready_of(file: &Sealable, content: SealedContent, reading: Reading) -> Ready {
+    Ready { content, reading, class: file.recipe.class, scope: file.recipe.scope }
+}
+
+fn now_ns(now_ms: u64) -> i64 {
+    i64::try_from(now_ms).unwrap_or(i64::MAX).saturating_mul(1_000_000)
+}
+
+fn read_failure(error: ReadError) -> SealFailure {
+    match error {
+        ReadError::Changed { .. } => SealFailure::Changed,
+        error => SealFailure::Read(Code::Read, error.to_string()),
+    }
+}
+
+fn seal_failure(error: SealError<io::Error>) -> SealFailure {
+    match error {
+        SealError::Vault(error) => SealFailure::Vault(error),
+        SealError::Read(error) => match error.downcast::<ReadError>() {
+            Ok(error) => read_failure(error),
+            Err(error) => SealFailure::Read(Code::Read, error.to_string()),
+        },
+    }
+}
+
+/// A small file in one go.
+fn seal_whole(
+    source: StableRead,
+    recipe: Recipe,
+    keys: &syncagent_vault::keys::Keys,
+    now_ns: i64,
+) -> SealResult {
+    let mut sealing = Sealing::new(source, recipe);
+    let inline = sealing.inline().map_err(seal_failure)?;
+    let (source, content, chunks) = match inline {
+        Some(bytes) => {
+            let (source, content) = sealing.finish_inline(bytes);
+            (source, content, Vec::new())
+        }
+        None => {
+            let mut chunks = Vec::new();
+            loop {
+                // Files run side by side already; their chunks need not.
+                let more = sealing.next_chunks(keys, crate::work::Work::Inline).map_err(seal_failure)?;
+                if more.is_empty() {
+                    break;
+                }
+                chunks.extend(more);
+            }
+            let (source, content, lists) = sealing.finish(keys).map_err(seal_failure)?;
+            chunks.extend(lists);
+            (source, content, chunks)
+        }
+    };
+    let reading = source.finish(now_ns).map_err(read_failure)?;
+    Ok((content, reading, chunks))
+}
