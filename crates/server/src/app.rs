@@ -42,6 +42,9 @@ pub struct ServerConfig {
 }
 
 /// What an [`App`] is made of, for tests and simulated worlds that bring their own.
+///
+/// All that a server remembers is in `catalog` and `chunks`: a new app of the same parts is the same server
+/// after a restart.
 #[derive(Clone)]
 pub struct Parts {
     /// What is known.
@@ -270,8 +273,8 @@ impl App {
         bytes
     }
 
-    /// Tells sockets to close. Requests that are under way come to their end.
-    pub(crate) fn close(&self) {
+    /// Tells sockets and watches to close. Requests that are under way come to their end.
+    pub fn close(&self) {
         self.0.closing.send_replace(true);
     }
 }

@@ -13,6 +13,8 @@ pub(crate) const MAX_JSON_LEN: usize = 16 * 1024;
 pub(crate) const MAX_PACK_CHUNKS: usize = 8192;
 /// Most bytes of child ids in one pack: four times what a pack of the usual size can hold.
 pub(crate) const MAX_PACK_CHILDREN_LEN: usize = 4 * 1024 * 1024;
+/// Bytes of child ids that every pack may have without waiting for room.
+pub(crate) const FREE_PACK_CHILDREN_LEN: usize = 256 * 1024;
 /// How long a body may stand still.
 pub(crate) const BODY_IDLE: Duration = Duration::from_secs(30);
 /// How long a request may take until its answer begins.
@@ -38,16 +40,17 @@ pub(crate) const PING: Duration = Duration::from_secs(25);
 /// Silence after which a socket is closed.
 pub(crate) const SILENCE: Duration = Duration::from_secs(75);
 
-const UPLOADS: usize = 8;
+const UPLOADS: usize = 48;
 const DOWNLOADS: usize = 48;
-const COMMIT_KIB: u32 = 40 * 1024;
+/// Room for one commit of the longest kind, as it came and as it is kept.
+const ROOM_KIB: u32 = 33 * 1024;
 
 /// The turns that are handed out.
 #[derive(Debug)]
 pub(crate) struct Limits {
     uploads: Arc<Semaphore>,
     downloads: Arc<Semaphore>,
-    commit_kib: Arc<Semaphore>,
+    room_kib: Arc<Semaphore>,
     failures: Mutex<HashMap<IpAddr, Bucket>>,
 }
 
@@ -59,7 +62,7 @@ impl Default for Limits {
         Self {
             uploads: Arc::new(Semaphore::new(UPLOADS)),
             downloads: Arc::new(Semaphore::new(DOWNLOADS)),
-            commit_kib: Arc::new(Semaphore::new(COMMIT_KIB as usize)),
+            room_kib: Arc::new(Semaphore::new(ROOM_KIB as usize)),
             failures: Mutex::default(),
         }
     }
@@ -76,12 +79,12 @@ impl Limits {
         turn(&self.downloads, 1).await
     }
 
-    /// Room for `len` bytes of commits in memory.
-    pub(crate) async fn commit_bytes(&self, len: usize) -> Option<Turn> {
+    /// Room in memory for `len` bytes of something long: a commit, or the ids of very many list chunks.
+    pub(crate) async fn room(&self, len: usize) -> Option<Turn> {
         let kib = u32::try_from(len.div_ceil(1024))
-            .unwrap_or(COMMIT_KIB)
-            .min(COMMIT_KIB);
-        turn(&self.commit_kib, kib).await
+            .unwrap_or(ROOM_KIB)
+            .min(ROOM_KIB);
+        turn(&self.room_kib, kib).await
     }
 
     /// Whether `address` failed to register too often of late.

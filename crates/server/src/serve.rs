@@ -41,7 +41,7 @@ pub async fn serve(
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(16)
-        .initial_stream_window_size(CONNECTION_BUFFER_LEN as u32)
+        .initial_stream_window_size(4 * CONNECTION_BUFFER_LEN as u32)
         .initial_connection_window_size(4 * CONNECTION_BUFFER_LEN as u32)
         .max_send_buf_size(CONNECTION_BUFFER_LEN)
         .keep_alive_interval(Duration::from_secs(30));

@@ -26,6 +26,7 @@ pub(crate) async fn missing(
     request: Request,
 ) -> Result<Response> {
     member.founded()?;
+    let _turn = app.0.limits.download().await.ok_or_else(Failure::crowded)?;
     let ids = body::ids(request).await?;
     let missing = app
         .0
@@ -42,8 +43,8 @@ pub(crate) async fn fetch(
     request: Request,
 ) -> Result<Response> {
     member.founded()?;
-    let ids = body::ids(request).await?;
     let turn = app.0.limits.download().await.ok_or_else(Failure::crowded)?;
+    let ids = body::ids(request).await?;
     let locations = app.0.catalog.locate(member.vault(), ids).await?;
     let sending = Sending {
         app,

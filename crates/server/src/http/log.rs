@@ -67,7 +67,7 @@ pub(crate) async fn post(
     let _room = app
         .0
         .limits
-        .commit_bytes(2 * len)
+        .room(2 * len)
         .await
         .ok_or_else(Failure::crowded)?;
     bytes.reserve_exact(pieces.announced().unwrap_or(0).saturating_sub(bytes.len()));
@@ -244,7 +244,7 @@ impl Page {
             if self.begun && len > self.room {
                 return Ok(None);
             }
-            _room = self.app.0.limits.commit_bytes(2 * len).await;
+            _room = self.app.0.limits.room(2 * len).await;
             if _room.is_none() {
                 return Err(CatalogError::Busy);
             }

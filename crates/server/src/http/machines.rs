@@ -10,6 +10,7 @@ use super::auth::Member;
 use super::body;
 use super::problem::{Failure, Result};
 use crate::app::App;
+use crate::catalog::CatalogError;
 use crate::hub::Note;
 
 pub(crate) async fn list(State(app): State<App>, member: Member) -> Result<Json<Machines>> {
@@ -29,16 +30,19 @@ pub(crate) async fn remove(
     let machine: MachineId = id
         .parse()
         .map_err(|_| Failure::usage("the path names no machine"))?;
-    if !app
-        .0
-        .catalog
-        .revoke(member.vault(), machine, app.now_ms())
-        .await?
-    {
+    let (app_, vault) = (app.clone(), member.vault());
+    // Whether or not the asker still listens: a machine that was removed loses its sockets.
+    let removed = app.0.work.see_through(async move {
+        let removed = app_.0.catalog.revoke(vault, machine, app_.now_ms()).await?;
+        if removed {
+            app_.0.hub.tell(vault, Note::Revoked(machine));
+        }
+        Ok::<_, CatalogError>(removed)
+    });
+    if !removed.await?? {
         return Err(Failure::not_found("no such machine in this vault"));
     }
     tracing::info!(%machine, by = %member.session.machine, "a machine was removed");
-    app.0.hub.tell(member.vault(), Note::Revoked(machine));
     Ok(StatusCode::NO_CONTENT)
 }
 

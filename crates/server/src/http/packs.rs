@@ -20,7 +20,7 @@ use super::problem::{Failure, Result};
 use crate::app::App;
 use crate::catalog::{NewChunk, NewPack, VaultKey};
 use crate::chunks::{PackId, PackWriter};
-use crate::limits::{MAX_PACK_CHILDREN_LEN, MAX_PACK_CHUNKS, PIECE_LEN};
+use crate::limits::{FREE_PACK_CHILDREN_LEN, MAX_PACK_CHILDREN_LEN, MAX_PACK_CHUNKS, PIECE_LEN};
 
 pub(crate) async fn post(
     State(app): State<App>,
@@ -33,10 +33,15 @@ pub(crate) async fn post(
     let id = PackId(app.random());
     let mut writer = app.0.chunks.begin(id).await?;
     let mut judge = Judge::default();
+    let mut room = None;
     // Written in larger pieces than they come in: fewer trips to the threads that may block.
     let mut piece = BytesMut::new();
     while let Some(bytes) = pieces.next().await? {
         judge.push(&bytes)?;
+        if judge.children_len > FREE_PACK_CHILDREN_LEN && room.is_none() {
+            let len = MAX_PACK_CHILDREN_LEN;
+            room = Some(app.0.limits.room(len).await.ok_or_else(Failure::crowded)?);
+        }
         piece.extend_from_slice(&bytes);
         if piece.len() >= PIECE_LEN {
             writer.append(piece.split().freeze()).await?;

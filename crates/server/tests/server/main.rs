@@ -4,6 +4,7 @@
 
 mod access;
 mod chunks;
+mod crash;
 mod live;
 mod log;
 mod world;
