@@ -25,6 +25,8 @@ pub const MAX_OP_LEN: usize = 64 * 1024;
 pub const MAX_REFS: usize = 128;
 /// Most bytes of a commit.
 pub const MAX_COMMIT_LEN: usize = 16 * 1024 * 1024;
+/// Most bytes of a commit as it is served: a byte more an op, and two hashes where a TRASH had nothing.
+pub const MAX_SERVED_LEN: usize = MAX_COMMIT_LEN + MAX_OPS * (1 + 64);
 /// Length of the AES-GCM tag at the end of a ciphertext.
 pub const TAG_LEN: usize = 16;
 /// Clear length of an op with inline content.
@@ -45,11 +47,11 @@ pub enum FormatError {
     /// It does not begin as it should.
     #[error("it does not begin like one")]
     Magic,
-    /// A version, algorithm, flag or kind this program does not know.
+    /// A version, algorithm, epoch or kind this program does not know.
     #[error("it was made by a newer SyncAgent ({0})")]
     Version(&'static str),
     /// A byte that must be zero is not.
-    #[error("a reserved byte is not zero ({0})")]
+    #[error("a byte that must be zero is not ({0})")]
     Reserved(&'static str),
     /// Over a limit.
     #[error("it is beyond the limits ({0})")]
@@ -57,6 +59,12 @@ pub enum FormatError {
     /// A rule of the log is broken.
     #[error("{0}")]
     Rule(&'static str),
+    /// It enrols or removes a machine in a way that no commit may.
+    #[error("{0}")]
+    Machine(&'static str),
+    /// It stands on another history.
+    #[error("{0}")]
+    Fork(&'static str),
     /// The signature is not the author's.
     #[error("its signature is not valid")]
     Signature,
@@ -68,7 +76,14 @@ impl FormatError {
         match self {
             Self::Version(_) => Code::Version,
             Self::Limit(_) => Code::Limit,
-            _ => Code::Commit,
+            Self::Machine(_) => Code::Machine,
+            Self::Fork(_) => Code::Fork,
+            Self::Truncated
+            | Self::Trailing
+            | Self::Magic
+            | Self::Reserved(_)
+            | Self::Rule(_)
+            | Self::Signature => Code::Commit,
         }
     }
 }
@@ -183,10 +198,8 @@ impl Header {
         if r.u8()? != 1 {
             return Err(FormatError::Version("algorithm"));
         }
-        if r.u8()? != 0 {
-            return Err(FormatError::Version("flags"));
-        }
-        r.zeros(1, "commit header")?;
+        // Flags and the byte behind them.
+        r.zeros(2, "commit header")?;
         let vault = VaultId(r.array()?);
         let machine = MachineId(r.array()?);
         let n = r.u64()?;
@@ -258,10 +271,8 @@ impl OpHead {
     pub fn parse(bytes: &[u8; OP_HEAD_LEN]) -> Result<Self, FormatError> {
         let mut r = Reader::new(bytes);
         let kind = OpKind::from_u8(r.u8()?).ok_or(FormatError::Version("kind of op"))?;
-        if r.u8()? != 0 {
-            return Err(FormatError::Version("op flags"));
-        }
-        r.zeros(2, "op head")?;
+        // Flags and the two bytes behind them.
+        r.zeros(3, "op head")?;
         let head = Self {
             kind,
             node: NodeId(r.array()?),
@@ -439,24 +450,26 @@ pub struct Commit<'a> {
 impl<'a> Commit<'a> {
     /// Parses a commit as its author posts it.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, FormatError> {
-        Self::parse_with(bytes, Op::parse_whole)
+        Self::parse_with(bytes, MAX_COMMIT_LEN, Op::parse_whole)
     }
 
     /// Parses a commit as the server hands it out, where each op is preceded by 0 (whole) or 1 (dropped).
     pub fn parse_served(bytes: &'a [u8]) -> Result<Self, FormatError> {
-        Self::parse_with(bytes, |r| match r.u8()? {
+        Self::parse_with(bytes, MAX_SERVED_LEN, |r| match r.u8()? {
             0 => Op::parse_whole(r),
             1 => Op::parse_dropped(r),
-            _ => Err(FormatError::Version("form of a served op")),
+            _ => Err(FormatError::Rule(
+                "an op is neither served whole nor dropped",
+            )),
         })
     }
 
     fn parse_with(
         bytes: &'a [u8],
+        max_len: usize,
         mut op: impl FnMut(&mut Reader<'a>) -> Result<Op<'a>, FormatError>,
     ) -> Result<Self, FormatError> {
-        // The served form adds a byte an op, and nothing else can make it longer.
-        if bytes.len() > MAX_COMMIT_LEN + MAX_OPS {
+        if bytes.len() > max_len {
             return Err(FormatError::Limit("size of a commit"));
         }
         let (header_bytes, rest) = bytes
@@ -496,9 +509,15 @@ impl<'a> Commit<'a> {
                 {
                     return Err(FormatError::Rule("two ops decide the same node"));
                 }
+                let kinds = (before.kind, op.head.kind);
+                if before.node == op.head.node
+                    && kinds == (OpKind::MachineAdd, OpKind::MachineRevoke)
+                {
+                    return Err(FormatError::Machine("it enrols and removes one machine"));
+                }
             }
             if op.head.kind == OpKind::MachineAdd && op.head.node.0 != self.header.machine().0 {
-                return Err(FormatError::Rule(
+                return Err(FormatError::Machine(
                     "it enrols another machine than its author",
                 ));
             }
@@ -515,7 +534,7 @@ impl<'a> Commit<'a> {
             ));
         }
         if is_first && self.header.prev != CommitHash::genesis(self.header.vault) {
-            return Err(FormatError::Rule(
+            return Err(FormatError::Fork(
                 "the first commit does not stand on the vault's beginning",
             ));
         }
@@ -606,6 +625,22 @@ mod tests {
         assert!(head(OpKind::Trash, node, 1, 0).is_err());
         assert!(head(OpKind::Keyslot, node, 0, 272).is_err());
         assert!(head(OpKind::Put, node, 0, 64 * 1024).is_err());
+    }
+
+    #[test]
+    fn flags_are_zero_and_not_a_version() {
+        let head = OpHead {
+            kind: OpKind::Trash,
+            node: NodeId([1; 16]),
+            n_refs: 0,
+            ct_len: 0,
+        };
+        for at in [1, 2, 3, 28, 31] {
+            let mut bytes = head.encode();
+            bytes[at] = 1;
+            let refused = OpHead::parse(&bytes).map_err(|e| e.code());
+            assert_eq!(refused, Err(Code::Commit), "byte {at}");
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! An invitation: one line of text that lets one machine register with one vault, once.
 //!
 //! `sa1-` followed by base32 (RFC 4648, lower case, no padding) of version 1, 16 secret bytes and,
-//! optionally, the SHA-256 of the server's certificate, which the client then pins.
+//! optionally, the SHA-256 of the server's certificate, which the client then pins. A reader ignores
+//! case and the white space around it.
 
 use std::str::FromStr;
 
@@ -67,7 +68,8 @@ impl FromStr for Invitation {
     type Err = InvitationError;
 
     fn from_str(text: &str) -> Result<Self, InvitationError> {
-        let body = text.trim().strip_prefix(PREFIX).ok_or(InvitationError)?;
+        let text = text.trim().to_ascii_lowercase();
+        let body = text.strip_prefix(PREFIX).ok_or(InvitationError)?;
         let bytes = base32_lower()
             .decode(body.as_bytes())
             .map_err(|_| InvitationError)?;
@@ -117,9 +119,34 @@ mod tests {
             "sa2-aaaa",
             &good[..good.len() - 2],
             &format!("{good}aa"),
-            &good.to_uppercase(),
+            &good.replace('-', ""),
+            &format!("{good}===="),
         ] {
             assert!(bad.parse::<Invitation>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn case_and_surrounding_white_space_do_not_matter() {
+        let good = Invitation::new([3; 16], None).to_text();
+        for typed in [good.to_uppercase(), format!(" {good}\r\n"), good] {
+            let read: Invitation = typed.parse().unwrap();
+            assert_eq!(read.secret(), &[3; 16]);
+        }
+    }
+
+    #[test]
+    fn one_invitation_has_one_text() {
+        let good = Invitation::new([3; 16], None).to_text();
+        // 17 bytes are 27 characters and one bit: the last character has four spare bits.
+        let mut spare = good.clone();
+        let last = spare.pop().unwrap();
+        spare.push(if last == 'a' {
+            'b'
+        } else {
+            char::from(last as u8 + 1)
+        });
+        assert!(good.parse::<Invitation>().is_ok());
+        assert!(spare.parse::<Invitation>().is_err());
     }
 }

@@ -4,16 +4,22 @@
 //! An answer to a fetch is `u32 len ‖ blob` for each chunk asked for, in that order; len 0 says
 //! that the server does not have it. Several commits in one answer are framed the same way.
 
+use crate::code::Code;
+use crate::commit::TAG_LEN;
 use crate::ids::ChunkId;
 
 /// What an uploaded pack begins with.
 pub const PACK_HEADER: [u8; 8] = *b"SAPK\x01\0\0\0";
 /// Length of the header of a sealed chunk.
 pub const CHUNK_HEADER_LEN: usize = 12;
-/// The longest sealed chunk: header, 512 clear ids, frame of 8 MiB padded, tag.
-pub const MAX_CHUNK_LEN: usize = 9 * 1024 * 1024;
+/// The shortest frame: what the padding makes of anything small.
+pub const MIN_FRAME_LEN: usize = 4096;
+/// The longest frame: 8 MiB of content and its header, padded.
+pub const MAX_FRAME_LEN: usize = 8_650_752;
+/// The longest sealed chunk: header, longest frame, tag.
+pub const MAX_CHUNK_LEN: usize = CHUNK_HEADER_LEN + MAX_FRAME_LEN + TAG_LEN;
 /// The shortest: header, smallest frame, tag.
-pub const MIN_CHUNK_LEN: usize = CHUNK_HEADER_LEN + 4096 + 16;
+pub const MIN_CHUNK_LEN: usize = CHUNK_HEADER_LEN + MIN_FRAME_LEN + TAG_LEN;
 /// What a client fills a pack up to.
 pub const TARGET_PACK_LEN: usize = 8 * 1024 * 1024;
 /// The longest pack a server takes.
@@ -22,6 +28,17 @@ pub const MAX_PACK_LEN: usize = 32 * 1024 * 1024;
 pub const MAX_IDS_PER_REQUEST: usize = 16_384;
 /// Most ids a list chunk holds.
 pub const MAX_LIST_ENTRIES: usize = 512;
+
+/// `P(len)`, the length that a frame of `len` bytes is padded to: Padmé ("Reducing Metadata Leakage from
+/// Encrypted Files and Communication with PURBs", Nikitin et al., 2019), and at least [`MIN_FRAME_LEN`].
+pub fn padded_len(len: usize) -> usize {
+    if len <= MIN_FRAME_LEN {
+        return MIN_FRAME_LEN;
+    }
+    let e = len.ilog2();
+    let s = e.ilog2() + 1;
+    len.next_multiple_of(1 << (e - s))
+}
 
 /// What kind of content a sealed chunk holds, as its clear header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +54,7 @@ pub enum ChunkKind {
 pub struct ChunkView<'a> {
     /// What it holds.
     pub kind: ChunkKind,
-    /// Epoch of the vault key.
+    /// Epoch of the vault key, 1.
     pub epoch: u32,
     /// The clear part: nothing, or `u32 n ‖ n ids`.
     pub clear: &'a [u8],
@@ -54,7 +71,7 @@ pub enum ChunkError {
     /// It does not begin like a chunk.
     #[error("a chunk does not begin like one")]
     Magic,
-    /// Unknown version, algorithm or kind.
+    /// Unknown version, algorithm, kind or epoch.
     #[error("a chunk was made by a newer SyncAgent")]
     Version,
     /// The list of ids does not fit.
@@ -62,12 +79,19 @@ pub enum ChunkError {
     List,
 }
 
+impl ChunkError {
+    /// The stable code.
+    pub fn code(self) -> Code {
+        Code::Chunk
+    }
+}
+
 /// What the first [`ChunkHead::LEN`] bytes of a sealed chunk tell, so that it can be judged while it arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChunkHead {
     /// What it holds.
     pub kind: ChunkKind,
-    /// Epoch of the vault key.
+    /// Epoch of the vault key, 1.
     pub epoch: u32,
     /// Length of the clear part behind the header of [`CHUNK_HEADER_LEN`] bytes.
     pub clear_len: usize,
@@ -89,6 +113,9 @@ impl ChunkHead {
             return Err(ChunkError::Version);
         }
         let epoch = u32::from_be_bytes([first[8], first[9], first[10], first[11]]);
+        if epoch != 1 {
+            return Err(ChunkError::Version);
+        }
         let (kind, clear_len) = match first[6] {
             0 => (ChunkKind::Data, 0),
             1 => {
@@ -100,10 +127,14 @@ impl ChunkHead {
             }
             _ => return Err(ChunkError::Version),
         };
-        match len.checked_sub(CHUNK_HEADER_LEN + clear_len) {
+        match len.checked_sub(CHUNK_HEADER_LEN + clear_len + TAG_LEN) {
             None => Err(ChunkError::List),
-            Some(ct_len) if ct_len < 4096 + 16 => Err(ChunkError::Length),
-            Some(_) => Ok(Self { kind, epoch, clear_len }),
+            Some(frame_len) if padded_len(frame_len) == frame_len => Ok(Self {
+                kind,
+                epoch,
+                clear_len,
+            }),
+            Some(_) => Err(ChunkError::Length),
         }
     }
 }
@@ -112,9 +143,20 @@ impl<'a> ChunkView<'a> {
     /// Parses the clear parts of a sealed chunk.
     pub fn parse(blob: &'a [u8]) -> Result<Self, ChunkError> {
         let first = blob.first_chunk().ok_or(ChunkError::Length)?;
-        let ChunkHead { kind, epoch, clear_len } = ChunkHead::parse(first, blob.len())?;
-        let (clear, ct) = blob[CHUNK_HEADER_LEN..].split_at_checked(clear_len).ok_or(ChunkError::List)?;
-        Ok(Self { kind, epoch, clear, ct })
+        let ChunkHead {
+            kind,
+            epoch,
+            clear_len,
+        } = ChunkHead::parse(first, blob.len())?;
+        let (clear, ct) = blob[CHUNK_HEADER_LEN..]
+            .split_at_checked(clear_len)
+            .ok_or(ChunkError::List)?;
+        Ok(Self {
+            kind,
+            epoch,
+            clear,
+            ct,
+        })
     }
 
     /// The children a list chunk names; none for data.
@@ -196,9 +238,131 @@ impl Deframer {
     }
 }
 
+/// Takes the chunks out of an uploaded pack that arrives in pieces. Memory: one chunk at most.
+#[derive(Debug)]
+pub struct Unpacker {
+    header: usize,
+    blobs: Deframer,
+    seen_any: bool,
+}
+
+/// Why a body is no pack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PackError {
+    /// It does not begin with [`PACK_HEADER`].
+    #[error("this is no pack")]
+    Header,
+    /// A length that no chunk has: none, or above [`MAX_CHUNK_LEN`].
+    #[error("a pack holds something that is no chunk")]
+    Length,
+    /// It holds no chunk at all.
+    #[error("a pack holds nothing")]
+    Empty,
+    /// It ends in the middle.
+    #[error("a pack ends in the middle")]
+    Truncated,
+}
+
+impl PackError {
+    /// The stable code.
+    pub fn code(self) -> Code {
+        Code::Chunk
+    }
+}
+
+impl Default for Unpacker {
+    fn default() -> Self {
+        Self {
+            header: 0,
+            blobs: Deframer::new(MAX_CHUNK_LEN),
+            seen_any: false,
+        }
+    }
+}
+
+impl Unpacker {
+    /// Adds bytes that arrived.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<(), PackError> {
+        let expected = &PACK_HEADER[self.header..];
+        let (header, rest) = bytes.split_at(bytes.len().min(expected.len()));
+        if !expected.starts_with(header) {
+            return Err(PackError::Header);
+        }
+        self.header += header.len();
+        self.blobs.push(rest);
+        Ok(())
+    }
+
+    /// The bytes of the next chunk, if all of them are there. Nothing in them was checked but their number.
+    pub fn next_blob(&mut self) -> Result<Option<&[u8]>, PackError> {
+        match self.blobs.next_part() {
+            Ok(None) => Ok(None),
+            Ok(Some([])) | Err(_) => Err(PackError::Length),
+            Ok(Some(blob)) => {
+                self.seen_any = true;
+                Ok(Some(blob))
+            }
+        }
+    }
+
+    /// Whether the body ended behind a chunk.
+    pub fn finish(&self) -> Result<(), PackError> {
+        if self.header < PACK_HEADER.len() || self.blobs.finish().is_err() {
+            Err(PackError::Truncated)
+        } else if !self.seen_any {
+            Err(PackError::Empty)
+        } else {
+            Ok(())
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_largest_chunk_is_the_documented_one() {
+        assert_eq!(padded_len(8 * 1024 * 1024 + 8), MAX_FRAME_LEN);
+        assert_eq!(MAX_CHUNK_LEN, 8_650_780);
+    }
+
+    #[test]
+    fn only_padded_lengths_are_chunks() {
+        let mut first = *b"SACK\x01\x01\0\0\0\0\0\x01\0\0\0\0";
+        let parse = |first: &[u8; 16], len| ChunkHead::parse(first, len).map(|head| head.clear_len);
+        for frame in [4096, 4352, 1_081_344, MAX_FRAME_LEN] {
+            assert_eq!(parse(&first, 12 + frame + 16), Ok(0));
+            assert_eq!(parse(&first, 12 + frame + 17), Err(ChunkError::Length));
+        }
+        assert_eq!(
+            parse(&first, MAX_CHUNK_LEN + 262_144),
+            Err(ChunkError::Length)
+        );
+        (first[6], first[15]) = (1, 2);
+        assert_eq!(parse(&first, 12 + 68 + 4096 + 16), Ok(68));
+        assert_eq!(parse(&first, 12 + 4096 + 16), Err(ChunkError::Length));
+        first[11] = 2;
+        assert_eq!(parse(&first, 12 + 68 + 4096 + 16), Err(ChunkError::Version));
+    }
+
+    #[test]
+    fn a_pack_comes_apart_however_it_arrives() {
+        let mut pack = PACK_HEADER.to_vec();
+        push_framed(&mut pack, b"one");
+        push_framed(&mut pack, &[7; 5000]);
+        for step in [1, 3, 8, 9, 4096, pack.len()] {
+            let mut unpacker = Unpacker::default();
+            let mut seen = Vec::new();
+            for piece in pack.chunks(step) {
+                unpacker.push(piece).unwrap();
+                while let Some(blob) = unpacker.next_blob().unwrap() {
+                    seen.push(blob.len());
+                }
+            }
+            assert_eq!((seen, unpacker.finish()), (vec![3, 5000], Ok(())));
+        }
+    }
 
     #[test]
     fn parts_come_out_whole_however_they_arrive() {

@@ -4,7 +4,8 @@
 //! sealing the same content in the same scope again gives the same bytes, and each key meets one
 //! message only: the zero nonce is safe.
 
-use syncagent_protocol::pack::{CHUNK_HEADER_LEN, ChunkKind, ChunkView};
+pub use syncagent_protocol::pack::padded_len;
+use syncagent_protocol::pack::{CHUNK_HEADER_LEN, ChunkKind, ChunkView, MAX_LIST_ENTRIES};
 use syncagent_protocol::{ChunkId, NodeId};
 
 use crate::VaultError;
@@ -16,7 +17,6 @@ use crate::secret::Secret;
 pub const MAX_CONTENT_LEN: usize = 8 * 1024 * 1024;
 
 const FRAME_HEADER_LEN: usize = 8;
-const MIN_FRAME_LEN: usize = 4096;
 const ZSTD_LEVEL: i32 = 3;
 
 /// Equal content gives equal chunks within a scope: a node's own, or the whole vault (all zeros).
@@ -87,17 +87,6 @@ pub enum Codec {
     Zstd,
 }
 
-/// Length that a frame of `len` bytes is padded to: Padmé ("Reducing Metadata Leakage from Encrypted
-/// Files and Communication with PURBs", Nikitin et al., 2019), and at least 4096.
-pub fn padded_len(len: usize) -> usize {
-    if len <= MIN_FRAME_LEN {
-        return MIN_FRAME_LEN;
-    }
-    let e = len.ilog2();
-    let s = e.ilog2() + 1;
-    len.next_multiple_of(1 << (e - s))
-}
-
 /// Seals a piece of a file.
 pub fn seal_data(
     keys: &Keys,
@@ -131,6 +120,9 @@ pub fn seal_data(
 
 /// Seals a list of `entries`, whose ids stand in clear so that a server can keep what they name.
 pub fn seal_list(keys: &Keys, scope: Scope, entries: &[Entry]) -> Result<Sealed, VaultError> {
+    if entries.is_empty() || entries.len() > MAX_LIST_ENTRIES {
+        return Err(VaultError::Chunk);
+    }
     let mut clear = Vec::with_capacity(4 + 32 * entries.len());
     clear.extend_from_slice(&(entries.len() as u32).to_be_bytes());
     let mut frame = zeroize::Zeroizing::new(Vec::with_capacity(40 * entries.len()));
@@ -263,7 +255,10 @@ pub fn open_list(
         .map(|(id, bytes)| {
             let entry = crate::manifest::entry_of(id, bytes);
             total = total.checked_add(entry.len).ok_or(VaultError::Chunk)?;
-            Ok(entry)
+            match entry.len {
+                0 => Err(VaultError::Chunk),
+                _ => Ok(entry),
+            }
         })
         .collect::<Result<_, VaultError>>()?;
     if total == entry.len {
@@ -284,7 +279,7 @@ fn open<'a>(
         return Err(VaultError::Chunk);
     }
     let view = ChunkView::parse(blob).map_err(|_| VaultError::Chunk)?;
-    if view.kind != kind || view.epoch != EPOCH {
+    if view.kind != kind {
         return Err(VaultError::Chunk);
     }
     let mut frame = zeroize::Zeroizing::new(vec![0; view.ct.len() - crypto::TAG_LEN]);

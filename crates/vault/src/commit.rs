@@ -4,16 +4,16 @@
 //! sealed anew, never patched (format.md, "Commits").
 
 use syncagent_protocol::commit::{
-    Commit, HEADER_LEN, Header, MAX_COMMIT_LEN, MAX_OPS, OP_HEAD_LEN, OpBody, OpHead,
-    SIGNATURE_LEN, commit_hash,
+    Commit, FormatError, HEADER_LEN, Header, MAX_OPS, OP_HEAD_LEN, OpBody, OpHead, OpKind,
+    SIGNATURE_LEN, TAG_LEN, commit_hash,
 };
-use syncagent_protocol::{CommitHash, MachineId, NodeId, OpHash, sha256};
+use syncagent_protocol::{CommitHash, MachineId, Name, NodeId, OpHash, sha256};
 
 use crate::VaultError;
-use crate::crypto::{self, TAG_LEN};
+use crate::crypto;
 use crate::keys::{EPOCH, Keys};
 use crate::machine::MachineKey;
-use crate::op::{Draft, Opened, parse_clear};
+use crate::op::{Draft, Opened, Surroundings, read_body_as};
 use crate::random::{self, Random};
 use crate::secret::Secret;
 
@@ -55,6 +55,8 @@ pub struct SealedCommit {
 }
 
 /// Seals `drafts` (in any order) into a commit at `position`, signed by `machine`.
+///
+/// What it returns was parsed again: a commit that a server would refuse is an error here.
 pub fn seal(
     keys: &Keys,
     machine: &MachineKey,
@@ -63,7 +65,7 @@ pub fn seal(
     random: &dyn Random,
 ) -> Result<SealedCommit, VaultError> {
     if drafts.is_empty() || drafts.len() > MAX_OPS {
-        return Err(VaultError::Op("a commit holds 1 to 1024 ops"));
+        return Err(FormatError::Limit("number of ops").into());
     }
     drafts.sort_by_key(|draft| (draft.node, draft.kind));
     let mut header = Header {
@@ -77,7 +79,16 @@ pub fn seal(
         public_key: *machine.public(),
         ops_root: [0; 32],
     };
-    let bodies: Vec<&[u8]> = drafts.iter().map(|draft| draft.clear.as_slice()).collect();
+    let clear: Vec<([u8; OP_HEAD_LEN], Vec<u8>)> = drafts
+        .iter()
+        .map(|draft| (draft.head().encode(), draft.refs_bytes()))
+        .collect();
+    // All that is authenticated under the key of this commit enters the salt that makes the key.
+    let plain: Vec<&[u8]> = clear
+        .iter()
+        .zip(&drafts)
+        .flat_map(|((head, refs), draft)| [head.as_slice(), refs, draft.body()])
+        .collect();
     let fresh: Secret<32> = random::secret(random);
     header.salt = crypto::hmac(
         keys.op.expose(),
@@ -85,52 +96,42 @@ pub fn seal(
             &[4],
             fresh.expose(),
             &header.encode()[..96],
-            &sha256(&bodies),
+            &sha256(&plain),
         ],
     );
-    drop(bodies);
 
     let bound: [u8; BOUND_LEN] = first(&header.encode());
     let key = commit_key(keys, &bound);
-    let mut bytes = vec![0; HEADER_LEN];
+    let len: usize = drafts.iter().map(Draft::sealed_len).sum();
+    let mut bytes = Vec::with_capacity(HEADER_LEN + len + SIGNATURE_LEN);
+    bytes.resize(HEADER_LEN, 0);
     let mut hashes = Vec::with_capacity(drafts.len());
-    for (index, draft) in drafts.iter_mut().enumerate() {
-        let tag_len = if draft.clear.is_empty() { 0 } else { TAG_LEN };
-        let head = OpHead {
-            kind: draft.kind,
-            node: draft.node,
-            n_refs: draft.refs.len() as u32,
-            ct_len: (draft.clear.len() + tag_len) as u32,
-        }
-        .encode();
-        let refs: Vec<u8> = draft.refs.iter().flat_map(|id| id.0).collect();
+    for (index, (draft, (head, refs))) in drafts.iter_mut().zip(&clear).enumerate() {
         if !draft.clear.is_empty() {
             let tag = crypto::seal(
                 key.expose(),
                 op_nonce(index),
-                &op_aad(&bound, &head, &refs),
+                &op_aad(&bound, head, refs),
                 &mut draft.clear,
             )?;
             draft.clear.extend_from_slice(&tag);
         }
         hashes.push(OpHash(sha256(&[
             &[2],
-            &head,
-            &sha256(&[&refs]),
+            head,
+            &sha256(&[refs]),
             &sha256(&[&draft.clear]),
         ])));
-        bytes.extend_from_slice(&head);
-        bytes.extend_from_slice(&refs);
+        bytes.extend_from_slice(head);
+        bytes.extend_from_slice(refs);
         bytes.extend_from_slice(&draft.clear);
-    }
-    if bytes.len() + SIGNATURE_LEN > MAX_COMMIT_LEN {
-        return Err(VaultError::Op("a commit beyond its limits"));
     }
     header.ops_root = syncagent_protocol::commit::ops_root(&hashes);
     let header_bytes = header.encode();
     bytes[..HEADER_LEN].copy_from_slice(&header_bytes);
     let signature = machine.sign(&Header::signed_message(&header_bytes));
     bytes.extend_from_slice(&signature);
+    Commit::parse(&bytes)?;
     let ops = drafts.iter().map(|draft| draft.node).zip(hashes).collect();
     Ok(SealedCommit {
         bytes,
@@ -144,10 +145,11 @@ pub struct Opener<'a> {
     commit: &'a Commit<'a>,
     bound: [u8; BOUND_LEN],
     key: Secret<32>,
+    dedup_vault: bool,
 }
 
 impl<'a> Opener<'a> {
-    /// An opener for `commit`. A commit of another vault is refused.
+    /// An opener for `commit`, in a vault without dedup. A commit of another vault is refused.
     pub fn new(keys: &Keys, commit: &'a Commit<'a>) -> Result<Self, VaultError> {
         if commit.header.vault != keys.vault {
             return Err(VaultError::OtherVault);
@@ -157,11 +159,30 @@ impl<'a> Opener<'a> {
             commit,
             bound,
             key: commit_key(keys, &bound),
+            dedup_vault: false,
         })
     }
 
-    /// What op number `index` says. An error concerns this op alone.
+    /// The same in a vault whose GENESIS says this: with dedup, and only there, files have the vault's scope.
+    #[must_use]
+    pub fn with_dedup(mut self, dedup_vault: bool) -> Self {
+        self.dedup_vault = dedup_vault;
+        self
+    }
+
+    /// What op number `index` says. An error of a PUT concerns its node alone.
     pub fn open(&self, index: usize) -> Result<Opened, VaultError> {
+        self.open_with(index, None)
+    }
+
+    /// [`Opener::open`] for a PUT, with `name` in place of the name in it.
+    ///
+    /// So a node whose own name is forbidden ([`VaultError::Name`]) can be brought back under another.
+    pub fn open_as(&self, index: usize, name: &Name) -> Result<Opened, VaultError> {
+        self.open_with(index, Some(name))
+    }
+
+    fn open_with(&self, index: usize, name: Option<&Name>) -> Result<Opened, VaultError> {
         let op = self
             .commit
             .ops
@@ -182,21 +203,27 @@ impl<'a> Opener<'a> {
             ct,
             &mut clear,
         )
-        .ok_or(VaultError::Op("it was not sealed with this vault's key"))?;
-        let opened = parse_clear(head.kind, head.node, &clear)?;
-        if let Opened::Put(_, put) = &opened
-            && !op.refs().eq(put.refs())
+        .ok_or(match head.kind {
+            OpKind::MachineAdd => VaultError::Machine("it has not the vault's key"),
+            _ => VaultError::Op("it was not sealed with this vault's key"),
+        })?;
+        let surroundings = Surroundings {
+            kind: head.kind,
+            node: head.node,
+            refs,
+            dedup_vault: self.dedup_vault,
+        };
+        let opened = read_body_as(surroundings, &clear, name)?;
+        if let Opened::MachineAdd(machine) = &opened
+            && machine.public_key != self.commit.header.public_key
         {
-            return Err(VaultError::Op(
-                "it names other chunks than its content needs",
-            ));
+            return Err(VaultError::Machine("its key is not the one that signed"));
         }
         Ok(opened)
     }
 }
 
 fn parse_bodyless(head: &OpHead) -> Result<Opened, VaultError> {
-    use syncagent_protocol::commit::OpKind;
     match head.kind {
         OpKind::Trash => Ok(Opened::Trash(head.node)),
         OpKind::Purge => Ok(Opened::Purge(head.node)),
@@ -325,6 +352,65 @@ mod tests {
             a[HEADER_LEN + OP_HEAD_LEN..][..256],
             b[HEADER_LEN + OP_HEAD_LEN..][..256]
         );
+    }
+
+    #[test]
+    fn a_broken_random_generator_repeats_no_key() {
+        struct Broken;
+        impl Random for Broken {
+            fn fill(&self, out: &mut [u8]) {
+                out.fill(0);
+            }
+        }
+        let random = OsRandom::default();
+        let keys = VaultKey::generate(&random).keys().unwrap();
+        let machine = MachineKey::generate(&random).unwrap();
+        let salt = |drafts| {
+            let position = Position {
+                n: 2,
+                prev: CommitHash([1; 32]),
+                time_ms: 6,
+            };
+            let sealed = seal(&keys, &machine, position, drafts, &Broken).unwrap();
+            sealed.bytes[96..128].to_vec()
+        };
+        let put = |node| Draft::put(NodeId([node; 16]), &link("a")).unwrap();
+        let trash = |node| Draft::trash(NodeId([node; 16]));
+        let same = salt(vec![put(9), trash(3)]);
+        assert_eq!(same, salt(vec![put(9), trash(3)]));
+        // Heads alone differ: they are authenticated under the same key as the bodies.
+        assert_ne!(same, salt(vec![put(8), trash(3)]));
+        assert_ne!(same, salt(vec![put(9), trash(4)]));
+    }
+
+    #[test]
+    fn what_no_server_would_take_is_not_sealed() {
+        let random = OsRandom::default();
+        let keys = VaultKey::generate(&random).keys().unwrap();
+        let machine = MachineKey::generate(&random).unwrap();
+        let code = |n, drafts| {
+            let position = Position {
+                n,
+                prev: CommitHash([1; 32]),
+                time_ms: 6,
+            };
+            seal(&keys, &machine, position, drafts, &random)
+                .map(drop)
+                .map_err(|error| error.code().as_str())
+        };
+        let node = NodeId([9; 16]);
+        assert_eq!(code(2, vec![Draft::trash(node)]), Ok(()));
+        assert_eq!(code(2, Vec::new()), Err("E_LIMIT"));
+        let many = (0..1025u32).map(|i| {
+            let mut id = [1; 16];
+            id[..4].copy_from_slice(&i.to_be_bytes());
+            Draft::trash(NodeId(id))
+        });
+        assert_eq!(code(2, many.collect()), Err("E_LIMIT"));
+        let twice = vec![Draft::trash(node), Draft::purge(node)];
+        assert_eq!(code(2, twice), Err("E_COMMIT"));
+        assert_eq!(code(1, vec![Draft::trash(node)]), Err("E_COMMIT"));
+        assert_eq!(code(2, vec![Draft::trash(NodeId::ROOT)]), Err("E_COMMIT"));
     }
 
     #[test]

@@ -34,7 +34,7 @@ fn mac_key(u: &Secret<32>, slot: &[u8]) -> Result<Secret<32>, VaultError> {
     crypto::hkdf(u.expose(), &slot[20..36], &[b"SyncAgent/v1/export"])
 }
 
-/// Seals an export.
+/// Seals an export: one line of text, without a line break.
 pub fn seal(
     key: &VaultKey,
     password: &Password,
@@ -71,17 +71,25 @@ pub fn open(text: &str, password: &Password) -> Result<(VaultKey, Contents), Vau
     let bytes = BASE64URL_NOPAD
         .decode(text.trim().as_bytes())
         .map_err(|_| VaultError::Export)?;
+    // The form first: nothing is derived for a text that is no export.
     let (body, mac) = bytes
         .split_last_chunk::<MAC_LEN>()
         .ok_or(VaultError::Export)?;
     let (magic, rest) = body.split_first_chunk::<8>().ok_or(VaultError::Export)?;
-    if magic != MAGIC {
-        return Err(VaultError::Export);
-    }
     let (slot_bytes, rest) = rest
         .split_first_chunk::<SLOT_LEN>()
         .ok_or(VaultError::Export)?;
-    let slot = Slot::parse(slot_bytes)?;
+    let (n, rest) = rest.split_first_chunk::<8>().ok_or(VaultError::Export)?;
+    let (hash, rest) = rest.split_first_chunk::<32>().ok_or(VaultError::Export)?;
+    let (genesis, rest) = prefixed(rest)?;
+    let (url, rest) = prefixed(rest)?;
+    if magic != MAGIC || !rest.is_empty() {
+        return Err(VaultError::Export);
+    }
+    let slot = Slot::parse(slot_bytes).map_err(|error| match error {
+        VaultError::KdfPolicy => error,
+        _ => VaultError::Export,
+    })?;
     let (key, u) = slot
         .open_keeping_u(&Opener::Password(password))
         .map_err(|_| VaultError::Export)?;
@@ -91,20 +99,26 @@ pub fn open(text: &str, password: &Password) -> Result<(VaultKey, Contents), Vau
     ) {
         return Err(VaultError::Export);
     }
-    let (n, rest) = rest.split_first_chunk::<8>().ok_or(VaultError::Export)?;
-    let (hash, rest) = rest.split_first_chunk::<32>().ok_or(VaultError::Export)?;
-    let (genesis, rest) = prefixed(rest)?;
-    let (url, rest) = prefixed(rest)?;
-    if !rest.is_empty() {
+    let genesis = Genesis::parse(genesis).map_err(|error| match error {
+        VaultError::Version(_) => error,
+        _ => VaultError::Export,
+    })?;
+    let (n, hash) = (u64::from_be_bytes(*n), CommitHash(*hash));
+    let stands = match n {
+        0 => hash == CommitHash::genesis(slot.vault()),
+        _ => i64::try_from(n).is_ok(),
+    };
+    if !stands {
         return Err(VaultError::Export);
     }
+    let url = std::str::from_utf8(url)
+        .map_err(|_| VaultError::Export)?
+        .to_owned();
     let contents = Contents {
-        n: u64::from_be_bytes(*n),
-        hash: CommitHash(*hash),
-        genesis: Genesis::parse(genesis)?,
-        url: std::str::from_utf8(url)
-            .map_err(|_| VaultError::Export)?
-            .to_owned(),
+        n,
+        hash,
+        genesis,
+        url,
     };
     Ok((key, contents))
 }

@@ -3,6 +3,7 @@
 //! The vault key only ever feeds HKDF: each use has a key of its own, bound to the vault's id.
 
 use syncagent_protocol::VaultId;
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::VaultError;
 use crate::crypto;
@@ -12,9 +13,11 @@ use crate::secret::Secret;
 /// The one epoch of format version 1.
 pub const EPOCH: u32 = 1;
 
-/// The 256 random bits that everything hangs on.
+/// The 256 random bits that everything hangs on. Wiped when dropped.
+#[derive(ZeroizeOnDrop)]
 pub struct VaultKey {
     key: Secret<32>,
+    #[zeroize(skip)]
     vault: VaultId,
 }
 
@@ -54,7 +57,12 @@ impl VaultKey {
         }
     }
 
-    fn derive<const N: usize>(&self, label: &str, context: u32) -> Result<Secret<N>, VaultError> {
+    /// `HK`: the one function that the key is input of.
+    pub fn derive<const N: usize>(
+        &self,
+        label: &str,
+        context: u32,
+    ) -> Result<Secret<N>, VaultError> {
         crypto::hkdf(
             self.key.expose(),
             &self.vault.0,
@@ -86,11 +94,13 @@ impl VaultKey {
 }
 
 /// The chunker's secret table.
-#[derive(zeroize::Zeroize, zeroize::ZeroizeOnDrop)]
+#[derive(Zeroize, ZeroizeOnDrop)]
 pub(crate) struct Gear(pub(crate) Box<[u64; 256]>);
 
-/// The keys that seal and open chunks, ops and events of one vault.
+/// The keys that seal and open chunks, ops and events of one vault. Wiped when dropped.
+#[derive(ZeroizeOnDrop)]
 pub struct Keys {
+    #[zeroize(skip)]
     pub(crate) vault: VaultId,
     pub(crate) chunk: Secret<32>,
     pub(crate) op: Secret<32>,

@@ -22,13 +22,13 @@ pub mod secret;
 pub mod slot;
 mod tlv;
 
-use syncagent_protocol::{Code, commit::FormatError};
+use syncagent_protocol::{Code, commit::FormatError, name::NameError};
 
 /// Why something sealed cannot be opened, or something cannot be sealed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum VaultError {
     /// A key slot that does not open: one error for every cause, so that nothing is learned from it.
-    #[error("wrong password, or the key file is damaged")]
+    #[error("wrong password or damaged key file")]
     Keyslot,
     /// A key slot whose derivation is outside the policy. Found before anything is derived.
     #[error("the key file asks for a key derivation outside the allowed range")]
@@ -39,10 +39,19 @@ pub enum VaultError {
     /// A chunk that is not what its manifest says.
     #[error("a chunk is damaged or is not the one that was asked for")]
     Chunk,
-    /// An op whose body does not open or parse.
+    /// An op whose body does not open or parse. If it is a PUT, its node alone is unreadable.
     #[error("an entry of the log cannot be read: {0}")]
     Op(&'static str),
-    /// The envelope of a commit.
+    /// A PUT that can be read, of a name that nothing can have: its node is kept and nowhere placed.
+    #[error("an entry of the log cannot be placed: {0}")]
+    Name(NameError),
+    /// A GENESIS with a value from the future.
+    #[error("the vault was made by a newer SyncAgent ({0})")]
+    Version(&'static str),
+    /// A MACHINE_ADD that does not open, parse or fit.
+    #[error("a machine cannot join the vault: {0}")]
+    Machine(&'static str),
+    /// The envelope of a commit, or a limit of what can be sealed.
     #[error("a commit does not fit: {0}")]
     Commit(#[from] FormatError),
     /// An export that is damaged or was sealed with another password.
@@ -69,6 +78,9 @@ impl VaultError {
             Self::KdfPolicy => Code::KdfPolicy,
             Self::Chunk => Code::Chunk,
             Self::Op(_) => Code::Commit,
+            Self::Name(_) => Code::Path,
+            Self::Version(_) => Code::Version,
+            Self::Machine(_) => Code::Machine,
             Self::Commit(error) => error.code(),
             Self::OtherVault => Code::Vault,
             Self::Provider => Code::State,

@@ -2,15 +2,19 @@
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use syncagent_protocol::MachineId;
+use zeroize::ZeroizeOnDrop;
 
 use crate::VaultError;
 use crate::random::{self, Random};
 use crate::secret::Secret;
 
-/// An Ed25519 key pair (RFC 8032). The seed is wiped when dropped.
+/// An Ed25519 key pair (RFC 8032). Wiped when dropped; the library wipes its own copy.
+#[derive(ZeroizeOnDrop)]
 pub struct MachineKey {
     seed: Secret<32>,
+    #[zeroize(skip)]
     pair: Ed25519KeyPair,
+    #[zeroize(skip)]
     public: [u8; 32],
 }
 

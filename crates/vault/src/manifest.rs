@@ -1,10 +1,12 @@
 //! Manifest: the ordered chunks of a file, and how long lists of them become chunks themselves.
 
 use syncagent_protocol::ChunkId;
+use syncagent_protocol::commit::FormatError;
 use syncagent_protocol::pack::MAX_LIST_ENTRIES;
+use zeroize::Zeroizing;
 
 use crate::VaultError;
-use crate::chunk::{ChunkKey, Entry};
+use crate::chunk::{ChunkKey, Entry, MAX_CONTENT_LEN};
 
 /// Most entries that stand in an op.
 pub const MAX_INLINE_ENTRIES: usize = 128;
@@ -41,8 +43,9 @@ impl Manifest {
     /// Groups `entries` until at most [`MAX_INLINE_ENTRIES`] are left.
     ///
     /// A group ends after an entry whose id says so, not at a fixed count: an insertion at the front
-    /// changes one list, and the others keep their ids. Each list goes through `seal`, which
-    /// uploads it and returns how to find it.
+    /// changes one list, and the others keep their ids. Only where that would hardly make a level
+    /// smaller (a file that repeats one chunk) it is cut by count. Each list goes through `seal`,
+    /// which uploads it and returns how to find it.
     pub fn build<E: From<VaultError>>(
         entries: Vec<Entry>,
         mut seal: impl FnMut(&[Entry]) -> Result<Entry, E>,
@@ -50,11 +53,10 @@ impl Manifest {
         let mut manifest = Self { level: 0, entries };
         while manifest.entries.len() > MAX_INLINE_ENTRIES {
             if manifest.level == MAX_LEVEL {
-                return Err(VaultError::Op("the file is too large for a manifest").into());
+                return Err(VaultError::Commit(FormatError::Limit("size of a file")).into());
             }
-            let lists = manifest
-                .entries
-                .chunk_by_group()
+            let lists = groups(&manifest.entries)
+                .into_iter()
                 .map(&mut seal)
                 .collect::<Result<_, _>>()?;
             manifest = Self {
@@ -82,17 +84,20 @@ impl Manifest {
             .collect()
     }
 
-    /// `level ‖ entries`.
-    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+    /// `level ‖ entries`, to be sealed inside an op.
+    pub fn encode(&self) -> Zeroizing<Vec<u8>> {
+        let mut out = Zeroizing::new(Vec::with_capacity(1 + ENTRY_LEN * self.entries.len()));
         out.push(self.level);
         for entry in &self.entries {
             out.extend_from_slice(&entry.id.0);
             out.extend_from_slice(entry.key.expose());
             out.extend_from_slice(&entry.len.to_be_bytes());
         }
+        out
     }
 
-    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, VaultError> {
+    /// Parses `level ‖ entries`.
+    pub fn parse(bytes: &[u8]) -> Result<Self, VaultError> {
         let (&level, rest) = bytes
             .split_first()
             .ok_or(VaultError::Op("empty manifest"))?;
@@ -113,9 +118,13 @@ impl Manifest {
                 let key_and_len = key_and_len
                     .first_chunk::<40>()
                     .ok_or(VaultError::Op("manifest entry"))?;
-                match entry_of(ChunkId(*id), key_and_len) {
-                    entry if entry.len > 0 => Ok(entry),
-                    _ => Err(VaultError::Op("a manifest entry without content")),
+                let entry = entry_of(ChunkId(*id), key_and_len);
+                match entry.len {
+                    0 => Err(VaultError::Op("a manifest entry without content")),
+                    len if level == 0 && len > MAX_CONTENT_LEN as u64 => {
+                        Err(VaultError::Op("a manifest entry longer than any chunk"))
+                    }
+                    _ => Ok(entry),
                 }
             })
             .collect::<Result<_, _>>()?;
@@ -123,27 +132,25 @@ impl Manifest {
     }
 }
 
-trait ChunkByGroup {
-    fn chunk_by_group(&self) -> impl Iterator<Item = &[Entry]>;
-}
-
-impl ChunkByGroup for Vec<Entry> {
-    fn chunk_by_group(&self) -> impl Iterator<Item = &[Entry]> {
-        let mut rest = self.as_slice();
-        std::iter::from_fn(move || {
-            if rest.is_empty() {
-                return None;
-            }
-            let boundary = rest
-                .iter()
-                .take(MAX_LIST_ENTRIES)
-                .position(|entry| entry.id.0[31] & 0x7f == 0);
-            let len = boundary.map_or(rest.len().min(MAX_LIST_ENTRIES), |at| at + 1);
-            let (group, after) = rest.split_at(len);
-            rest = after;
-            Some(group)
-        })
+/// Cuts a level where its ids say so, or by count if they would leave it hardly smaller than it is.
+fn groups(entries: &[Entry]) -> Vec<&[Entry]> {
+    let mut groups = Vec::new();
+    let mut rest = entries;
+    while !rest.is_empty() {
+        let boundary = rest
+            .iter()
+            .take(MAX_LIST_ENTRIES)
+            .position(|entry| entry.id.0[31] & 0x7f == 0);
+        let len = boundary.map_or(rest.len().min(MAX_LIST_ENTRIES), |at| at + 1);
+        let (group, after) = rest.split_at(len);
+        groups.push(group);
+        rest = after;
     }
+    // Zeros, above all: one id again and again, which may be one that ends a group.
+    if 16 * groups.len() > entries.len() {
+        groups = entries.chunks(MAX_LIST_ENTRIES).collect();
+    }
+    groups
 }
 
 #[cfg(test)]
@@ -157,6 +164,25 @@ mod tests {
             key: ChunkKey::from_bytes(&[1; 32]),
             len: 10,
         }
+    }
+
+    #[test]
+    fn a_file_of_one_chunk_repeated_can_be_stored() {
+        // An id that ends a group every time it appears: by content, no level would ever shrink.
+        let repeated = || Entry {
+            id: ChunkId([0x80; 32]),
+            key: ChunkKey::from_bytes(&[1; 32]),
+            len: 10,
+        };
+        let entries = (0..1000).map(|_| repeated()).collect();
+        let mut sizes = Vec::new();
+        let manifest = Manifest::build::<VaultError>(entries, |group| {
+            sizes.push(group.len());
+            Ok(repeated())
+        })
+        .unwrap();
+        assert_eq!((manifest.level, manifest.entries.len()), (1, 2));
+        assert_eq!(sizes, [512, 488]);
     }
 
     #[test]

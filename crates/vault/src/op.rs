@@ -1,7 +1,10 @@
 //! What ops say, once opened: the bodies of PUT, GENESIS, MACHINE_ADD and KEYSLOT.
 
-use syncagent_protocol::commit::{INLINE_CLEAR_LEN, MAX_REFS, OpKind, padded_len};
+use syncagent_protocol::commit::{
+    FormatError, INLINE_CLEAR_LEN, MAX_REFS, OP_HEAD_LEN, OpHead, OpKind, TAG_LEN, padded_len,
+};
 use syncagent_protocol::{Body, ChunkId, ContentHash, Kind, MachineId, Name, Node, NodeId, OpHash};
+use zeroize::Zeroizing;
 
 use crate::VaultError;
 use crate::chunk::{Codec, Scope};
@@ -14,6 +17,8 @@ use crate::tlv::{Fields, Writer};
 pub const MAX_INLINE_LEN: usize = 2048;
 /// The longest target of a link.
 pub const MAX_TARGET_LEN: usize = 4096;
+/// The longest name or platform of a machine, in bytes.
+pub const MAX_MACHINE_TEXT_LEN: usize = 255;
 
 /// The whole state of a node.
 pub struct Put {
@@ -100,6 +105,15 @@ impl Put {
         }
     }
 
+    /// Whether a file says its scope exactly if the vault wants it said.
+    fn scope_fits(&self, dedup_vault: bool) -> bool {
+        match &self.body {
+            PutBody::File(file) if dedup_vault => file.scope == Some(Scope::VAULT),
+            PutBody::File(file) => file.scope != Some(Scope::VAULT),
+            PutBody::Directory | PutBody::Symlink { .. } => true,
+        }
+    }
+
     /// The chunks it names in clear.
     pub fn refs(&self) -> Vec<ChunkId> {
         match &self.body {
@@ -112,7 +126,13 @@ impl Put {
     }
 
     /// The TLV form: also what a client keeps of a node it may have to fetch later.
+    ///
+    /// It holds the keys of the chunks; who keeps it wipes it.
     pub fn encode(&self) -> Vec<u8> {
+        std::mem::take(&mut *self.tlv())
+    }
+
+    fn tlv(&self) -> Zeroizing<Vec<u8>> {
         let mut w = Writer::default();
         w.field(1, &self.parent.0)
             .field(2, self.name.as_str().as_bytes());
@@ -135,9 +155,7 @@ impl Put {
                 w.field(9, &[file.class.number()]);
                 match &file.content {
                     Content::Chunks(manifest) => {
-                        let mut bytes = Vec::with_capacity(1 + 72 * manifest.entries.len());
-                        manifest.encode(&mut bytes);
-                        w.field(10, &bytes);
+                        w.field(10, &manifest.encode());
                     }
                     Content::Inline(content) => {
                         w.field(11, content);
@@ -161,21 +179,23 @@ impl Put {
     }
 
     /// Parses the TLV form of the PUT of `node`.
+    ///
+    /// [`VaultError::Name`] says that all of it can be read, and that nothing can have the name in it.
+    /// Whether the scope is one that the vault allows is checked when an op is opened.
     pub fn parse(bytes: &[u8], node: NodeId) -> Result<Self, VaultError> {
+        Self::parse_as(bytes, node, None)
+    }
+
+    /// [`Put::parse`]; if `name` is given, it takes the place of the one inside, whatever that is.
+    fn parse_as(bytes: &[u8], node: NodeId, name: Option<&Name>) -> Result<Self, VaultError> {
         let f = Fields::parse(bytes, 1..=14)?;
-        let name = f.get(2).ok_or(VaultError::Op("a field is missing"))?;
-        let name = Name::from_bytes(name).map_err(|_| VaultError::Op("an invalid name"))?;
-        let exec = |f: &Fields<'_>| match f.u8(6)? {
-            0 => Ok(false),
-            1 => Ok(true),
-            _ => Err(VaultError::Op("unknown mode bits")),
-        };
+        let own_name = f.get(2).ok_or(VaultError::Op("a field is missing"))?;
         let body = match kind_of(f.u8(3)?)? {
             Kind::File => {
                 f.none_of(&[12])?;
                 let size = u64::from_be_bytes(f.array(4)?);
                 let scope = f.optional_array(8)?.map(Scope);
-                if scope.is_some_and(|scope| scope == node.into()) {
+                if scope == Some(node.into()) {
                     return Err(VaultError::Op("a scope that goes without saying"));
                 }
                 let content = match (f.get(10), f.get(11)) {
@@ -203,7 +223,11 @@ impl Put {
                 }
                 PutBody::File(File {
                     size,
-                    exec: exec(&f)?,
+                    exec: match f.u8(6)? {
+                        0 => false,
+                        1 => true,
+                        _ => return Err(VaultError::Op("unknown mode bits")),
+                    },
                     hash: ContentHash(f.array(7)?),
                     scope,
                     class: Class::from_number(f.u8(9)?)
@@ -213,7 +237,9 @@ impl Put {
             }
             Kind::Directory => {
                 f.none_of(&[4, 7, 8, 9, 10, 11, 12])?;
-                exec(&f)?;
+                if f.u8(6)? != 0 {
+                    return Err(VaultError::Op("unknown mode bits"));
+                }
                 PutBody::Directory
             }
             Kind::Symlink => {
@@ -233,12 +259,19 @@ impl Put {
             hash.copy_from_slice(&bytes[16..]);
             (NodeId(node), OpHash(hash))
         });
+        let (parent, mtime_ns) = (NodeId(f.array(1)?), i64::from_be_bytes(f.array(5)?));
+        let based_on = f.optional_array(13)?.map(OpHash);
+        // Last, so that this error says that everything else is as it should be.
+        let name = match name {
+            Some(name) => name.clone(),
+            None => Name::from_bytes(own_name).map_err(VaultError::Name)?,
+        };
         Ok(Self {
-            parent: NodeId(f.array(1)?),
+            parent,
             name,
-            mtime_ns: i64::from_be_bytes(f.array(5)?),
+            mtime_ns,
             body,
-            based_on: f.optional_array(13)?.map(OpHash),
+            based_on,
             conflict_of,
         })
     }
@@ -296,28 +329,33 @@ impl Genesis {
             .field(2, &[2])
             .field(3, &[u8::from(self.zstd)])
             .field(4, &[u8::from(self.dedup_vault)])
-            .field(5, &[0])
+            .field(5, &[1])
             .field(6, &[0])
             .field(7, &self.retention_days.to_be_bytes());
-        w.finish()
+        std::mem::take(&mut *w.finish())
     }
 
     /// Parses the TLV form; anything from the future is refused.
     pub fn parse(bytes: &[u8]) -> Result<Self, VaultError> {
         let f = Fields::parse(bytes, 1..=7)?;
-        let flag = |tag| match f.u8(tag)? {
+        let flag = |tag, what| match f.u8(tag)? {
             0 => Ok(false),
             1 => Ok(true),
-            _ => Err(VaultError::Op(
-                "the vault uses a choice this version does not know",
-            )),
+            _ => Err(VaultError::Version(what)),
         };
-        if f.u8(1)? != 1 || f.u8(2)? != 2 || f.u8(5)? != 0 || f.u8(6)? != 0 {
-            return Err(VaultError::Op("the vault needs a newer SyncAgent"));
+        for (tag, only, what) in [
+            (1, 1, "version"),
+            (2, 2, "chunker"),
+            (5, 1, "padding"),
+            (6, 0, "enrol policy"),
+        ] {
+            if f.u8(tag)? != only {
+                return Err(VaultError::Version(what));
+            }
         }
         Ok(Self {
-            zstd: flag(3)?,
-            dedup_vault: flag(4)?,
+            zstd: flag(3, "codecs")?,
+            dedup_vault: flag(4, "dedup")?,
             retention_days: u32::from_be_bytes(f.array(7)?),
         })
     }
@@ -337,7 +375,7 @@ pub struct MachineAdd {
 }
 
 impl MachineAdd {
-    fn encode(&self) -> Vec<u8> {
+    fn encode(&self) -> Zeroizing<Vec<u8>> {
         let mut w = Writer::default();
         w.field(1, &self.public_key)
             .field(2, self.name.as_bytes())
@@ -353,12 +391,24 @@ impl MachineAdd {
             2 => true,
             _ => return Err(VaultError::Op("unknown kind of machine")),
         };
-        Ok(Self {
+        let machine = Self {
             public_key: f.array(1)?,
             name: f.text(2)?.to_owned(),
             platform: f.text(3)?.to_owned(),
             web,
-        })
+        };
+        machine.check()?;
+        Ok(machine)
+    }
+
+    fn check(&self) -> Result<(), VaultError> {
+        let fits = |text: &str| (1..=MAX_MACHINE_TEXT_LEN).contains(&text.len());
+        match fits(&self.name) && fits(&self.platform) {
+            true => Ok(()),
+            false => Err(VaultError::Machine(
+                "its name or platform is empty or too long",
+            )),
+        }
     }
 }
 
@@ -383,7 +433,7 @@ impl KeyslotPin {
         }
     }
 
-    fn encode(&self) -> Vec<u8> {
+    fn encode(&self) -> Zeroizing<Vec<u8>> {
         let mut w = Writer::default();
         w.field(1, &self.hash)
             .field(2, &self.slot_id)
@@ -393,21 +443,25 @@ impl KeyslotPin {
 
     fn parse(bytes: &[u8]) -> Result<Self, VaultError> {
         let f = Fields::parse(bytes, 1..=3)?;
+        let slot_type = f.u8(3)?;
+        if !(1..=2).contains(&slot_type) {
+            return Err(VaultError::Op("unknown type of slot"));
+        }
         Ok(Self {
             hash: f.array(1)?,
             slot_id: f.array(2)?,
-            slot_type: f.u8(3)?,
+            slot_type,
         })
     }
 }
 
-/// An op that is about to be sealed.
+/// An op that is about to be sealed. What it holds in clear is wiped when it is dropped.
 pub struct Draft {
     pub(crate) kind: OpKind,
     pub(crate) node: NodeId,
     pub(crate) refs: Vec<ChunkId>,
-    /// `u32 len ‖ TLV ‖ zeros`; empty for kinds without a body.
-    pub(crate) clear: Vec<u8>,
+    /// `u32 len ‖ TLV ‖ zeros`; empty for kinds without a body. Has room for the tag.
+    pub(crate) clear: Zeroizing<Vec<u8>>,
 }
 
 impl Draft {
@@ -420,22 +474,25 @@ impl Draft {
                 ..
             })
         );
+        if matches!(&put.body, PutBody::File(file) if file.scope == Some(node.into())) {
+            return Err(VaultError::Op("a scope that goes without saying"));
+        }
         let refs = put.refs();
         if refs.len() > MAX_REFS {
-            return Err(VaultError::Op("a manifest beyond its limits"));
+            return Err(VaultError::Commit(FormatError::Limit("chunks of an op")));
         }
         Ok(Self {
             kind: OpKind::Put,
             node,
             refs,
-            clear: pad(&put.encode(), inline)?,
+            clear: pad(&put.tlv(), inline)?,
         })
     }
 
     /// Whether a file's content of `len` bytes and a name this long fit into an op.
     pub fn fits_inline(len: u64, name: &Name) -> bool {
-        // Every other field of a file's PUT has a bounded length; see `Put::encode`.
-        const OTHER_FIELDS: usize = 320;
+        // The length of the TLV, and of all fields of `Put::encode` but for name and content.
+        const OTHER_FIELDS: usize = 4 + 14 * 5 - 2 * 5 + 16 + 1 + 8 + 8 + 1 + 32 + 16 + 1 + 32 + 48;
         len <= MAX_INLINE_LEN as u64
             && len as usize + name.as_str().len() + OTHER_FIELDS <= INLINE_CLEAR_LEN
     }
@@ -446,7 +503,7 @@ impl Draft {
             kind: OpKind::Trash,
             node,
             refs: Vec::new(),
-            clear: Vec::new(),
+            clear: Zeroizing::default(),
         }
     }
 
@@ -456,7 +513,7 @@ impl Draft {
             kind: OpKind::Purge,
             node,
             refs: Vec::new(),
-            clear: Vec::new(),
+            clear: Zeroizing::default(),
         }
     }
 
@@ -472,6 +529,7 @@ impl Draft {
 
     /// The op that enrols a machine.
     pub fn machine_add(machine: &MachineAdd) -> Result<Self, VaultError> {
+        machine.check()?;
         let node = NodeId(MachineId::of(&machine.public_key).0);
         Ok(Self {
             kind: OpKind::MachineAdd,
@@ -487,7 +545,7 @@ impl Draft {
             kind: OpKind::MachineRevoke,
             node: NodeId(machine.0),
             refs: Vec::new(),
-            clear: Vec::new(),
+            clear: Zeroizing::default(),
         }
     }
 
@@ -506,14 +564,30 @@ impl Draft {
         (self.kind, self.node)
     }
 
+    /// The head it will have in a commit.
+    pub fn head(&self) -> OpHead {
+        let tag_len = if self.clear.is_empty() { 0 } else { TAG_LEN };
+        OpHead {
+            kind: self.kind,
+            node: self.node,
+            n_refs: self.refs.len() as u32,
+            ct_len: (self.clear.len() + tag_len) as u32,
+        }
+    }
+
+    /// The chunks it names, one behind the other.
+    pub fn refs_bytes(&self) -> Vec<u8> {
+        self.refs.iter().flat_map(|id| id.0).collect()
+    }
+
+    /// What will be sealed: `u32 len ‖ TLV ‖ zeros`, or nothing.
+    pub fn body(&self) -> &[u8] {
+        &self.clear
+    }
+
     /// Bytes it will take in a commit.
     pub fn sealed_len(&self) -> usize {
-        let tag = if self.clear.is_empty() {
-            0
-        } else {
-            crate::crypto::TAG_LEN
-        };
-        syncagent_protocol::commit::OP_HEAD_LEN + 32 * self.refs.len() + self.clear.len() + tag
+        OP_HEAD_LEN + 32 * self.refs.len() + self.head().ct_len as usize
     }
 }
 
@@ -537,7 +611,7 @@ pub enum Opened {
     Dropped(OpKind, NodeId),
 }
 
-fn pad(tlv: &[u8], inline: bool) -> Result<Vec<u8>, VaultError> {
+fn pad(tlv: &[u8], inline: bool) -> Result<Zeroizing<Vec<u8>>, VaultError> {
     let len = 4 + tlv.len();
     let padded = if inline {
         INLINE_CLEAR_LEN
@@ -545,33 +619,65 @@ fn pad(tlv: &[u8], inline: bool) -> Result<Vec<u8>, VaultError> {
         padded_len(len)
     };
     if len > padded {
-        return Err(VaultError::Op("inline content does not fit"));
+        return Err(VaultError::Commit(FormatError::Limit("inline content")));
     }
-    let mut clear = Vec::with_capacity(padded + crate::crypto::TAG_LEN);
+    let mut clear = Zeroizing::new(Vec::with_capacity(padded + TAG_LEN));
     clear.extend_from_slice(&(tlv.len() as u32).to_be_bytes());
     clear.extend_from_slice(tlv);
     clear.resize(padded, 0);
     Ok(clear)
 }
 
-pub(crate) fn parse_clear(kind: OpKind, node: NodeId, clear: &[u8]) -> Result<Opened, VaultError> {
+/// What surrounds a body and has to fit it.
+#[derive(Clone, Copy)]
+pub struct Surroundings<'a> {
+    /// What the op does.
+    pub kind: OpKind,
+    /// To which node or machine.
+    pub node: NodeId,
+    /// The chunks it names in clear, one behind the other.
+    pub refs: &'a [u8],
+    /// Whether the vault stores equal content once.
+    pub dedup_vault: bool,
+}
+
+/// Reads the body of an op, `u32 len ‖ TLV ‖ zeros`, in its `surroundings`.
+pub fn read_body(surroundings: Surroundings<'_>, clear: &[u8]) -> Result<Opened, VaultError> {
+    read_body_as(surroundings, clear, None)
+}
+
+/// [`read_body`]; if `name` is given, it takes the place of the one in a PUT.
+pub fn read_body_as(
+    surroundings: Surroundings<'_>,
+    clear: &[u8],
+    name: Option<&Name>,
+) -> Result<Opened, VaultError> {
+    let kind = surroundings.kind;
+    read_any_body(surroundings, clear, name).map_err(|error| match error {
+        VaultError::Op(what) if kind == OpKind::MachineAdd => VaultError::Machine(what),
+        error => error,
+    })
+}
+
+fn read_any_body(
+    surroundings: Surroundings<'_>,
+    clear: &[u8],
+    name: Option<&Name>,
+) -> Result<Opened, VaultError> {
+    let Surroundings {
+        kind,
+        node,
+        refs,
+        dedup_vault,
+    } = surroundings;
     let (len, rest) = clear
         .split_first_chunk::<4>()
         .ok_or(VaultError::Op("an empty body"))?;
     let (tlv, padding) = rest
         .split_at_checked(u32::from_be_bytes(*len) as usize)
         .ok_or(VaultError::Op("a length beyond the body"))?;
-    let opened = match kind {
-        OpKind::Genesis => Opened::Genesis(Genesis::parse(tlv)?),
-        OpKind::Put => Opened::Put(node, Box::new(Put::parse(tlv, node)?)),
-        OpKind::MachineAdd => Opened::MachineAdd(MachineAdd::parse(tlv)?),
-        OpKind::Keyslot => Opened::Keyslot(KeyslotPin::parse(tlv)?),
-        OpKind::Trash => Opened::Trash(node),
-        OpKind::Purge => Opened::Purge(node),
-        OpKind::MachineRevoke => Opened::MachineRevoke(MachineId(node.0)),
-    };
-    let inline = matches!(&opened, Opened::Put(_, put)
-        if matches!(&put.body, PutBody::File(File { content: Content::Inline(_), .. })));
+    // The padding before the rest: an error about a name says that everything else is in order.
+    let inline = kind == OpKind::Put && Fields::parse(tlv, 1..=14)?.get(11).is_some();
     let expected = if inline {
         INLINE_CLEAR_LEN
     } else {
@@ -580,7 +686,42 @@ pub(crate) fn parse_clear(kind: OpKind, node: NodeId, clear: &[u8]) -> Result<Op
     if clear.len() != expected || padding.iter().any(|&b| b != 0) {
         return Err(VaultError::Op("padding that tells something"));
     }
-    Ok(opened)
+    match kind {
+        OpKind::Genesis => Genesis::parse(tlv).map(Opened::Genesis),
+        OpKind::Put => {
+            // A name that nothing can have is told last: everything else has to be as it should.
+            let (put, misnamed) = match Put::parse_as(tlv, node, name) {
+                Err(VaultError::Name(error)) => {
+                    let any = Name::parse("-").map_err(VaultError::Name)?;
+                    (Put::parse_as(tlv, node, Some(&any))?, Some(error))
+                }
+                put => (put?, None),
+            };
+            let named: Vec<u8> = put.refs().iter().flat_map(|id| id.0).collect();
+            if named != refs {
+                return Err(VaultError::Op(
+                    "it names other chunks than its content needs",
+                ));
+            }
+            if !put.scope_fits(dedup_vault) {
+                return Err(VaultError::Op("a scope that its vault does not allow"));
+            }
+            match misnamed {
+                Some(error) => Err(VaultError::Name(error)),
+                None => Ok(Opened::Put(node, Box::new(put))),
+            }
+        }
+        OpKind::MachineAdd => match MachineAdd::parse(tlv)? {
+            machine if MachineId::of(&machine.public_key).0 == node.0 => {
+                Ok(Opened::MachineAdd(machine))
+            }
+            _ => Err(VaultError::Machine("its key belongs to another machine")),
+        },
+        OpKind::Keyslot => KeyslotPin::parse(tlv).map(Opened::Keyslot),
+        OpKind::Trash | OpKind::Purge | OpKind::MachineRevoke => {
+            Err(VaultError::Op("a body where none belongs"))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -618,6 +759,64 @@ mod tests {
             Some(Scope([4; 16])),
         );
         assert!(Draft::put(NodeId([1; 16]), &put).is_ok());
+        // And exact: another byte of a longer name would not fit.
+        let name = |len| Name::parse(&"n".repeat(len)).unwrap();
+        let longest = (0..=1024)
+            .rev()
+            .find(|&len| Draft::fits_inline(MAX_INLINE_LEN as u64, &name(len)))
+            .unwrap();
+        let full = |len| {
+            let content = Content::Inline(vec![0; MAX_INLINE_LEN]);
+            let mut put = file(content, MAX_INLINE_LEN as u64, Some(Scope([4; 16])));
+            put.name = name(len);
+            Draft::put(NodeId([1; 16]), &put).map(drop)
+        };
+        assert!(full(longest).is_ok() && full(longest + 1).is_err());
+    }
+
+    #[test]
+    fn a_scope_that_goes_without_saying_is_not_written() {
+        let put = file(Content::Inline(vec![1]), 1, Some(Scope([1; 16])));
+        assert!(Draft::put(NodeId([1; 16]), &put).is_err());
+        assert!(Draft::put(NodeId([2; 16]), &put).is_ok());
+    }
+
+    #[test]
+    fn machines_have_names() {
+        let machine = |name: &str, platform: &str| {
+            Draft::machine_add(&MachineAdd {
+                public_key: [7; 32],
+                name: name.into(),
+                platform: platform.into(),
+                web: false,
+            })
+            .map(drop)
+            .map_err(|error| error.code().as_str())
+        };
+        let long = "x".repeat(256);
+        assert_eq!(machine("a", &long[1..]), Ok(()));
+        for (name, platform) in [("", "b"), ("a", ""), (&long, "b"), ("a", &long)] {
+            assert_eq!(machine(name, platform), Err("E_MACHINE"));
+        }
+    }
+
+    #[test]
+    fn a_forbidden_name_is_told_last() {
+        let node = NodeId([1; 16]);
+        let put = |size| {
+            let mut put = file(Content::Inline(b"abc".to_vec()), size, None);
+            put.name = Name::parse("#").unwrap();
+            let mut tlv = put.encode();
+            let at = tlv.iter().position(|&b| b == b'#').unwrap();
+            tlv[at] = b'/';
+            tlv
+        };
+        let error = |tlv: &[u8]| Put::parse(tlv, node).map(drop).unwrap_err();
+        assert_eq!(error(&put(3)).code().as_str(), "E_PATH");
+        assert_eq!(error(&put(4)).code().as_str(), "E_COMMIT");
+        let name = Name::parse("better").unwrap();
+        let renamed = Put::parse_as(&put(3), node, Some(&name)).unwrap();
+        assert_eq!(renamed.name, name);
     }
 
     #[test]

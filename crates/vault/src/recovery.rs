@@ -5,7 +5,7 @@
 
 use std::str::FromStr;
 
-use zeroize::Zeroizing;
+use zeroize::{ZeroizeOnDrop, Zeroizing};
 
 use crate::VaultError;
 use crate::random::{self, Random};
@@ -17,6 +17,7 @@ pub(crate) const LEN: usize = 20;
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
 /// A recovery code. Wiped when dropped.
+#[derive(ZeroizeOnDrop)]
 pub struct RecoveryCode(Secret<LEN>);
 
 impl RecoveryCode {
@@ -65,10 +66,17 @@ fn symbols(bytes: &[u8]) -> impl Iterator<Item = u8> {
 impl FromStr for RecoveryCode {
     type Err = VaultError;
 
-    /// Forgives case, spaces, dashes, and the letters that Crockford's alphabet leaves out.
+    /// Forgives case, white space, dashes, and the letters that Crockford's alphabet leaves out.
     fn from_str(text: &str) -> Result<Self, VaultError> {
         let mut values = Zeroizing::new(Vec::with_capacity(36));
-        for c in text.trim().bytes().filter(|c| !matches!(c, b'-' | b' ')) {
+        for c in text.bytes() {
+            if matches!(c, b'-' | b' ' | b'\t' | b'\r' | b'\n') {
+                continue;
+            }
+            // One more than fits is enough to know, and the memory stays where it is wiped.
+            if values.len() == 36 {
+                return Err(VaultError::RecoveryCode);
+            }
             let c = match c.to_ascii_uppercase() {
                 b'O' => b'0',
                 b'I' | b'L' => b'1',
@@ -112,6 +120,7 @@ mod tests {
             text.to_lowercase(),
             text.replace('-', " "),
             text.replace('0', "o"),
+            text.replace('-', "\r\n\t"),
         ] {
             let back: RecoveryCode = typed.parse().ok().unwrap();
             assert_eq!(back.0.expose(), code.0.expose());
@@ -127,5 +136,7 @@ mod tests {
         assert!(wrong.parse::<RecoveryCode>().is_err());
         assert!(text[..43].parse::<RecoveryCode>().is_err());
         assert!("U".repeat(36).parse::<RecoveryCode>().is_err());
+        assert!(format!("{}0", *text).parse::<RecoveryCode>().is_err());
+        assert!(format!("{}\u{a0}", *text).parse::<RecoveryCode>().is_err());
     }
 }

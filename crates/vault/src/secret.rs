@@ -25,6 +25,10 @@ impl<const N: usize> Secret<N> {
     }
 
     /// The bytes, to be filled.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "the trait's method would not say how many bytes there are"
+    )]
     pub fn as_mut(&mut self) -> &mut [u8; N] {
         &mut self.0
     }

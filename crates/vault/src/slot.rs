@@ -6,7 +6,7 @@
 use argon2::{Algorithm, Argon2, Params, Version};
 use syncagent_protocol::VaultId;
 use unicode_normalization::UnicodeNormalization;
-use zeroize::Zeroizing;
+use zeroize::{ZeroizeOnDrop, Zeroizing};
 
 use crate::VaultError;
 use crate::crypto;
@@ -74,14 +74,24 @@ impl KdfParams {
 }
 
 /// A master password in the form that is derived from. Wiped when dropped.
+#[derive(ZeroizeOnDrop)]
 pub struct Password(Zeroizing<String>);
 
 impl Password {
-    /// Normalises (NFC) what was typed; one trailing line break is not part of a password.
+    /// Normalises (NFC) what was typed. Nothing is trimmed: every character counts.
     pub fn new(text: &str) -> Self {
-        let text = text.strip_suffix('\n').unwrap_or(text);
-        let text = text.strip_suffix('\r').unwrap_or(text);
-        Self(Zeroizing::new(text.nfc().collect()))
+        // Normalising makes no text more than three times as long, so it never moves and leaves a copy.
+        let mut normal = Zeroizing::new(String::with_capacity(3 * text.len()));
+        normal.extend(text.nfc());
+        Self(normal)
+    }
+
+    /// [`Password::new`] of a line of a file or pipe, whose line break is not part of it.
+    pub fn from_line(line: &str) -> Self {
+        let text = line
+            .strip_suffix('\n')
+            .map_or(line, |text| text.strip_suffix('\r').unwrap_or(text));
+        Self::new(text)
     }
 
     /// Refuses a password that is too short for a new slot.
@@ -420,6 +430,26 @@ mod tests {
     #[test]
     fn short_passwords_make_no_slot() {
         assert!(Password::new("elevenchars").check_strength().is_err());
-        assert!(Password::new("twelve chars\n").check_strength().is_ok());
+        assert!(Password::new("twelve chars").check_strength().is_ok());
+        // Eleven characters once they are composed.
+        let decomposed = "e\u{301}levenchars";
+        assert!(Password::new(decomposed).check_strength().is_err());
+    }
+
+    #[test]
+    fn only_a_line_ends_before_its_line_break() {
+        let text = |password: &Password| password.0.to_string();
+        for typed in [" twelve chars ", "twelve chars\n", "\ttwelve chars\r\n"] {
+            assert_eq!(text(&Password::new(typed)), typed);
+        }
+        for (line, want) in [
+            ("twelve chars\n", "twelve chars"),
+            ("twelve chars\r\n", "twelve chars"),
+            (" twelve chars \n\n", " twelve chars \n"),
+            ("twelve chars\r", "twelve chars\r"),
+            ("twelve chars", "twelve chars"),
+        ] {
+            assert_eq!(text(&Password::from_line(line)), want);
+        }
     }
 }

@@ -1,13 +1,27 @@
 //! Tag, length, value: strictly ascending tags, no repeats, unknown tags below 128 refused.
 
+use zeroize::Zeroizing;
+
 use crate::VaultError;
 
-/// Appends fields in ascending order of their tags.
-#[derive(Default)]
-pub(crate) struct Writer(Vec<u8>);
+/// Appends fields in ascending order of their tags. What is written may hold keys, so every copy is wiped.
+pub(crate) struct Writer(Zeroizing<Vec<u8>>);
+
+impl Default for Writer {
+    fn default() -> Self {
+        Self(Zeroizing::new(Vec::with_capacity(512)))
+    }
+}
 
 impl Writer {
     pub(crate) fn field(&mut self, tag: u8, value: &[u8]) -> &mut Self {
+        let needed = self.0.len() + 5 + value.len();
+        if needed > self.0.capacity() {
+            // A vector that grows by itself leaves what it held behind.
+            let mut larger = Zeroizing::new(Vec::with_capacity(2 * needed));
+            larger.extend_from_slice(&self.0);
+            self.0 = larger;
+        }
         self.0.push(tag);
         // Values are bounded by the size of an op, far below 4 GiB.
         self.0
@@ -16,7 +30,7 @@ impl Writer {
         self
     }
 
-    pub(crate) fn finish(self) -> Vec<u8> {
+    pub(crate) fn finish(self) -> Zeroizing<Vec<u8>> {
         self.0
     }
 }
