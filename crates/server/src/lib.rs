@@ -18,6 +18,6 @@ mod limits;
 pub mod serve;
 pub mod work;
 
-pub use app::{App, Entropy, OpenError, Parts, ServerConfig, Watch, invite, open};
+pub use app::{App, Ended, Entropy, OpenError, Parts, ServerConfig, Watch, invite, open};
 pub use serve::serve;
 pub use work::Work;

@@ -8,8 +8,8 @@ use http::Method;
 use syncagent_protocol::api::{Event, Head, Problem, vault_path};
 use syncagent_protocol::commit::OpKind;
 use syncagent_protocol::{Code, NodeId};
-use syncagent_server::Work;
-use syncagent_server::app::Ended;
+
+use syncagent_server::{Ended, Work};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
