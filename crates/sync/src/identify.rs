@@ -159,15 +159,13 @@ impl<'a> Matcher<'a> {
     }
 
     /// Whether the directory at `path`, whose number is that of `id`, is `id` and not one that was given its
-    /// number after it was removed: something of what it held is still there, or it held nothing.
+    /// number after it was removed: something of what it held is still there.
     fn is_moved_directory(&self, id: NodeId, path: &TreePath) -> bool {
-        let mut held = self.ancestor.children(id).peekable();
-        held.peek().is_none()
-            || held.any(|(name, child)| {
-                let seen = self.scan.entries.get(&path.join(name));
-                seen.zip(self.ancestor.here(child))
-                    .is_some_and(|(seen, row)| looks_alike(seen, row))
-            })
+        self.ancestor.children(id).any(|(name, child)| {
+            let seen = self.scan.entries.get(&path.join(name));
+            seen.zip(self.ancestor.here(child))
+                .is_some_and(|(seen, row)| looks_alike(seen, row))
+        })
     }
 
     /// Where numbers are unusable: the vanished directory most of whose content is here, untouched.
@@ -499,15 +497,13 @@ fn file_like(seen: &Observed) -> Option<(Kind, Fingerprint)> {
     }
 }
 
-/// Same kind and, for files and links, same size and time.
+/// Same kind and, for files and links, same size and time, for directories, same number.
 fn looks_alike(seen: &Observed, row: &AncestorNode) -> bool {
-    match file_like(seen) {
-        Some((kind, print)) => {
-            let same = |old: Fingerprint| (old.size, old.mtime_ns) == (print.size, print.mtime_ns);
-            kind == row.node.body.kind() && row.fingerprint.is_some_and(same)
-        }
-        None => {
-            matches!(seen, Observed::Directory { .. }) && row.node.body.kind() == Kind::Directory
-        }
+    if let Observed::Directory { inode, .. } = seen {
+        return row.node.body == Body::Directory && row.inode == *inode;
     }
+    file_like(seen).is_some_and(|(kind, print)| {
+        let same = |old: Fingerprint| (old.size, old.mtime_ns) == (print.size, print.mtime_ns);
+        kind == row.node.body.kind() && row.fingerprint.is_some_and(same)
+    })
 }

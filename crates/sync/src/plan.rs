@@ -17,7 +17,8 @@ use crate::scan::Skipped;
 /// 3. Before a step that makes a node (`MakeDir`, `Fetch`, `Link`, an `aside`), remember its id for its path
 ///    (`pending_ids` of [`crate::identify`]), so that an interruption does not make a stranger of it.
 /// 4. Do the `steps` strictly in order. A step that finds other than what was scanned is given up, with
-///    every later step that needs it; the next pass decides anew. A `Remove` drops the node's row afterwards.
+///    every later step that needs it; the next pass decides anew. What a step
+///    removes ([`Step::removes`]) loses its row afterwards.
 /// 5. Post the `ops`: groups in order, each group within one commit.
 /// 6. Once everything planned for a node is done (its steps, its op), write its row from `records` with the
 ///    fingerprint of what now stands at `path`; a TRASH drops the row.
@@ -146,6 +147,26 @@ pub enum Step {
 }
 
 impl Step {
+    /// The node that is gone from this disk after the step: removed, or replaced by another.
+    pub fn removes(&self) -> Option<NodeId> {
+        match self {
+            Self::Remove { node, .. } => Some(*node),
+            Self::Fetch {
+                node,
+                replaces: Some(old),
+                aside: None,
+                ..
+            }
+            | Self::Link {
+                node,
+                replaces: Some(old),
+                aside: None,
+                ..
+            } if old != node => Some(*old),
+            _ => None,
+        }
+    }
+
     /// The node the step is about.
     pub fn node(&self) -> NodeId {
         match self {

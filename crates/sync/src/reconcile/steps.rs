@@ -33,6 +33,9 @@ struct Walk<'a> {
     /// Directories that are where they shall be.
     ready: BTreeSet<NodeId>,
     copies: BTreeSet<NodeId>,
+    /// What shall stand where, names as above.
+    wanted_at: BTreeMap<(NodeId, String), NodeId>,
+    made: BTreeSet<NodeId>,
     steps: Vec<Step>,
 }
 
@@ -46,8 +49,13 @@ impl<'a> Walk<'a> {
             at: BTreeMap::new(),
             ready: BTreeSet::new(),
             copies: merged.copies.values().copied().collect(),
+            wanted_at: BTreeMap::new(),
+            made: BTreeSet::new(),
             steps: Vec::new(),
         };
+        for (id, (parent, name)) in &disk.place {
+            walk.wanted_at.insert((*parent, walk.key(name)), *id);
+        }
         for (id, here) in &sides.local {
             walk.put(*id, (here.parent, here.name.clone()));
         }
@@ -131,7 +139,12 @@ impl<'a> Walk<'a> {
         let want = self.merged.vault.get(&id);
         match &here {
             Some(here) if *here == target => {}
-            Some(_) => self.move_to(id, &target),
+            Some(_) => {
+                self.let_in(id);
+                if self.place.get(&id) != Some(&target) {
+                    self.move_to(id, &target);
+                }
+            }
             None => {
                 if let Some(want) = want {
                     self.make(id, want, &target);
@@ -139,10 +152,35 @@ impl<'a> Walk<'a> {
             }
         }
         if here.is_some()
+            && !self.made.contains(&id)
             && !self.merged.still.contains(&id)
             && let Some(want) = want
         {
             self.update(id, want, &target);
+        }
+    }
+
+    /// Before something leaves its place, whatever shall stand there comes in: the name stays in use.
+    fn let_in(&mut self, id: NodeId) {
+        // Each round something reaches its final place.
+        while let Some(place) = self.place.get(&id).cloned() {
+            if !self.ready.contains(&place.0) {
+                return;
+            }
+            let next = self.wanted_at.get(&(place.0, self.key(&place.1))).copied();
+            let Some(next) = next.filter(|next| *next != id && !self.copies.contains(next)) else {
+                return;
+            };
+            let Some(target) = self.disk.place.get(&next).cloned() else {
+                return;
+            };
+            if self.place.contains_key(&next) {
+                self.move_to(next, &target);
+            } else if let Some(want) = self.merged.vault.get(&next) {
+                self.make(next, want, &target);
+            } else {
+                return;
+            }
         }
     }
 
@@ -259,6 +297,7 @@ impl<'a> Walk<'a> {
                 }
             }
         };
+        self.made.insert(node);
         self.put(node, place.clone());
         self.steps.push(step);
     }

@@ -1,0 +1,356 @@
+//! The promises of docs/sync.md as properties over random worlds.
+
+mod model;
+
+use std::collections::BTreeSet;
+
+use model::{Cut, Machine, MemDisk, Server, Thing, name, show};
+use proptest::prelude::*;
+use syncagent_protocol::TreePath;
+
+/// Share of the cases named by `SYNCAGENT_CASES` (default 10,000) that one property gets, in percent.
+fn config(percent: u32) -> ProptestConfig {
+    let cases: u32 = std::env::var("SYNCAGENT_CASES")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(10_000);
+    ProptestConfig {
+        cases: (cases * percent / 100).max(1),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
+/// Something a person does to a folder; the numbers pick paths and names among what is there.
+#[derive(Debug, Clone, Copy)]
+struct Edit {
+    kind: u8,
+    a: u8,
+    b: u8,
+    /// Not zero: a content nobody else writes. Zero: one that others write too.
+    fresh: bool,
+}
+
+fn edit() -> impl Strategy<Value = Edit> {
+    (0..10_u8, any::<u8>(), any::<u8>(), any::<bool>()).prop_map(|(kind, a, b, fresh)| Edit {
+        kind,
+        a,
+        b,
+        fresh,
+    })
+}
+
+fn edits(max: usize) -> impl Strategy<Value = Vec<Edit>> {
+    proptest::collection::vec(edit(), 0..max)
+}
+
+const NAMES: [&str; 4] = ["a", "b", "c", "d.e"];
+
+fn pick<T: Clone>(from: &[T], number: u8) -> Option<T> {
+    (!from.is_empty()).then(|| from[number as usize % from.len()].clone())
+}
+
+fn apply(disk: &mut MemDisk, edit: Edit, contents: &mut u32) {
+    let paths = disk.paths();
+    let is_dir = |disk: &MemDisk, p: &TreePath| {
+        p.is_root() || matches!(disk.thing(p), Some(Thing::Directory(_)))
+    };
+    let mut directories = vec![TreePath::ROOT];
+    directories.extend(paths.iter().filter(|p| is_dir(disk, p)).cloned());
+    let files: Vec<_> = paths
+        .iter()
+        .filter(|p| matches!(disk.thing(p), Some(Thing::File { .. })))
+        .cloned()
+        .collect();
+    let directory = pick(&directories, edit.b / 4).unwrap();
+    let target = directory.join(&name(NAMES[edit.b as usize % 4]));
+    let content = if edit.fresh {
+        *contents += 1;
+        *contents
+    } else {
+        u32::from(edit.a % 5)
+    };
+    match edit.kind {
+        0 | 1 => match disk.thing(&target) {
+            None => disk.create(
+                &target,
+                Thing::File {
+                    content,
+                    exec: edit.a % 8 == 0,
+                },
+                None,
+            ),
+            Some(Thing::File { .. }) => disk.write(&target, content),
+            Some(_) => {}
+        },
+        2 => {
+            if disk.find(&target).is_none() {
+                disk.create(&target, Thing::Directory(Default::default()), None);
+            }
+        }
+        3 | 4 => {
+            if let Some(from) = pick(&paths, edit.a)
+                && !target.is_within(&from)
+                && !from.is_within(&target)
+                && (disk.find(&target).is_none() || !is_dir(disk, &from) && !is_dir(disk, &target))
+            {
+                disk.rename(&from, &target);
+            }
+        }
+        5 => {
+            if let Some(from) = pick(&paths, edit.a)
+                && disk.find(&target).is_some()
+                && !target.is_within(&from)
+                && !from.is_within(&target)
+            {
+                disk.exchange(&from, &target);
+            }
+        }
+        6 => {
+            if let Some(path) = pick(&paths, edit.a) {
+                disk.remove(&path);
+            }
+        }
+        7 => {
+            if let Some(path) = pick(&files, edit.a) {
+                match edit.b % 4 {
+                    0 => disk.set_meta(&path, Some(edit.fresh), None),
+                    1 => {
+                        let now = disk.clock + 1;
+                        disk.set_meta(&path, None, Some(now));
+                    }
+                    2 => disk.write(&path, content),
+                    // An editor that saves by replacing.
+                    _ => {
+                        disk.remove(&path);
+                        disk.create(
+                            &path,
+                            Thing::File {
+                                content,
+                                exec: false,
+                            },
+                            None,
+                        );
+                    }
+                }
+            }
+        }
+        8 => {
+            if disk.find(&target).is_none() {
+                disk.create(&target, Thing::Link(format!("t{}", edit.a % 3)), None);
+            }
+        }
+        _ => {
+            // Something else under a known name.
+            if let Some(path) = pick(&paths, edit.a) {
+                let was_dir = is_dir(disk, &path);
+                disk.remove(&path);
+                let thing = if was_dir {
+                    Thing::File {
+                        content,
+                        exec: false,
+                    }
+                } else {
+                    Thing::Directory(Default::default())
+                };
+                disk.create(&path, thing, None);
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Act {
+    Edit(u8, Edit),
+    Sync(u8, Option<(u8, bool)>),
+    LoseAncestor(u8),
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        12 => (any::<u8>(), edit()).prop_map(|(m, edit)| Act::Edit(m, edit)),
+        4 => any::<u8>().prop_map(|m| Act::Sync(m, None)),
+        2 => (any::<u8>(), 0..6_u8, any::<bool>()).prop_map(|(m, after, rows)| Act::Sync(m, Some((after, rows)))),
+        1 => any::<u8>().prop_map(Act::LoseAncestor),
+    ]
+}
+
+struct World {
+    server: Server,
+    machines: Vec<Machine>,
+    contents: u32,
+}
+
+impl World {
+    fn new(machines: u64) -> Self {
+        Self {
+            server: Server::default(),
+            machines: (1..=machines).map(Machine::new).collect(),
+            contents: 1000,
+        }
+    }
+
+    fn edit(&mut self, machine: usize, edit: Edit) {
+        apply(&mut self.machines[machine].disk, edit, &mut self.contents);
+    }
+
+    /// Syncs one machine and checks that nothing that was on its disk is lost.
+    fn sync(&mut self, machine: usize, cut: Option<Cut>) -> syncagent_sync::Plan {
+        let machine = &mut self.machines[machine];
+        let before = machine.disk.contents();
+        let plan = machine.sync(&mut self.server, cut);
+        let after = machine.disk.contents();
+        for content in before {
+            assert!(
+                after.contains(&content) || self.server.ever.contains(&content),
+                "{content} is lost by {plan:#?}"
+            );
+        }
+        plan
+    }
+
+    /// Syncs until nothing moves any more.
+    fn settle(&mut self) {
+        for _ in 0..12 {
+            let mut idle = true;
+            for machine in 0..self.machines.len() {
+                idle &= self.sync(machine, None).is_idle();
+            }
+            if idle {
+                return;
+            }
+        }
+        panic!("does not settle");
+    }
+
+    fn assert_converged(&self) {
+        let vault = self.server.picture();
+        assert_eq!(self.server.log.placed().unplaced.len(), 0);
+        for machine in &self.machines {
+            assert_eq!(machine.disk.picture(), vault, "{}", machine.policy.machine);
+        }
+    }
+}
+
+/// Machines that agree on a tree made by `edits`.
+fn agreed(machines: u64, edits: &[Edit]) -> World {
+    let mut world = World::new(machines);
+    for edit in edits {
+        world.edit(0, *edit);
+    }
+    world.settle();
+    world
+}
+
+proptest! {
+    #![proptest_config(config(40))]
+
+    #[test]
+    fn whatever_happens_it_converges_and_loses_nothing(acts in proptest::collection::vec(act(), 0..30), n in 2..4_u64) {
+        let mut world = World::new(n);
+        for act in acts {
+            match act {
+                Act::Edit(m, edit) => world.edit(m as usize % n as usize, edit),
+                Act::Sync(m, cut) => {
+                    let cut = cut.map(|(after, rows)| Cut { after: after.into(), rows });
+                    world.sync(m as usize % n as usize, cut);
+                }
+                Act::LoseAncestor(m) => {
+                    let machine = &mut world.machines[m as usize % n as usize];
+                    machine.ancestor = Default::default();
+                    let (plan, _) = machine.decide(&world.server);
+                    let guilty = syncagent_sync::guard::check(
+                        &plan,
+                        &world.server.log.placed(),
+                        0,
+                        &syncagent_sync::guard::Limits { files: 0, ..Default::default() },
+                    );
+                    prop_assert!(guilty.is_empty(), "without an ancestor nothing goes: {guilty:#?}");
+                }
+            }
+        }
+        world.settle();
+        world.assert_converged();
+    }
+}
+
+proptest! {
+    #![proptest_config(config(20))]
+
+    #[test]
+    fn a_second_run_is_empty(start in edits(12), ours in edits(8), theirs in edits(8)) {
+        let mut world = agreed(2, &start);
+        ours.iter().for_each(|edit| world.edit(0, *edit));
+        theirs.iter().for_each(|edit| world.edit(1, *edit));
+        for machine in [0, 1] {
+            let first = world.sync(machine, None);
+            let second = world.sync(machine, None);
+            prop_assert!(second.is_idle(), "first\n{}second\n{}", show(&first), show(&second));
+            prop_assert!(second.records.is_empty() && second.forget.is_empty(), "first\n{}second\n{}{:?}", show(&first), show(&second), second.records);
+        }
+    }
+
+    #[test]
+    fn edits_on_one_machine_reach_the_other_as_they_are(start in edits(12), ours in edits(10)) {
+        let mut world = agreed(2, &start);
+        ours.iter().for_each(|edit| world.edit(0, *edit));
+        let want = world.machines[0].disk.picture();
+        let sent = world.sync(0, None);
+        prop_assert!(sent.steps.is_empty() && sent.conflicts.is_empty(), "{}", show(&sent));
+        prop_assert_eq!(&world.server.picture(), &want);
+        let got = world.sync(1, None);
+        prop_assert!(got.ops.is_empty() && got.conflicts.is_empty(), "{}", show(&got));
+        prop_assert_eq!(&world.machines[1].disk.picture(), &want);
+    }
+
+    #[test]
+    fn equal_edits_are_no_conflict(start in edits(12), both in edits(6)) {
+        let mut world = agreed(2, &start);
+        let contents = world.contents;
+        for machine in [0, 1] {
+            world.contents = contents;
+            both.iter().for_each(|edit| world.edit(machine, *edit));
+        }
+        let want = world.machines[0].disk.picture();
+        prop_assert_eq!(&world.machines[1].disk.picture(), &want);
+        world.sync(0, None);
+        let plan = world.sync(1, None);
+        prop_assert!(plan.conflicts.is_empty(), "{}", show(&plan));
+        world.settle();
+        prop_assert_eq!(&world.machines[0].disk.picture(), &want);
+        world.assert_converged();
+    }
+}
+
+proptest! {
+    #![proptest_config(config(20))]
+
+    #[test]
+    fn who_comes_first_only_decides_who_keeps_the_name(start in edits(12), ours in edits(5), theirs in edits(5)) {
+        let outcome = |order: [usize; 2]| {
+            let mut world = agreed(2, &start);
+            ours.iter().for_each(|edit| world.edit(0, *edit));
+            theirs.iter().for_each(|edit| world.edit(1, *edit));
+            for machine in order {
+                world.sync(machine, None);
+            }
+            world.settle();
+            world.assert_converged();
+            // Of two equal new files with different exec bits, the first decides.
+            let texts = world.server.picture().into_values().filter(|text| text != "/");
+            texts.map(|text| text.trim_end_matches('x').to_owned()).collect::<BTreeSet<_>>()
+        };
+        prop_assert_eq!(outcome([0, 1]), outcome([1, 0]));
+    }
+
+    #[test]
+    fn the_same_input_gives_the_same_plan(start in edits(12), ours in edits(8), theirs in edits(8)) {
+        let mut world = agreed(2, &start);
+        ours.iter().for_each(|edit| world.edit(0, *edit));
+        theirs.iter().for_each(|edit| world.edit(1, *edit));
+        world.sync(0, None);
+        let mut again = world.machines[1].clone();
+        let (first, second) = (world.machines[1].decide(&world.server), again.decide(&world.server));
+        prop_assert_eq!(first, second);
+    }
+}
