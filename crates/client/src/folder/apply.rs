@@ -330,7 +330,7 @@ impl Folder {
         aside: Option<&TreePath>,
     ) -> Result<Placed, ApplyError> {
         let Some(old) = self.check(path, expect)? else {
-            self.into_place(staged, path)?;
+            self.put_in_place(staged, path)?;
             return self.placed(staged, path);
         };
         if staged.stat.kind == EntryKind::File && old.kind == EntryKind::File && old.mode != 0 {
@@ -350,7 +350,7 @@ impl Folder {
         let note = aside.map(|aside| self.set_aside(path, aside)).transpose()?;
         let result = match note {
             // The file system knows no second names: the old file was renamed, the place is free.
-            Some(Aside::Renamed) => self.into_place(staged, path),
+            Some(Aside::Renamed) => self.put_in_place(staged, path),
             _ => self.swap(staged, path, expect, &old),
         };
         match note {
@@ -410,7 +410,7 @@ impl Folder {
     }
 
     /// Moves what is staged to `path`, where nothing is.
-    fn into_place(&self, staged: &mut Staged, path: &TreePath) -> Result<(), ApplyError> {
+    fn put_in_place(&self, staged: &mut Staged, path: &TreePath) -> Result<(), ApplyError> {
         self.rename_to_free(At::Temp(&staged.temp), path)
             .map_err(|error| otherwise(error, path))?;
         staged.placed = true;
@@ -495,8 +495,9 @@ impl Folder {
             Err(error) if error.kind == ErrorKind::Unsupported => false,
             Err(error) => return Err(planned_otherwise(error, path)),
         };
-        let at = if held { At::Temp(&out) } else { At::Tree(path) };
-        let same = self.is_same(at, old, expect).unwrap_or(false);
+        // By both names: the file was not written to, and no other one was put in its place.
+        let same = |at| self.is_same(at, old, expect).unwrap_or(false);
+        let same = (!held || same(At::Temp(&out))) && same(At::Tree(path));
         let renamed = if same {
             self.disk.rename(At::Temp(&staged.temp), At::Tree(path))
         } else {
@@ -778,8 +779,7 @@ impl Folder {
     fn temp(&self, prefix: &str, rest: &str) -> TempName {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let dash = if rest.is_empty() { "" } else { "-" };
-        // Made of a prefix, numbers and what was part of a name: always a name.
-        TempName::parse(&format!("{prefix}-{id}{dash}{rest}")).expect("a temp's name is a name")
+        TempName::new(&format!("{prefix}-{id}{dash}{rest}"))
     }
 
     fn unsettled(&self) -> MutexGuard<'_, Unsettled> {
@@ -827,7 +827,7 @@ impl Folder {
         let name = from
             .and_then(TreePath::name)
             .or_else(|| super::recover::name_of(temp));
-        let name = name.unwrap_or_else(|| Name::parse("recovered").expect("a word is a name"));
+        let name = name.unwrap_or_else(|| temp.as_name().clone());
         let mut dir = from.and_then(TreePath::parent).unwrap_or_default();
         let mut attempt = 0;
         loop {

@@ -15,6 +15,8 @@ pub mod read;
 pub mod recover;
 pub mod root;
 pub mod scan;
+#[cfg(all(test, unix))]
+mod tests;
 pub mod watch;
 
 pub use apply::{ApplyError, Expect, Folder, Placed, Rescued, Settled, Staged, Staging};

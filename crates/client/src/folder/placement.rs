@@ -61,17 +61,20 @@ impl Placement {
         if !self.windows_names {
             return false;
         }
-        // A stream (`.syncagent::$INDEX_ALLOCATION`), dots and spaces at the end, and the short name (`SYNCAG~1`).
+        // A stream (`.syncagent::$INDEX_ALLOCATION`), dots and spaces at the end.
         let head = text
             .split(':')
             .next()
             .unwrap_or("")
             .trim_end_matches(['.', ' ']);
         let folded = fold(head);
-        let short = folded
-            .strip_prefix("syncag")
-            .or_else(|| folded.strip_prefix("sync"));
-        folded == RESERVED || short.is_some_and(|rest| rest.contains('~'))
+        // The short name: `SYNCAG~1`, or `SY` and a hash when there are several such.
+        let short = folded.split_once('~').is_some_and(|(stem, number)| {
+            stem.starts_with("sy")
+                && stem.len() <= 6
+                && number.starts_with(|c: char| c.is_ascii_digit())
+        });
+        folded == RESERVED || short
     }
 
     /// Two names with one key cannot both be placed in one directory.

@@ -116,12 +116,14 @@ fn id_of(temp: &TempName) -> Option<u64> {
 
 /// NAME in a temp's name.
 pub(super) fn name_of(temp: &TempName) -> Option<Name> {
-    let fields = match temp.as_str().split_once('-')?.0 {
-        "swap" => 7,
-        "out" => 6,
-        _ => return Name::parse(temp.as_str()).ok(),
+    let text = temp.as_str();
+    let fields = match text.split('-').next() {
+        Some("swap") => 7,
+        Some("out") => 6,
+        _ => 1,
     };
-    Name::parse(temp.as_str().splitn(fields, '-').nth(fields - 1)?).ok()
+    let name = text.splitn(fields, '-').nth(fields - 1).unwrap_or(text);
+    Name::parse(name).ok()
 }
 
 /// What `aside-ID` holds: both paths, the first one's length in front, for names may hold any character.

@@ -45,9 +45,18 @@ impl TempName {
         Name::parse(text).ok().map(Self)
     }
 
+    /// The temp of this name, composed by the folder code of a word, numbers and a part of a name.
+    pub(super) fn new(text: &str) -> Self {
+        Self(Name::parse(text).expect("parts of names make a name"))
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
+    }
+
+    pub(super) fn as_name(&self) -> &Name {
+        &self.0
     }
 }
 
