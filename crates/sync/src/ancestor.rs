@@ -54,8 +54,14 @@ impl Ancestor {
     pub fn knows(&self, path: &syncagent_protocol::TreePath) -> bool {
         let mut parents = vec![NodeId::ROOT];
         for name in path.components() {
-            let below = |parent: NodeId| self.children.get(&parent).and_then(|names| names.get(name));
-            parents = parents.into_iter().filter_map(below).flatten().copied().collect();
+            let below =
+                |parent: NodeId| self.children.get(&parent).and_then(|names| names.get(name));
+            parents = parents
+                .into_iter()
+                .filter_map(below)
+                .flatten()
+                .copied()
+                .collect();
         }
         !parents.is_empty()
     }

@@ -96,6 +96,7 @@ pub(super) fn plan(
         .retain(|id| sides.input.ancestor.get(*id).is_some());
     plan.conflicts = conflicts(sides, &merged, &sent);
     plan.skipped.extend(unplaced(sides));
+    plan.skipped.sort_by(|a, b| a.path.cmp(&b.path));
     plan
 }
 

@@ -1,0 +1,879 @@
+//! The decision, row by row.
+//!
+//! A tree is a line: `d1@b/ f1@b/a=1 l1@c>t` is directory d1 at `b`, file f1 at `b/a` with content 1 and link l1
+//! at `c` to `t`. `~` in a name stands for the conflict part. `f1!` is a node whose last PUT cannot be read.
+//! `n1`, `n2` are ids made while deciding.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use syncagent_protocol::{Body, ContentHash, Name, Node, NodeId, OpHash, TreePath};
+use syncagent_sync::plan::{Content, Op, Plan, Step};
+use syncagent_sync::scan::Fingerprint;
+use syncagent_sync::{
+    Ancestor, AncestorNode, Change, Input, LastOp, Local, LocalNode, LocalState, LogTree,
+    Placement, Policy, Utc, reconcile,
+};
+
+const NOW: Utc = Utc {
+    year: 2026,
+    month: 1,
+    day: 2,
+    hour: 3,
+    minute: 4,
+    second: 5,
+};
+const LONG: &str = ".conflict-20260102-030405-me";
+
+fn id(text: &str) -> NodeId {
+    let mut bytes = [0; 16];
+    bytes[..2].copy_from_slice(text.as_bytes());
+    NodeId(bytes)
+}
+
+fn short(id: NodeId) -> String {
+    String::from_utf8(id.0[..2].to_vec()).unwrap()
+}
+
+fn hash(content: &str) -> ContentHash {
+    let mut bytes = [0; 32];
+    bytes[..content.len()].copy_from_slice(content.as_bytes());
+    ContentHash(bytes)
+}
+
+fn op_hash(id: NodeId, n: u8) -> OpHash {
+    let mut bytes = [n; 32];
+    bytes[..16].copy_from_slice(&id.0);
+    OpHash(bytes)
+}
+
+/// id, path, body; none: unreadable.
+type Item = (NodeId, TreePath, Option<Body>);
+
+/// `+` after a directory: it holds something that is skipped. `x` after a content: exec. `?`: unknown.
+fn parse(line: &str) -> Vec<Item> {
+    let item = |word: &str| {
+        let word = word.replace('~', LONG);
+        if let Some(node) = word.strip_suffix('!') {
+            return (id(node), TreePath::ROOT, None);
+        }
+        let (node, rest) = word.split_once('@').unwrap();
+        let rest = rest.trim_end_matches(['+', '?']);
+        let (path, body) = if let Some((path, target)) = rest.split_once('>') {
+            (
+                path,
+                Body::Symlink {
+                    target: target.to_owned(),
+                },
+            )
+        } else if let Some((path, content)) = rest.split_once('=') {
+            let plain = content.trim_end_matches('x');
+            (
+                path,
+                Body::File {
+                    hash: hash(plain),
+                    size: 1,
+                    exec: plain != content,
+                },
+            )
+        } else {
+            (rest.trim_end_matches('/'), Body::Directory)
+        };
+        (id(node), TreePath::parse(path).unwrap(), Some(body))
+    };
+    line.split_whitespace().map(item).collect()
+}
+
+fn show(path: &TreePath, node: NodeId, body: &Body) -> String {
+    let path = path.as_str().replace(LONG, "~");
+    let node = short(node);
+    match body {
+        Body::File { hash, exec, .. } => {
+            let text = String::from_utf8(hash.0.iter().copied().take_while(|b| *b != 0).collect())
+                .unwrap();
+            format!("{node}@{path}={text}{}", if *exec { "x" } else { "" })
+        }
+        Body::Directory => format!("{node}@{path}/"),
+        Body::Symlink { target } => format!("{node}@{path}>{target}"),
+    }
+}
+
+fn place(items: &[Item], path: &TreePath) -> (NodeId, Name) {
+    let parent = path.parent().unwrap();
+    let parent = items
+        .iter()
+        .find(|(_, p, body)| *p == parent && body.is_some())
+        .map_or(NodeId::ROOT, |(id, ..)| *id);
+    (parent, path.name().unwrap())
+}
+
+fn node(items: &[Item], path: &TreePath, body: &Body) -> Node {
+    let (parent, name) = place(items, path);
+    Node {
+        parent,
+        name,
+        mtime_ns: 5,
+        body: body.clone(),
+    }
+}
+
+struct Case {
+    ancestor: Ancestor,
+    local: Local,
+    log: LogTree,
+    policy: Policy,
+    disk: BTreeMap<TreePath, (NodeId, Body)>,
+}
+
+impl Case {
+    fn new(ancestor: &str, local: &str, remote: &str) -> Self {
+        let (was, here, there) = (parse(ancestor), parse(local), parse(remote));
+        let mut log = LogTree::default();
+        let put = |items: &[Item], n: u8, (id, path, body): &Item| Change {
+            node: *id,
+            op: body.as_ref().map_or(LastOp::Unreadable, |body| {
+                LastOp::Put(node(items, path, body))
+            }),
+            op_hash: op_hash(*id, n),
+        };
+        log.apply(1, was.iter().map(|item| put(&was, 1, item)));
+        let mut changes: Vec<Change> = there
+            .iter()
+            .filter(|item| {
+                !was.contains(item) || { place(&was, &item.1) != place(&there, &item.1) }
+            })
+            .map(|item| put(&there, 2, item))
+            .collect();
+        let gone = was
+            .iter()
+            .filter(|(id, ..)| !there.iter().any(|(other, ..)| other == id));
+        changes.extend(gone.map(|(id, ..)| Change {
+            node: *id,
+            op: LastOp::Trashed,
+            op_hash: op_hash(*id, 2),
+        }));
+        log.apply(2, changes);
+
+        let print = Fingerprint {
+            size: 1,
+            mtime_ns: 5,
+            ctime_ns: 5,
+            inode: 0,
+        };
+        let row = |(id, path, body): &Item| {
+            let row = AncestorNode {
+                node: node(&was, path, body.as_ref().unwrap()),
+                op_hash: op_hash(*id, 1),
+                fingerprint: (*body != Some(Body::Directory)).then_some(print),
+                inode: 0,
+                not_here: false,
+            };
+            (*id, row)
+        };
+        let mut nodes = BTreeMap::new();
+        for ((id, path, body), word) in here.iter().zip(local.split_whitespace()) {
+            let known = was.iter().find(|(other, ..)| other == id);
+            let state = match body.as_ref().unwrap() {
+                _ if word.ends_with('?') => LocalState::Unknown,
+                Body::Directory => LocalState::Directory {
+                    inode: 0,
+                    holds_skipped: word.ends_with('+'),
+                },
+                _ if known.is_some_and(|(.., old)| old == body) => LocalState::Same,
+                Body::File { hash, size, exec } => LocalState::File {
+                    hash: Some(*hash),
+                    size: *size,
+                    exec: *exec,
+                    mtime_ns: 5,
+                    fingerprint: print,
+                },
+                Body::Symlink { target } => LocalState::Symlink {
+                    target: target.clone(),
+                    fingerprint: print,
+                },
+            };
+            let (parent, name) = place(&here, path);
+            nodes.insert(
+                *id,
+                LocalNode {
+                    parent,
+                    name,
+                    state,
+                },
+            );
+        }
+        Self {
+            ancestor: was.iter().map(row).collect(),
+            local: Local {
+                nodes,
+                occupied: BTreeSet::new(),
+            },
+            log,
+            policy: Policy {
+                machine: "me".to_owned(),
+                now: NOW,
+                placement: Placement::UNIX,
+                unavailable: BTreeSet::new(),
+                not_here: BTreeSet::new(),
+            },
+            disk: here
+                .into_iter()
+                .map(|(id, path, body)| (path, (id, body.unwrap())))
+                .collect(),
+        }
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
+    fn plan(&self) -> Plan {
+        let mut made = 0;
+        let mut new_id = || {
+            made += 1;
+            id(&format!("n{made}"))
+        };
+        let remote = self.log.placed();
+        let Self {
+            ancestor,
+            local,
+            log,
+            policy,
+            ..
+        } = self;
+        reconcile(
+            &Input {
+                ancestor,
+                local,
+                log,
+                remote: &remote,
+                policy,
+            },
+            &mut new_id,
+        )
+    }
+
+    /// Carries the plan out, and compares what disk and vault hold then.
+    fn leads_to(mut self, disk: &str, vault: &str) -> Plan {
+        let plan = self.plan();
+        assert_eq!(plan.needs_hash, []);
+        for step in &plan.steps {
+            self.step(step);
+        }
+        // What was new on both sides is one node from now on.
+        for (id, record) in &plan.records {
+            if let Some((here, _)) = self
+                .disk
+                .get_mut(&record.path)
+                .filter(|(here, _)| short(*here).starts_with('x'))
+            {
+                *here = *id;
+            }
+        }
+        for (n, group) in plan.ops.iter().enumerate() {
+            let changes: Vec<Change> = group.0.iter().map(|op| self.change(op)).collect();
+            self.log.apply(3 + n as u64, changes);
+            for op in &group.0 {
+                if let Op::Put(put) = op {
+                    assert!(
+                        self.log.placed().tree.contains(put.node),
+                        "{put:?} hangs nowhere"
+                    );
+                }
+            }
+        }
+        let tree = self.log.placed().tree;
+        let listing = tree
+            .walk(NodeId::ROOT)
+            .into_iter()
+            .map(|(path, id)| show(&path, id, &tree.get(id).unwrap().body));
+        let here = self
+            .disk
+            .iter()
+            .map(|(path, (id, body))| show(path, *id, body));
+        let sorted = |line: &str| {
+            line.split_whitespace()
+                .map(str::to_owned)
+                .collect::<BTreeSet<_>>()
+        };
+        assert_eq!(
+            (here.collect(), listing.collect()),
+            (sorted(disk), sorted(vault)),
+            "{plan:#?}"
+        );
+        plan
+    }
+
+    fn becomes(self, tree: &str) -> Plan {
+        self.leads_to(tree, tree)
+    }
+
+    fn remote_body(&self, node: NodeId) -> Body {
+        match self.log.get(node).map(|entry| &entry.op) {
+            Some(LastOp::Put(node)) => node.body.clone(),
+            other => panic!("{node:?} is {other:?}"),
+        }
+    }
+
+    fn step(&mut self, step: &Step) {
+        match step {
+            Step::MakeDir { node, path } => {
+                assert!(
+                    self.disk
+                        .insert(path.clone(), (*node, Body::Directory))
+                        .is_none()
+                );
+            }
+            Step::Fetch {
+                node,
+                path,
+                replaces,
+                aside,
+                ..
+            }
+            | Step::Link {
+                node,
+                path,
+                replaces,
+                aside,
+                ..
+            } => {
+                let old = self.disk.remove(path);
+                assert_eq!(old.as_ref().map(|(id, _)| *id), *replaces, "{step:?}");
+                if let Some(aside) = aside {
+                    assert!(
+                        self.disk
+                            .insert(aside.path.clone(), (aside.node, old.unwrap().1))
+                            .is_none()
+                    );
+                }
+                let body = match (self.remote_body(*node), step) {
+                    (Body::File { hash, size, .. }, Step::Fetch { exec, .. }) => Body::File {
+                        hash,
+                        size,
+                        exec: *exec,
+                    },
+                    (body, _) => body,
+                };
+                self.disk.insert(path.clone(), (*node, body));
+            }
+            Step::SetMeta { path, exec, .. } => {
+                if let Some((_, Body::File { exec: old, .. })) = self.disk.get_mut(path) {
+                    *old = *exec;
+                }
+            }
+            Step::Move {
+                from,
+                to,
+                exchange_with,
+                ..
+            } => {
+                assert_eq!(
+                    self.disk.get(to).map(|(id, _)| *id),
+                    *exchange_with,
+                    "{step:?}"
+                );
+                let disk = std::mem::take(&mut self.disk);
+                let rename = |path: TreePath| {
+                    path.rebase(from, to)
+                        .or_else(|| path.rebase(to, from))
+                        .unwrap_or(path)
+                };
+                self.disk = disk
+                    .into_iter()
+                    .map(|(path, thing)| (rename(path), thing))
+                    .collect();
+            }
+            Step::Remove { node, path, .. } => {
+                assert_eq!(self.disk.remove(path).map(|(id, _)| id), Some(*node));
+                assert!(
+                    !self.disk.keys().any(|below| below.is_within(path)),
+                    "{path} is not empty"
+                );
+            }
+        }
+    }
+
+    fn change(&self, op: &Op) -> Change {
+        let node = op.node();
+        let last = match op {
+            Op::Trash { .. } => LastOp::Trashed,
+            Op::Put(put) => {
+                let body = match &put.content {
+                    Content::Directory => Body::Directory,
+                    Content::Symlink { target } => Body::Symlink {
+                        target: target.clone(),
+                    },
+                    Content::Keep => self.remote_body(node),
+                    Content::FromDisk { path } => self.disk[path].1.clone(),
+                };
+                let body = match body {
+                    Body::File { hash, size, .. } => Body::File {
+                        hash,
+                        size,
+                        exec: put.exec,
+                    },
+                    body => body,
+                };
+                LastOp::Put(Node {
+                    parent: put.parent,
+                    name: put.name.clone(),
+                    mtime_ns: put.mtime_ns,
+                    body,
+                })
+            }
+        };
+        Change {
+            node,
+            op: last,
+            op_hash: op_hash(node, 3),
+        }
+    }
+}
+
+fn case(ancestor: &str, local: &str, remote: &str) -> Case {
+    Case::new(ancestor, local, remote)
+}
+
+/// What one side did to f1: same, changed, moved, both, deleted. Full, so every cell is there mirrored too.
+const CELLS: [(&str, [&str; 5]); 5] = [
+    //        same          changed                 moved         both                         deleted
+    ("same", ["f1@a=1", "f1@a=3", "f1@r/a=1", "f1@r/a=3", ""]),
+    (
+        "changed",
+        [
+            "f1@a=2",
+            "f1@a=3 n1@a~=2",
+            "f1@r/a=2",
+            "f1@r/a=3 n1@r/a~=2",
+            "f1@a=2",
+        ],
+    ),
+    (
+        "moved",
+        ["f1@l/a=1", "f1@l/a=3", "f1@r/a=1", "f1@r/a=3", "f1@l/a=1"],
+    ),
+    (
+        "both",
+        [
+            "f1@l/a=2",
+            "f1@l/a=3 n1@l/a~=2",
+            "f1@r/a=2",
+            "f1@r/a=3 n1@r/a~=2",
+            "f1@l/a=2",
+        ],
+    ),
+    ("deleted", ["", "f1@a=3", "f1@r/a=1", "f1@r/a=3", ""]),
+];
+
+#[test]
+fn every_cell_for_files_and_links() {
+    let side = |what: usize, directory: &str, content: &str| match what {
+        0 => "f1@a=1".to_owned(),
+        1 => format!("f1@a={content}"),
+        2 => format!("f1@{directory}/a=1"),
+        3 => format!("f1@{directory}/a={content}"),
+        _ => String::new(),
+    };
+    for link in [false, true] {
+        let form = |line: &str| {
+            if link {
+                line.replace('=', ">")
+            } else {
+                line.to_owned()
+            }
+        };
+        for (l, (what, row)) in CELLS.iter().enumerate() {
+            for (r, want) in row.iter().enumerate() {
+                println!("{what} here, {} there, link: {link}", CELLS[r].0);
+                let tree = |own: &str| form(&format!("dl@l/ dr@r/ {own}"));
+                let plan = case(
+                    &tree("f1@a=1"),
+                    &tree(&side(l, "l", "2")),
+                    &tree(&side(r, "r", "3")),
+                )
+                .becomes(&tree(want));
+                assert_eq!(plan.conflicts.len(), usize::from(want.contains('~')));
+            }
+        }
+    }
+}
+
+#[test]
+fn every_cell_for_directories() {
+    let side = |what: usize, directory: &str| match what {
+        0 => "d1@a/ f1@a/x=1".to_owned(),
+        1 => format!("d1@{directory}/a/ f1@{directory}/a/x=1"),
+        _ => String::new(),
+    };
+    // A directory that was moved here and deleted there stays; what was in it and not touched goes.
+    let cells = [
+        ["d1@a/ f1@a/x=1", "d1@r/a/ f1@r/a/x=1", ""],
+        ["d1@l/a/ f1@l/a/x=1", "d1@r/a/ f1@r/a/x=1", "d1@l/a/"],
+        ["", "d1@r/a/", ""],
+    ];
+    for (l, row) in cells.iter().enumerate() {
+        for (r, want) in row.iter().enumerate() {
+            let tree = |own: &str| format!("dl@l/ dr@r/ {own}");
+            case(
+                &tree(&side(0, "")),
+                &tree(&side(l, "l")),
+                &tree(&side(r, "r")),
+            )
+            .becomes(&tree(want));
+        }
+    }
+}
+
+#[test]
+fn equal_changes_are_no_conflict() {
+    for (ancestor, local, remote, want) in [
+        ("f1@a=1", "f1@a=2", "f1@a=2", "f1@a=2"),
+        ("f1@a=1", "f1@b=2", "f1@b=2", "f1@b=2"),
+        ("l1@a>1", "l1@a>2", "l1@a>2", "l1@a>2"),
+        ("", "x1@a=1", "f1@a=1", "f1@a=1"),
+        ("", "x1@a>1", "l1@a>1", "l1@a>1"),
+        (
+            "",
+            "x1@d/ x2@d/a=1 x3@d/b=2",
+            "d1@d/ f1@d/a=1 f2@d/c=3",
+            "d1@d/ f1@d/a=1 x3@d/b=2 f2@d/c=3",
+        ),
+        ("f1@a=1", "f1@a=1x", "f1@a=1x", "f1@a=1x"),
+    ] {
+        let plan = case(ancestor, local, remote).becomes(want);
+        assert_eq!(plan.conflicts, []);
+    }
+}
+
+#[test]
+fn two_nodes_under_one_name() {
+    for (ancestor, local, remote, want) in [
+        ("", "x1@a=2", "f1@a=3", "f1@a=3 x1@a~=2"),
+        ("", "x1@a.t=2", "f1@a.t=3", "f1@a.t=3 x1@a~.t=2"),
+        ("", "x1@a/ x2@a/b=1", "f1@a=3", "f1@a=3 x1@a~/ x2@a~/b=1"),
+        ("", "x1@a=2", "d1@a/ f1@a/b=3", "d1@a/ f1@a/b=3 x1@a~=2"),
+        ("", "x1@a=2", "l1@a>t", "l1@a>t x1@a~=2"),
+        (
+            "f1@a=1 f2@b=2",
+            "f1@c=1 f2@b=2",
+            "f1@a=1 f2@c=2",
+            "f2@c=2 f1@c~=1",
+        ),
+        ("f1@a=1", "f1@c=1", "f1@a=1 f2@c=2", "f2@c=2 f1@c~=1"),
+        ("f1@a=1", "f1@a=1 x1@c=2", "f1@c=1", "f1@c=1 x1@c~=2"),
+        (
+            "f1@a=1",
+            "x1@a/ x2@a/b=2",
+            "f1@a=3",
+            "f1@a=3 x1@a~/ x2@a~/b=2",
+        ),
+        ("d1@a/ d2@b/", "d1@c/ d2@b/", "d1@a/ d2@c/", "d2@c/ d1@c~/"),
+    ] {
+        let plan = case(ancestor, local, remote).becomes(want);
+        assert_eq!(plan.conflicts.len(), 1);
+    }
+}
+
+#[test]
+fn directories_live_as_long_as_what_is_in_them() {
+    let was = "d1@d/ d2@d/e/ f1@d/e/a=1";
+    for (local, remote, want) in [
+        (
+            "d1@d/ d2@d/e/ f1@d/e/a=1 x1@d/e/b=2",
+            "",
+            "d1@d/ d2@d/e/ x1@d/e/b=2",
+        ),
+        (
+            "",
+            "d1@d/ d2@d/e/ f1@d/e/a=1 f2@d/e/b=2",
+            "d1@d/ d2@d/e/ f2@d/e/b=2",
+        ),
+        ("d1@d/ d2@d/e/ f1@d/e/a=2", "", "d1@d/ d2@d/e/ f1@d/e/a=2"),
+        ("", "d1@d/ d2@d/e/ f1@d/e/a=2", "d1@d/ d2@d/e/ f1@d/e/a=2"),
+        ("f1@a=1", "", "f1@a=1"),
+        ("", "f1@a=1", "f1@a=1"),
+        ("d1@d/ d2@d/e/ f1@d/e/a=1", "f1@a=1", "f1@a=1"),
+        ("d1@d/ d2@d/e/ f1@d/e/a=1", "", ""),
+        ("", "d1@d/ d2@d/e/ f1@d/e/a=1", ""),
+        // A file takes the name of the directory it was in.
+        ("f1@d=1", "d1@d/ d2@d/e/ f1@d/e/a=1", "f1@d=1"),
+        ("d1@d/ d2@d/e/ f1@d/e/a=1", "f1@d=1", "f1@d=1"),
+        // Turned inside out.
+        (
+            "d2@d/ d1@d/e/ f1@d/a=1",
+            "d1@d/ d2@d/e/ f1@d/e/a=1",
+            "d2@d/ d1@d/e/ f1@d/a=1",
+        ),
+        (
+            "d1@d/ d2@d/e/ f1@d/e/a=1",
+            "d2@d/ d1@d/e/ f1@d/a=1",
+            "d2@d/ d1@d/e/ f1@d/a=1",
+        ),
+    ] {
+        case(was, local, remote).becomes(want);
+    }
+}
+
+#[test]
+fn crossed_moves_of_directories() {
+    let was = "d1@a/ d2@b/ f1@a/x=1";
+    for (local, remote, want) in [
+        (
+            "d2@b/ d1@b/a/ f1@b/a/x=1",
+            "d1@a/ d2@a/b/ f1@a/x=1",
+            "d1@a/ d2@a/b/ f1@a/x=1",
+        ),
+        (
+            "d1@a/ d2@a/b/ f1@a/x=1",
+            "d2@b/ d1@b/a/ f1@b/a/x=1",
+            "d2@b/ d1@b/a/ f1@b/a/x=1",
+        ),
+    ] {
+        case(was, local, remote).becomes(want);
+    }
+}
+
+#[test]
+fn swaps_and_circles_of_names_are_one_commit() {
+    for (was, now) in [
+        ("f1@a=1 f2@b=2", "f1@b=1 f2@a=2"),
+        ("f1@a=1 f2@b=2 f3@c=3", "f1@b=1 f2@c=2 f3@a=3"),
+        ("d1@a/ f1@a/x=1 d2@b/", "d1@b/ f1@b/x=1 d2@a/"),
+        ("d1@a/ f1@a/x=1 f2@b=2", "d1@b/ f1@b/x=1 f2@a=2"),
+        ("d1@a/ d2@a/b/", "d2@a/ d1@a/b/"),
+    ] {
+        let sent = case(was, now, was).becomes(now);
+        assert_eq!(sent.ops.len(), 1, "{:?}", sent.ops);
+        let plan = case(was, was, now).becomes(now);
+        assert!(
+            plan.ops.is_empty()
+                && !plan
+                    .steps
+                    .iter()
+                    .any(|step| matches!(step, Step::Fetch { .. }))
+        );
+    }
+    // A chain needs no common commit, only the right order.
+    let chain = case("f1@a=1 f2@b=2", "f1@b=1 f2@c=2", "f1@a=1 f2@b=2").becomes("f1@b=1 f2@c=2");
+    assert_eq!(
+        chain
+            .ops
+            .iter()
+            .map(|group| group.0[0].node())
+            .collect::<Vec<_>>(),
+        [id("f2"), id("f1")]
+    );
+}
+
+#[test]
+fn case_only_renames() {
+    let folded = |case: Case| case.with(|case| case.policy.placement.case_insensitive = true);
+    folded(case("f1@a=1", "f1@A=1", "f1@a=1")).becomes("f1@A=1");
+    folded(case("f1@a=1", "f1@a=1", "f1@A=1")).becomes("f1@A=1");
+    folded(case("d1@a/ f1@a/x=1", "d1@a/ f1@a/x=1", "d1@A/ f1@A/x=1")).becomes("d1@A/ f1@A/x=1");
+}
+
+#[test]
+fn what_this_disk_cannot_hold_stays_in_the_vault() {
+    let folded = |case: Case| case.with(|case| case.policy.placement = Placement::WINDOWS);
+    // A twin by case, a forbidden name: shown, and in nobody's way.
+    let plan = folded(case(
+        "f1@a=1",
+        "f1@a=1",
+        "f1@a=1 f2@A=2 d1@x:/ f3@x:/y=3 f4@b=4",
+    ))
+    .leads_to("f1@a=1 f4@b=4", "f1@a=1 f2@A=2 d1@x:/ f3@x:/y=3 f4@b=4");
+    assert_eq!(
+        plan.skipped
+            .iter()
+            .map(|s| s.path.as_str())
+            .collect::<Vec<_>>(),
+        ["A", "x:"]
+    );
+    // What was here keeps its path while that is free, and its content goes on.
+    let plan = folded(case("f1@a=1", "f1@a=1", "f1@a:=1")).leads_to("f1@a=1", "f1@a:=1");
+    assert!(plan.is_idle());
+    folded(case("f1@a=1", "f1@a=1", "f1@a:=3")).leads_to("f1@a=3", "f1@a:=3");
+    folded(case("f1@a=1", "f1@a=2", "f1@a:=1")).leads_to("f1@a=2", "f1@a:=2");
+    folded(case("d1@d/ f1@d/a=1", "d1@d/ f1@d/a=1", "d1@d:/ f1@d:/a=3"))
+        .leads_to("d1@d/ f1@d/a=3", "d1@d:/ f1@d:/a=3");
+    // If the path is needed, it makes room, its row first.
+    let plan =
+        folded(case("f1@a=1", "f1@a=1", "f1@a:=1 f2@a=2")).leads_to("f2@a=2", "f1@a:=1 f2@a=2");
+    assert_eq!(plan.forget, [id("f1")]);
+    // Unless only this disk has its content.
+    folded(case("f1@a=1", "f1@a=2", "f1@a:=1 f2@a=2")).leads_to("f1@a=2", "f1@a:=2 f2@a=2");
+    // Links where none can be made.
+    folded(case("", "", "l1@l>t")).leads_to("", "l1@l>t");
+}
+
+#[test]
+fn unreadable_and_unplaced_nodes_are_left_alone() {
+    let plan = case("f1@a=1", "f1@a=1", "f1!").leads_to("f1@a=1", "");
+    assert!(plan.is_idle() && plan.forget.is_empty() && plan.skipped.len() == 1);
+    let plan = case("f1@a=1", "", "f1!").leads_to("", "");
+    assert!(plan.is_idle() && plan.forget.is_empty());
+    let plan = case("f1@a=1", "f1@b=1", "f1!").leads_to("f1@b=1", "");
+    assert!(plan.is_idle());
+    // Changed here: goes on as a copy.
+    let plan = case("f1@a=1", "f1@a=2", "f1!")
+        .with(|case| {
+            case.disk = BTreeMap::from([(
+                TreePath::parse("a").unwrap(),
+                (id("n1"), parse("f1@a=2")[0].2.clone().unwrap()),
+            )])
+        })
+        .becomes("n1@a~=2");
+    assert_eq!(
+        (plan.forget.as_slice(), plan.conflicts.len()),
+        ([id("f1")].as_slice(), 1)
+    );
+    // Its path belongs to another now.
+    case("f1@a=1", "f1@a=1", "f1! f2@a=2").leads_to("f2@a=2 f1@a~=1", "f2@a=2");
+    // A directory that hangs nowhere: what is in it waits, old and new.
+    let plan = case("d1@d/ f1@d/a=1", "d1@d/ f1@d/a=2 x1@d/b=3", "d1! f1@zz/a=1");
+    let plan = plan.with(|case| {
+        // f1 still hangs in d1.
+        let node = Node {
+            parent: id("d1"),
+            name: Name::parse("a").unwrap(),
+            mtime_ns: 5,
+            body: parse("f1@a=1")[0].2.clone().unwrap(),
+        };
+        case.log.apply(
+            2,
+            [Change {
+                node: id("f1"),
+                op: LastOp::Put(node),
+                op_hash: op_hash(id("f1"), 1),
+            }],
+        );
+    });
+    let plan = plan.plan();
+    assert!(plan.all_ops().next().is_none(), "{plan:#?}");
+}
+
+#[test]
+fn names_claimed_by_unplaced_nodes() {
+    // f0 would push a newcomer with a larger id off the name as soon as f1 leaves it.
+    let make = |local: &str| {
+        case("f1@a=1", local, "f1@a=1").with(|case| {
+            let node = Node {
+                parent: NodeId::ROOT,
+                name: Name::parse("a").unwrap(),
+                mtime_ns: 5,
+                body: Body::Directory,
+            };
+            case.log.apply(
+                2,
+                [Change {
+                    node: id("zz"),
+                    op: LastOp::Put(node),
+                    op_hash: op_hash(id("zz"), 1),
+                }],
+            );
+        })
+    };
+    assert_eq!(make("f1@a=1").log.placed().unplaced.len(), 1);
+    make("f1@b=1").leads_to("f1@b=1", "f1@b=1 zz@a/");
+}
+
+#[test]
+fn unknown_things_are_neither_changed_nor_deleted() {
+    for (local, remote, disk, vault) in [
+        ("f1@a=1?", "f1@a=1", "f1@a=1", "f1@a=1"),
+        ("f1@a=1?", "f1@a=3", "f1@a=1", "f1@a=3"),
+        ("f1@a=1?", "", "f1@a=1", ""),
+        ("f1@a=1?", "f1@b=1", "f1@a=1", "f1@b=1"),
+        ("f1@a=1?", "f1@b=1 f2@a=2", "f1@a=1", "f1@b=1 f2@a=2"),
+    ] {
+        case("f1@a=1", local, remote).leads_to(disk, vault);
+    }
+}
+
+#[test]
+fn a_directory_that_holds_skipped_things_stays_on_disk() {
+    let was = "d1@d/ f1@d/a=1";
+    let plan = case(was, "d1@d/+ f1@d/a=1", "").leads_to("d1@d/", "");
+    assert!(plan.forget.is_empty());
+    let again = case("d1@d/", "d1@d/+", "").leads_to("d1@d/", "");
+    assert!(again.is_idle() && again.records.is_empty() && again.forget.is_empty());
+    // Sent again when something appears in it.
+    case("d1@d/", "d1@d/+ x1@d/b=2", "").becomes("d1@d/ x1@d/b=2");
+}
+
+#[test]
+fn not_here_is_not_deleted() {
+    let away = |case: Case| case.with(|case| drop(case.policy.not_here.insert(id("f1"))));
+    away(case("d1@d/ f1@d/a=1", "d1@d/", "d1@d/ f1@d/a=1")).leads_to("d1@d/", "d1@d/ f1@d/a=1");
+    away(case("d1@d/ f1@d/a=1", "d1@d/", "d1@d/ f1@d/a=3")).leads_to("d1@d/", "d1@d/ f1@d/a=3");
+    // The directory it hangs in lives.
+    away(case("d1@d/ f1@d/a=1", "", "d1@d/ f1@d/a=1")).leads_to("d1@d/", "d1@d/ f1@d/a=1");
+}
+
+#[test]
+fn what_cannot_be_fetched_leaves_the_local_side_alone() {
+    let lost = |case: Case| case.with(|case| drop(case.policy.unavailable.insert(id("f1"))));
+    for (local, remote, disk) in [
+        ("f1@a=1", "f1@a=3", "f1@a=1"),
+        ("f1@a=2", "f1@a=3", "f1@a=2"),
+        ("", "f1@a=3", ""),
+        ("f1@a=1", "f1@b=3", "f1@a=1"),
+    ] {
+        let plan = lost(case("f1@a=1", local, remote)).leads_to(disk, remote);
+        assert!(plan.is_idle());
+    }
+    // What need not be fetched goes on.
+    lost(case("f1@a=1", "f1@a=2", "f1@b=1")).becomes("f1@b=2");
+}
+
+#[test]
+fn without_an_ancestor_nothing_goes() {
+    let plan = case(
+        "",
+        "x1@a=1 x2@b=2 x3@d/ x4@d/c=3",
+        "f1@a=1 f2@b=9 d1@d/ f3@d/e=5",
+    );
+    let plan = plan.becomes("f1@a=1 f2@b=9 x2@b~=2 d1@d/ x4@d/c=3 f3@d/e=5");
+    assert!(plan.steps.iter().all(|step| step.removes().is_none()));
+    // A row for a node that the log never named proves nothing.
+    let orphan = case("f1@a=1", "f1@a=1", "").with(|case| case.log = LogTree::default());
+    orphan.becomes("f1@a=1");
+}
+
+#[test]
+fn exec_bit_and_time() {
+    for (local, remote, want) in [
+        ("f1@a=1x", "f1@a=1", "f1@a=1x"),
+        ("f1@a=1", "f1@a=1x", "f1@a=1x"),
+        ("f1@a=1x", "f1@a=3", "f1@a=3x"),
+        ("f1@a=2", "f1@a=1x", "f1@a=2x"),
+        ("f1@a=1x", "", "f1@a=1x"),
+        ("", "f1@a=1x", "f1@a=1x"),
+    ] {
+        let plan = case("f1@a=1", local, remote).becomes(want);
+        assert_eq!(plan.conflicts, []);
+    }
+    let touched = |remote: &str| {
+        case("f1@a=1", "f1@a=1", remote).with(|case| {
+            let state = LocalState::File {
+                hash: Some(hash("1")),
+                size: 1,
+                exec: false,
+                mtime_ns: 9,
+                fingerprint: Fingerprint {
+                    size: 1,
+                    mtime_ns: 9,
+                    ctime_ns: 9,
+                    inode: 0,
+                },
+            };
+            case.local.nodes.get_mut(&id("f1")).unwrap().state = state;
+        })
+    };
+    // A new time alone is sent, beats nothing and makes no conflict.
+    assert_eq!(touched("f1@a=1").becomes("f1@a=1").ops.len(), 1);
+    assert_eq!(touched("f1@a=3").becomes("f1@a=3").ops.len(), 0);
+    assert_eq!(touched("").becomes("").ops.len(), 0);
+}
