@@ -1,0 +1,115 @@
+//! Two machines on a real disk, one server in memory: what is done on one appears on the other.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use syncagent_testkit::world::{Machine, World};
+use syncagent_vault::op::Genesis;
+
+/// Everything in a folder: path to kind, content and exec bit.
+fn tree(root: &Path) -> BTreeMap<String, String> {
+    fn walk(root: &Path, dir: &Path, out: &mut BTreeMap<String, String>) {
+        for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
+            let path = entry.path();
+            let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+            if name == ".syncagent" {
+                continue;
+            }
+            let meta = fs::symlink_metadata(&path).unwrap();
+            let what = if meta.is_symlink() {
+                format!("link to {}", fs::read_link(&path).unwrap().display())
+            } else if meta.is_dir() {
+                walk(root, &path, out);
+                "directory".to_owned()
+            } else {
+                let content = fs::read(&path).unwrap();
+                format!("{} bytes, {}", content.len(), String::from_utf8_lossy(&content[..content.len().min(40)]))
+            };
+            out.insert(name, what);
+        }
+    }
+    let mut out = BTreeMap::new();
+    walk(root, root, &mut out);
+    out
+}
+
+async fn settle(world: &World, machines: &mut [Machine]) {
+    for _ in 0..3 {
+        for machine in machines.iter_mut() {
+            let outcome = world.sync(machine).await.unwrap();
+            assert_eq!(outcome.errors, [], "{}", machine.name);
+        }
+    }
+}
+
+async fn two(world: &World, dir: &Path) -> Vec<Machine> {
+    vec![world.machine(dir, "laptop").await.unwrap(), world.machine(dir, "desktop").await.unwrap()]
+}
+
+#[tokio::test]
+async fn files_directories_links_edits_moves_and_deletions_arrive() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::new(Genesis::default());
+    let mut machines = two(&world, dir.path()).await;
+    let (a, b) = (machines[0].folder.clone(), machines[1].folder.clone());
+    fs::create_dir_all(a.join("docs/deep/empty")).unwrap();
+    fs::write(a.join("docs/hello.txt"), "hello").unwrap();
+    fs::write(a.join("docs/zero"), "").unwrap();
+    fs::write(a.join("big"), "0123456789abcdef".repeat(200_000)).unwrap();
+    std::os::unix::fs::symlink("hello.txt", a.join("docs/link")).unwrap();
+    settle(&world, &mut machines).await;
+    assert_eq!(tree(&a).len(), 7);
+    assert_eq!(tree(&b), tree(&a));
+
+    fs::write(b.join("docs/hello.txt"), "hello again").unwrap();
+    fs::rename(a.join("docs/deep"), a.join("deeper")).unwrap();
+    fs::remove_file(b.join("docs/zero")).unwrap();
+    fs::rename(b.join("big"), b.join("docs/big")).unwrap();
+    settle(&world, &mut machines).await;
+    assert_eq!(tree(&b), tree(&a));
+    let names: Vec<String> = tree(&a).into_keys().collect();
+    assert_eq!(names, ["deeper", "deeper/empty", "docs", "docs/big", "docs/hello.txt", "docs/link"]);
+    assert_eq!(fs::read(a.join("docs/hello.txt")).unwrap(), b"hello again");
+}
+
+#[tokio::test]
+async fn both_edits_of_one_file_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::new(Genesis::default());
+    let mut machines = two(&world, dir.path()).await;
+    let (a, b) = (machines[0].folder.clone(), machines[1].folder.clone());
+    fs::write(a.join("note.txt"), "one").unwrap();
+    settle(&world, &mut machines).await;
+    fs::write(a.join("note.txt"), "from the laptop").unwrap();
+    fs::write(b.join("note.txt"), "from the desktop").unwrap();
+    settle(&world, &mut machines).await;
+    assert_eq!(tree(&b), tree(&a));
+    let all = tree(&a);
+    assert_eq!(all.len(), 2, "{all:?}");
+    assert!(all["note.txt"].ends_with("from the laptop"));
+    let copy = all.keys().find(|name| name.starts_with("note.conflict-")).unwrap();
+    assert!(copy.ends_with("-desktop.txt") && all[copy].ends_with("from the desktop"), "{all:?}");
+}
+
+#[tokio::test]
+async fn a_lost_index_deletes_nothing_and_sends_nothing_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::new(Genesis::default());
+    let mut machines = two(&world, dir.path()).await;
+    let a = machines[0].folder.clone();
+    fs::create_dir(a.join("d")).unwrap();
+    fs::write(a.join("d/one"), "1".repeat(100_000)).unwrap();
+    fs::write(a.join("two"), "2").unwrap();
+    settle(&world, &mut machines).await;
+    let before = tree(&a);
+    machines[0].engine = None;
+    for name in ["state.db", "state.db-wal", "state.db-shm"] {
+        let _ = fs::remove_file(machines[0].home.state_path().with_file_name(name));
+    }
+    let outcome = world.sync(&mut machines[0]).await.unwrap();
+    assert_eq!((outcome.sent, outcome.bytes_sent, outcome.removed, outcome.fetched), (0, 0, 0, 0));
+    settle(&world, &mut machines).await;
+    assert_eq!(tree(&a), before);
+    assert_eq!(tree(&machines[1].folder), before);
+}
