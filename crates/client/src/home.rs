@@ -43,6 +43,9 @@ pub struct Config {
     /// Command whose first line of output is the password.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password_command: Option<String>,
+    /// Plain http to another computer is allowed, as `register --insecure` was told.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub insecure: bool,
 }
 
 /// What proves that this machine is this machine: `machine.json`. A secret: no `Debug`.
@@ -137,6 +140,19 @@ impl Home {
     /// Path of the daemon's control socket.
     pub fn socket_path(&self) -> PathBuf {
         self.runtime_dir.join("control.sock")
+    }
+
+    /// Path of the socket behind which `unlock` keeps the key, in a directory of its own.
+    pub fn agent_path(&self) -> PathBuf {
+        self.runtime_dir.join("agent").join("agent.sock")
+    }
+
+    /// Whether this machine's own files, the key among them, lie in `folder`, which then would be sent.
+    pub fn overlaps(&self, folder: &Path) -> bool {
+        [&self.config_dir, &self.state_dir].into_iter().any(|dir| {
+            let dir = fs::canonicalize(dir).unwrap_or_else(|_| dir.clone());
+            dir.starts_with(folder)
+        })
     }
 
     /// Directory of the log files.
@@ -252,6 +268,25 @@ impl Home {
         };
         let text = serde_json::to_vec_pretty(&file).map_err(|error| ClientError::State(error.to_string()))?;
         self.replace(&self.machine_path(), &zeroize::Zeroizing::new(text))
+    }
+
+    /// Reads the credentials (new ones, if there are none), changes them and keeps them, while no other process does.
+    ///
+    /// A daemon and a command may both have something to note; whoever saved what it read long ago would take back
+    /// what the other wrote.
+    pub fn update_credentials<T>(
+        &self,
+        random: &dyn Random,
+        change: impl FnOnce(&mut Credentials) -> T,
+    ) -> Result<T, ClientError> {
+        self.create()?;
+        let path = self.config_dir.join("machine.lock");
+        let turn = private::open_lock(&path).map_err(ClientError::io("open", &path))?;
+        turn.lock().map_err(ClientError::io("lock", &path))?;
+        let mut credentials = self.credentials_or_new(random)?;
+        let done = change(&mut credentials);
+        self.save_credentials(&credentials)?;
+        Ok(done)
     }
 
     /// The sealed vault key, if there is one.

@@ -5,11 +5,13 @@
 //!
 //! Reading order: [`engine`], [`folder`], [`index`], [`remote`], [`transfer`], [`daemon`], [`home`].
 
+pub mod agent;
 pub mod error;
 pub mod folder;
 pub mod home;
 pub mod index;
 mod private;
 pub mod remote;
+pub mod setup;
 
 pub use error::ClientError;
