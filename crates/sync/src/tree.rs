@@ -4,7 +4,7 @@
 //! No op is ever void and none depends on the order inside its commit, so swaps and cycles of renames are
 //! atomic and pruning old ops cannot change the tree.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use syncagent_protocol::{Kind, Name, Node, NodeId, OpHash, TreePath};
 
@@ -230,8 +230,10 @@ impl LogTree {
             }
         }
         tree.nodes = placed.into_iter().collect();
-        for (id, _) in waiting.into_values().flatten() {
-            let why = if self.is_in_itself(id) {
+        let homeless: Vec<NodeId> = waiting.into_values().flatten().map(|(id, _)| id).collect();
+        let circling = self.circling(&homeless);
+        for id in homeless {
+            let why = if circling.contains(&id) {
                 Why::Cycle
             } else {
                 Why::Orphan
@@ -241,16 +243,219 @@ impl LogTree {
         Placed { tree, unplaced }
     }
 
-    fn is_in_itself(&self, id: NodeId) -> bool {
-        let mut at = id;
-        // A chain longer than there are nodes runs in a circle that `id` is not part of.
-        for _ in 0..=self.nodes.len() {
-            match self.nodes.get(&at).map(|entry| &entry.op) {
-                Some(LastOp::Put(node)) if node.parent == id => return true,
-                Some(LastOp::Put(node)) => at = node.parent,
-                _ => return false,
+    /// Those that hang, directly or not, in themselves.
+    fn circling(&self, homeless: &[NodeId]) -> BTreeSet<NodeId> {
+        let mut circling = BTreeSet::new();
+        let mut seen = BTreeSet::new();
+        for start in homeless {
+            let mut way = Vec::new();
+            let mut at = *start;
+            while seen.insert(at) {
+                way.push(at);
+                match self.nodes.get(&at).map(|entry| &entry.op) {
+                    Some(LastOp::Put(node)) => at = node.parent,
+                    _ => break,
+                }
+            }
+            // Where the way meets itself, not an earlier one, a circle closes.
+            if let Some(first) = way.iter().position(|id| *id == at)
+                && let Some(LastOp::Put(_)) = self.nodes.get(&at).map(|entry| &entry.op)
+            {
+                circling.extend(way.drain(first..));
             }
         }
-        false
+        circling
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use syncagent_protocol::{Body, ContentHash};
+
+    fn id(n: u8) -> NodeId {
+        NodeId([n; 16])
+    }
+
+    fn put(node: u8, parent: u8, name: &str, body: Body) -> Change {
+        let name = Name::parse(name).unwrap();
+        let parent = if parent == 0 {
+            NodeId::ROOT
+        } else {
+            id(parent)
+        };
+        let node_state = Node {
+            parent,
+            name,
+            mtime_ns: 0,
+            body,
+        };
+        Change {
+            node: id(node),
+            op: LastOp::Put(node_state),
+            op_hash: OpHash([node; 32]),
+        }
+    }
+
+    fn file(node: u8, parent: u8, name: &str) -> Change {
+        put(
+            node,
+            parent,
+            name,
+            Body::File {
+                hash: ContentHash([0; 32]),
+                size: 0,
+                exec: false,
+            },
+        )
+    }
+
+    fn dir(node: u8, parent: u8, name: &str) -> Change {
+        put(node, parent, name, Body::Directory)
+    }
+
+    fn other(node: u8, op: LastOp) -> Change {
+        Change {
+            node: id(node),
+            op,
+            op_hash: OpHash([node; 32]),
+        }
+    }
+
+    /// Placed paths with their ids, then unplaced ids with the reason.
+    fn check(commits: Vec<Vec<Change>>, placed: &[(&str, u8)], unplaced: &[(u8, Why)]) {
+        let mut log = LogTree::default();
+        for (n, commit) in commits.into_iter().enumerate() {
+            log.apply(n as u64 + 1, commit);
+        }
+        let got = log.placed();
+        let walked: Vec<_> = got.tree.walk(NodeId::ROOT);
+        let walked: Vec<_> = walked
+            .iter()
+            .map(|(path, node)| (path.as_str(), node.0[0]))
+            .collect();
+        assert_eq!(walked, placed);
+        assert_eq!(
+            got.unplaced,
+            unplaced.iter().map(|(n, why)| (id(*n), *why)).collect()
+        );
+        for (path, node) in placed {
+            let path = TreePath::parse(path).unwrap();
+            assert_eq!(
+                (got.tree.at(&path), got.tree.path_of(id(*node))),
+                (Some(id(*node)), Some(path))
+            );
+        }
+    }
+
+    #[test]
+    fn what_hangs_where() {
+        check(
+            vec![vec![file(2, 1, "b"), dir(1, 0, "a")]],
+            &[("a", 1), ("a/b", 2)],
+            &[],
+        );
+        // The last op counts, whenever it came.
+        check(
+            vec![vec![file(1, 0, "a")], vec![file(1, 0, "b")]],
+            &[("b", 1)],
+            &[],
+        );
+        check(
+            vec![vec![file(1, 0, "a")], vec![other(1, LastOp::Trashed)]],
+            &[],
+            &[],
+        );
+        check(
+            vec![vec![other(1, LastOp::Purged)], vec![file(1, 0, "a")]],
+            &[("a", 1)],
+            &[],
+        );
+        // Names are bytes.
+        check(
+            vec![vec![file(1, 0, "a"), file(2, 0, "A")]],
+            &[("A", 2), ("a", 1)],
+            &[],
+        );
+    }
+
+    #[test]
+    fn what_hangs_nowhere() {
+        check(vec![vec![file(1, 9, "a")]], &[], &[(1, Why::Orphan)]);
+        check(
+            vec![vec![file(1, 2, "a"), file(2, 0, "b")]],
+            &[("b", 2)],
+            &[(1, Why::Orphan)],
+        );
+        check(
+            vec![
+                vec![dir(1, 0, "a"), file(2, 1, "b")],
+                vec![other(1, LastOp::Trashed)],
+            ],
+            &[],
+            &[(2, Why::Orphan)],
+        );
+        check(
+            vec![vec![dir(1, 2, "a"), dir(2, 1, "b"), file(3, 1, "c")]],
+            &[],
+            &[(1, Why::Cycle), (2, Why::Cycle), (3, Why::Orphan)],
+        );
+        check(
+            vec![vec![file(2, 0, "a")], vec![file(1, 0, "a")]],
+            &[("a", 1)],
+            &[(2, Why::NameTaken(id(1)))],
+        );
+        check(
+            vec![vec![dir(1, 0, ".syncagent"), file(2, 1, "a")]],
+            &[],
+            &[(1, Why::Reserved), (2, Why::Orphan)],
+        );
+        check(
+            vec![vec![dir(1, 0, "a"), dir(2, 1, ".syncagent")]],
+            &[("a", 1), ("a/.syncagent", 2)],
+            &[],
+        );
+        check(
+            vec![vec![other(1, LastOp::Unreadable), file(2, 1, "a")]],
+            &[],
+            &[(1, Why::Unreadable), (2, Why::Orphan)],
+        );
+    }
+
+    #[test]
+    fn swaps_take_effect_at_once() {
+        let start = vec![file(1, 0, "a"), file(2, 0, "b")];
+        check(
+            vec![start, vec![file(1, 0, "b"), file(2, 0, "a")]],
+            &[("a", 2), ("b", 1)],
+            &[],
+        );
+    }
+
+    #[test]
+    fn a_deep_tree_needs_no_stack() {
+        let chain = (1..50_000_u32).map(|n| {
+            let node = |n: u32| {
+                NodeId(std::array::from_fn(|i| {
+                    if i < 4 { n.to_be_bytes()[i] } else { 1 }
+                }))
+            };
+            let parent = if n == 1 { NodeId::ROOT } else { node(n - 1) };
+            let name = Name::parse("d").unwrap();
+            let state = Node {
+                parent,
+                name,
+                mtime_ns: 0,
+                body: Body::Directory,
+            };
+            Change {
+                node: node(n),
+                op: LastOp::Put(state),
+                op_hash: OpHash([0; 32]),
+            }
+        });
+        let mut log = LogTree::default();
+        log.apply(1, chain);
+        assert_eq!(log.placed().tree.len(), 49_999);
     }
 }

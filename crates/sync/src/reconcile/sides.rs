@@ -41,6 +41,8 @@ pub(super) struct Sides<'a> {
     pub(super) renamed: BTreeMap<NodeId, Renamed>,
     /// Nodes whose content decides how the trees line up.
     pub(super) needs_hash: Vec<NodeId>,
+    /// Names in use on disk, by directory, in the form this file system compares.
+    names: BTreeMap<NodeId, BTreeSet<String>>,
     /// Places that unplaced nodes would take, with the smallest id that would.
     pub(super) claims: BTreeMap<Place, NodeId>,
 }
@@ -56,12 +58,15 @@ impl<'a> Sides<'a> {
             forget: BTreeSet::new(),
             renamed: BTreeMap::new(),
             needs_hash: Vec::new(),
+            names: BTreeMap::new(),
             claims: BTreeMap::new(),
         };
+        sides.note_names();
         sides.drop_unknown_rows();
         sides.note_claims();
         sides.part_from_the_vault(new_id);
         sides.adopt();
+        sides.note_names();
         sides
     }
 
@@ -205,21 +210,9 @@ impl<'a> Sides<'a> {
         also: impl Fn(&Name) -> bool,
     ) -> Name {
         let key = |name: &Name| self.policy.placement.key(name);
-        let beside = self
-            .local
-            .values()
-            .filter(|here| here.parent == parent)
-            .map(|here| &here.name);
-        let occupied = self
-            .input
-            .local
-            .occupied
-            .iter()
-            .filter(|(p, _)| *p == parent)
-            .map(|(_, name)| name);
-        let taken: BTreeSet<String> = beside.chain(occupied).map(key).collect();
+        let taken = self.names.get(&parent);
         conflict_name(name, self.policy.now, &self.policy.machine, |candidate| {
-            taken.contains(&key(candidate))
+            taken.is_some_and(|taken| taken.contains(&key(candidate)))
                 || self.tree.child(parent, candidate).is_some()
                 || self.claims.contains_key(&(parent, candidate.clone()))
                 || also(candidate)
@@ -244,6 +237,24 @@ impl<'a> Sides<'a> {
                 here.state = state_from(row);
             }
         }
+    }
+
+    fn note_names(&mut self) {
+        let here = self.local.values().map(|here| (here.parent, &here.name));
+        let occupied = self
+            .input
+            .local
+            .occupied
+            .iter()
+            .map(|(parent, name)| (*parent, name));
+        let mut names: BTreeMap<NodeId, BTreeSet<String>> = BTreeMap::new();
+        for (parent, name) in here.chain(occupied) {
+            names
+                .entry(parent)
+                .or_default()
+                .insert(self.policy.placement.key(name));
+        }
+        self.names = names;
     }
 
     fn note_claims(&mut self) {
@@ -291,6 +302,8 @@ impl<'a> Sides<'a> {
             let id = new_id();
             if renamed {
                 let name = self.free_name(here.parent, &here.name, |_| false);
+                let key = self.policy.placement.key(&name);
+                self.names.entry(here.parent).or_default().insert(key);
                 self.renamed.insert(id, Renamed { was, name });
             }
             self.local.insert(id, here);

@@ -76,6 +76,8 @@ pub struct MemDisk {
     pub inodes: BTreeMap<u64, Inode>,
     pub clock: i64,
     pub incomplete: BTreeSet<TreePath>,
+    /// Whether this system has no numbers to show.
+    pub inodes_hidden: bool,
 }
 
 const ROOT: u64 = 1;
@@ -91,6 +93,7 @@ impl MemDisk {
             inodes: BTreeMap::from([(ROOT, root)]),
             clock: 1000,
             incomplete: BTreeSet::new(),
+            inodes_hidden: false,
         }
     }
 
@@ -237,7 +240,7 @@ impl MemDisk {
             size,
             mtime_ns: inode.mtime,
             ctime_ns: inode.ctime,
-            inode: number,
+            inode: if self.inodes_hidden { 0 } else { number },
         }
     }
 
@@ -287,7 +290,7 @@ impl MemDisk {
                 },
                 Thing::Special => Observed::Unknown,
                 Thing::Directory(inside) => Observed::Directory {
-                    inode: *child,
+                    inode: if self.inodes_hidden { 0 } else { *child },
                     complete: !self.incomplete.contains(&path),
                     holds_skipped: inside
                         .values()
