@@ -8,6 +8,7 @@
 
 mod apply;
 mod history;
+mod restore;
 mod send;
 mod status;
 
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use syncagent_protocol::api::Head;
 use syncagent_protocol::time::Clock;
 use syncagent_protocol::{Code, CommitHash, ContentHash, MachineId, NodeId, TreePath, VaultId};
+use syncagent_sync::ignore::{self, Ignore, Verdict};
 use syncagent_sync::scan::{Fingerprint, Observed, Scan};
 use syncagent_sync::{
     Ancestor, Input, Local, LocalState, LogTree, Placed, Placement, Plan, Policy, Utc, identify, reconcile,
@@ -26,6 +28,7 @@ use syncagent_vault::op::Genesis;
 use syncagent_vault::random::{self, Random};
 use tokio::sync::watch;
 
+pub use self::restore::{Occupied, Restore, Restored};
 pub use self::status::{FileError, Outcome, Progress, State, Status};
 use crate::error::ClientError;
 use crate::folder::apply::Folder;
@@ -40,6 +43,8 @@ use crate::work::Work;
 
 /// Rounds of observe, decide, act in one pass before it yields to whatever else waits.
 const MAX_ROUNDS: usize = 16;
+/// More of a rules file is not read.
+const MAX_RULES_LEN: u64 = 1024 * 1024;
 
 /// Everything an engine is made of.
 pub struct EngineConfig {
@@ -112,6 +117,7 @@ pub struct Engine {
     /// Most ops in the next commit: halved when somebody else is first.
     batch: usize,
     notices: Vec<String>,
+    unwatched: Option<String>,
     skipped: Vec<syncagent_sync::scan::Skipped>,
     halted: Option<(Code, String)>,
     status: watch::Sender<Status>,
@@ -181,6 +187,7 @@ impl Engine {
             met: false,
             batch: syncagent_protocol::commit::MAX_OPS,
             notices: Vec::new(),
+            unwatched: None,
             skipped: Vec::new(),
             halted: None,
             status: watch::Sender::new(Status::default()),
@@ -213,6 +220,17 @@ impl Engine {
     /// The current state.
     pub fn status(&self) -> Status {
         self.status.borrow().clone()
+    }
+
+    /// Shows a state that is not the engine's own doing: paused, or not any more.
+    pub fn set_resting(&mut self, state: State) {
+        let state = if state == State::Idle { self.resting_state() } else { state };
+        self.publish(state);
+    }
+
+    /// Why not everything is watched, to be shown until it is.
+    pub fn set_unwatched(&mut self, reason: Option<String>) {
+        self.unwatched = reason;
     }
 
     /// The machine's own connection, for questions beside a pass.
@@ -293,7 +311,7 @@ impl Engine {
     }
 
     fn look(&mut self, hint: &Hint) {
-        let rules = Rules::read(&self.folder);
+        let rules = Rules::read(&self.folder, self.scan.as_ref());
         let known = |path: &TreePath| self.ancestor.knows(path);
         let look = Look {
             disk: &**self.folder.disk(),
@@ -403,9 +421,11 @@ impl Engine {
         self.clock.now_ms()
     }
 
-    fn save_credentials(&self) -> Result<(), ClientError> {
+    /// Changes what is kept of the credentials, here and in the home, where a command may have written meanwhile.
+    fn note(&mut self, change: impl Fn(&mut Credentials)) -> Result<(), ClientError> {
+        change(&mut self.credentials);
         match &self.home {
-            Some(home) => home.save_credentials(&self.credentials),
+            Some(home) => home.update_credentials(&*self.random, change),
             None => Ok(()),
         }
     }
@@ -476,16 +496,45 @@ fn hash_file(
 }
 
 /// The ignore rules of the folder, as they stand on disk.
-struct Rules;
+struct Rules(Ignore);
 
 impl Rules {
-    fn read(_folder: &Folder) -> Self {
-        Self
+    /// Reads the rules files that the last scan saw. One that cannot be read keeps its rules from applying,
+    /// and is reported by the scan like any other file.
+    fn read(folder: &Folder, scan: Option<&Scan>) -> Self {
+        let mut ignore = Ignore::new(false);
+        let seen = scan.into_iter().flat_map(|scan| scan.entries.keys());
+        let seen = seen.filter(|path| path.name().is_some_and(|name| Ignore::is_rules_file(name.as_str())));
+        let in_root = [ignore::SHARED, ignore::LOCAL].into_iter().filter_map(|name| TreePath::parse(name).ok());
+        for path in seen.cloned().chain(in_root) {
+            if let Ok(text) = read_text(folder, &path) {
+                ignore.set_file(&path, &text);
+            }
+        }
+        Self(ignore)
     }
 }
 
+fn read_text(folder: &Folder, path: &TreePath) -> Result<String, crate::folder::read::ReadError> {
+    let mut file = open_stable(&**folder.disk(), path, None)?;
+    let len = file.size().min(MAX_RULES_LEN);
+    let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+    let mut at = 0;
+    while at < bytes.len() {
+        match file.read(&mut bytes[at..])? {
+            0 => break,
+            n => at += n,
+        }
+    }
+    bytes.truncate(at);
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
 impl IgnoreRules for Rules {
-    fn ignores(&self, _path: &TreePath, _is_dir: bool) -> Option<String> {
-        None
+    fn ignores(&self, path: &TreePath, is_dir: bool) -> Option<String> {
+        match self.0.check(path, is_dir) {
+            Verdict::Kept => None,
+            Verdict::Ignored { rule, source, .. } => Some(format!("{rule} in {source}")),
+        }
     }
 }

@@ -6,6 +6,8 @@
 //! Reading order: [`engine`], [`folder`], [`index`], [`remote`], [`transfer`], [`daemon`], [`home`].
 
 pub mod agent;
+pub mod daemon;
+pub mod engine;
 pub mod error;
 pub mod folder;
 pub mod home;
@@ -13,5 +15,7 @@ pub mod index;
 mod private;
 pub mod remote;
 pub mod setup;
+pub mod transfer;
+pub mod work;
 
 pub use error::ClientError;

@@ -314,8 +314,8 @@ impl Engine {
             match self.post(&sealed).await? {
                 Posted::Accepted => {
                     if let Some(slot) = slot {
-                        self.credentials.pending_slots.retain(|pending| pending.slot_id() != slot.slot_id());
-                        self.save_credentials()?;
+                        let id = slot.slot_id();
+                        self.note(|credentials| credentials.pending_slots.retain(|slot| slot.slot_id() != id))?;
                     }
                 }
                 Posted::Conflict(_) => self.pull().await?,
@@ -328,8 +328,7 @@ impl Engine {
     /// Seals a commit on top of the head and stores it: from here on only these bytes may be posted.
     pub(super) fn seal(&mut self, drafts: Vec<Draft>) -> Result<SealedCommit, ClientError> {
         if !self.credentials.key_used {
-            self.credentials.key_used = true;
-            self.save_credentials()?;
+            self.note(|credentials| credentials.key_used = true)?;
         }
         let now_ms = self.now_ms();
         let position = Position {

@@ -243,7 +243,7 @@ impl Engine {
             head: Some(self.head),
             files: files as u64,
             last_sync: (self.last_sync_ms > 0).then_some(self.last_sync_ms),
-            notices: self.notices.clone(),
+            notices: self.notices.iter().chain(&self.unwatched).cloned().collect(),
             progress: Progress::default(),
         };
         self.status.send_replace(status);

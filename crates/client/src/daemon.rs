@@ -1,0 +1,241 @@
+//! An engine that stays: watches the folder, listens to the server, answers on the control socket.
+//!
+//! `syncagent_sync::schedule` decides when to look; this file only carries messages between it, the
+//! watcher, the event socket, the clock and the engine. Asleep when nothing happens: the one timer that always
+//! runs is the 5-minute look.
+
+pub mod control;
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use syncagent_protocol::api::{Event as RemoteEvent, MachineReport};
+use syncagent_sync::schedule::{Config, Effect, Event, Outcome as Ended, Schedule};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use self::control::{Command, Request};
+use crate::engine::{Engine, Hint, State, Status};
+use crate::error::ClientError;
+use crate::folder::watch::Watcher;
+use crate::home::Home;
+use crate::remote::Remote;
+
+/// The first and the longest wait before the event socket is opened again.
+const RECONNECT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// Quiet time before a machine's state is reported to the server.
+const REPORT_DELAY: Duration = Duration::from_secs(2);
+
+/// How a daemon runs.
+pub struct Options {
+    /// The folder, for the watcher.
+    pub folder: PathBuf,
+    /// Where the control socket goes; none: no socket.
+    pub home: Option<Home>,
+    /// Waiting times.
+    pub schedule: Config,
+}
+
+/// Runs until `shutdown` ends. Errors of single passes are states, not ends; only what cannot get better by
+/// waiting, such as a lock that somebody else holds, returns.
+pub async fn run(engine: Engine, options: Options, shutdown: impl Future<Output = ()>) -> Result<(), ClientError> {
+    let (commands, inbox) = mpsc::channel(16);
+    let status = engine.watch();
+    let control = match &options.home {
+        Some(home) => Some(control::listen(home, commands, status)?),
+        None => None,
+    };
+    let (heads, head_inbox) = mpsc::channel(16);
+    let listener = tokio::spawn(listen_to_server(engine.remote(), heads));
+    let reporter = tokio::spawn(report(engine.remote(), engine.watch()));
+    let mut daemon = Daemon {
+        watcher: Watcher::start(&options.folder),
+        schedule: Schedule::default(),
+        config: options.schedule,
+        started: Instant::now(),
+        wake_at: None,
+        engine,
+    };
+    let result = daemon.run(inbox, head_inbox, shutdown).await;
+    listener.abort();
+    reporter.abort();
+    drop(control);
+    result
+}
+
+struct Daemon {
+    engine: Engine,
+    watcher: Watcher,
+    schedule: Schedule,
+    config: Config,
+    started: Instant,
+    wake_at: Option<Instant>,
+}
+
+impl Daemon {
+    async fn run(
+        &mut self,
+        mut commands: mpsc::Receiver<Request>,
+        mut heads: mpsc::Receiver<u64>,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), ClientError> {
+        let mut shutdown = pin!(shutdown);
+        let mut effects = self.tell(Event::Started);
+        loop {
+            if let Some(hint) = hint_of(effects) {
+                // A pass that is dropped half-way leaves nothing that the next one does not mend.
+                let ended = tokio::select! {
+                    biased;
+                    () = &mut shutdown => return Ok(()),
+                    ended = self.pass(hint) => ended,
+                };
+                self.tell_position();
+                effects = self.tell(Event::Done { outcome: ended });
+                continue;
+            }
+            let wake_at = self.wake_at;
+            let sleep = async {
+                match wake_at {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            effects = tokio::select! {
+                biased;
+                () = &mut shutdown => return Ok(()),
+                Some(request) = commands.recv() => self.obey(request).await,
+                Some(n) = heads.recv() => self.tell(Event::Head { n }),
+                () = self.watcher.changed() => self.hear(),
+                () = sleep => {
+                    self.wake_at = None;
+                    self.tell(Event::Woke)
+                }
+            };
+        }
+    }
+
+    fn tell(&mut self, event: Event) -> Vec<Effect> {
+        let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let effects = self.schedule.handle(now_ms, event, &self.config);
+        for effect in &effects {
+            if let Effect::WakeAt(at_ms) = effect {
+                self.wake_at = Some(self.started + Duration::from_millis(*at_ms));
+            }
+        }
+        effects
+    }
+
+    fn tell_position(&mut self) {
+        let n = self.engine.head().n;
+        // Nothing starts while a pass is noted as running; `Done` follows.
+        let _ = self.tell(Event::Applied { n });
+    }
+
+    fn hear(&mut self) -> Vec<Effect> {
+        let hints = self.watcher.take();
+        self.engine.set_unwatched(hints.unwatched);
+        let mut effects = Vec::new();
+        if hints.rescan_all {
+            effects.extend(self.tell(Event::Overflow));
+        }
+        for path in hints.paths {
+            effects.extend(self.tell(Event::Changed { path, closed: hints.closed_write }));
+        }
+        effects
+    }
+
+    async fn pass(&mut self, hint: Hint) -> Ended {
+        match self.engine.pass(hint).await {
+            Ok(_) => Ended::Settled,
+            Err(error) => {
+                tracing::warn!(code = %error.code(), %error, "a pass went no further");
+                // Whatever it was, the next try comes with growing distance; a halt stays a halt.
+                Ended::Failed
+            }
+        }
+    }
+
+    async fn obey(&mut self, request: Request) -> Vec<Effect> {
+        let Request { command, answer } = request;
+        let (effects, reply) = match command {
+            Command::Pause => {
+                let effects = self.tell(Event::Pause);
+                self.engine.set_resting(State::Paused);
+                (effects, Ok(serde_json::Value::Null))
+            }
+            Command::Resume => {
+                self.engine.set_resting(State::Idle);
+                (self.tell(Event::Resume), Ok(serde_json::Value::Null))
+            }
+            Command::Now => (self.tell(Event::Now), Ok(serde_json::Value::Null)),
+            Command::Restore(restore) => {
+                let result = self.engine.restore(&restore).await;
+                let reply = result.map(|restored| serde_json::to_value(restored).unwrap_or_default());
+                (self.tell(Event::Now), reply)
+            }
+        };
+        // Whoever asked may be gone.
+        let _ = answer.send(reply);
+        effects
+    }
+}
+
+/// All effects of one moment are one pass.
+fn hint_of(effects: Vec<Effect>) -> Option<Hint> {
+    let mut hint = None;
+    for effect in effects {
+        hint = match (effect, hint) {
+            (Effect::FullScan, _) | (_, Some(Hint::Everything)) => Some(Hint::Everything),
+            (Effect::ScanPaths(mut paths), before) => {
+                if let Some(Hint::Paths(before)) = before {
+                    paths.extend(before);
+                }
+                Some(Hint::Paths(paths))
+            }
+            (Effect::Fetch, None) => Some(Hint::Paths(BTreeSet::new())),
+            (Effect::Fetch | Effect::WakeAt(_), before) => before,
+        };
+    }
+    hint
+}
+
+/// Keeps the event socket open and passes on what it says.
+async fn listen_to_server(remote: Arc<dyn Remote>, heads: mpsc::Sender<u64>) {
+    let mut wait = RECONNECT.0;
+    loop {
+        if let Ok(mut events) = remote.events().await {
+            wait = RECONNECT.0;
+            while let Some(RemoteEvent::Head { n }) = events.next().await {
+                if heads.send(n).await.is_err() {
+                    return;
+                }
+            }
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(RECONNECT.1);
+    }
+}
+
+/// Tells the server how this machine does, once things are quiet.
+async fn report(remote: Arc<dyn Remote>, mut status: watch::Receiver<Status>) {
+    let mut last = None;
+    while status.changed().await.is_ok() {
+        tokio::time::sleep(REPORT_DELAY).await;
+        let report = {
+            let status = status.borrow_and_update();
+            MachineReport {
+                state: status.state.as_str().to_owned(),
+                synced_n: status.head.map_or(0, |head| head.n),
+                files: status.files,
+            }
+        };
+        if last.as_ref() != Some(&report) && remote.report(report.clone()).await.is_ok() {
+            last = Some(report);
+        }
+    }
+}
