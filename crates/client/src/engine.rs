@@ -146,8 +146,12 @@ impl Engine {
             })
         });
         let folder = Folder::new(disk, rescue_name);
-        folder.recover(&|_| true).map_err(|error| file_error(&TreePath::ROOT, error.code(), &error))?;
         let (log, ancestor) = index.load()?;
+        let placed = log.placed();
+        let wanted = unfetched(&placed, &ancestor);
+        folder
+            .recover(&|key| wanted.contains(key))
+            .map_err(|error| file_error(&TreePath::ROOT, error.code(), &error))?;
         let head = index.position()?.unwrap_or(Head { n: 0, hash: CommitHash::genesis(vault) });
         let genesis = match (index.genesis()?, credentials.genesis) {
             (Some(bytes), _) => Genesis::parse(&bytes)?,
@@ -155,7 +159,6 @@ impl Engine {
             (None, None) => Genesis::default(),
         };
         let machines = index.machines()?.into_iter().map(|machine| (machine.id, machine)).collect();
-        let placed = log.placed();
         let pending_ids = index.pending_ids()?;
         let mut engine = Self {
             keys: Arc::new(key.keys()?),
@@ -280,7 +283,7 @@ impl Engine {
             self.look(&look);
             // Absences count only if the folder was the right one before and after the look.
             self.check_root()?;
-            let (local, plan) = self.decide(&mut outcome)?;
+            let (local, plan) = self.decide()?;
             self.skipped.clone_from(&plan.skipped);
             self.write_rows(&plan, &local)?;
             if plan.is_idle() {
@@ -298,6 +301,14 @@ impl Engine {
         outcome.errors = self.all_errors();
         outcome.skipped = self.all_skipped();
         Ok(outcome)
+    }
+
+    /// What a pass would do now. Nothing is changed or sent, but what the log says is noted.
+    pub async fn plan(&mut self) -> Result<Plan, ClientError> {
+        self.check_root()?;
+        self.pull().await?;
+        self.look(&Hint::Everything);
+        Ok(self.decide()?.1)
     }
 
     /// Whether the folder is the one that was adopted; everything is held if not.
@@ -326,7 +337,7 @@ impl Engine {
     }
 
     /// Decides, reading the files that a decision needs.
-    fn decide(&mut self, outcome: &mut Outcome) -> Result<(Local, Plan), ClientError> {
+    fn decide(&mut self) -> Result<(Local, Plan), ClientError> {
         loop {
             let scan = self.scan.get_or_insert_default();
             let random = Arc::clone(&self.random);
@@ -362,7 +373,6 @@ impl Engine {
             };
             let plan = reconcile(&input, &mut new_id);
             if plan.needs_hash.is_empty() {
-                let _ = outcome;
                 return Ok((local, plan));
             }
             self.hash_files(&plan.needs_hash);
@@ -429,6 +439,17 @@ impl Engine {
             None => Ok(()),
         }
     }
+}
+
+/// Content of the vault that is not on this disk yet: what an interrupted download may go on with.
+fn unfetched(placed: &Placed, ancestor: &Ancestor) -> BTreeSet<String> {
+    let files = placed.tree.iter().filter(|(id, node)| ancestor.get(*id).is_none_or(|row| row.node.body != node.body));
+    files
+        .filter_map(|(_, node)| match &node.body {
+            syncagent_protocol::Body::File { hash, .. } => Some(hash.to_string()),
+            _ => None,
+        })
+        .collect()
 }
 
 /// Locks the folder; adopts it if this machine never had one.

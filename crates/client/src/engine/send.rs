@@ -79,8 +79,11 @@ impl Engine {
         outcome: &mut Outcome,
         touched: &mut BTreeSet<TreePath>,
     ) -> Result<bool, ClientError> {
-        let files = plan.all_ops().filter_map(from_disk).count() as u64;
-        self.progress(|progress| progress.files_total += files);
+        let files: Vec<u64> = plan.all_ops().filter_map(from_disk).map(|put| self.scanned_len(put)).collect();
+        self.progress(|progress| {
+            progress.files_total += files.len() as u64;
+            progress.bytes_total += files.iter().sum::<u64>();
+        });
         let mut sent = false;
         let mut groups = plan.ops.as_slice();
         while !groups.is_empty() {
@@ -310,14 +313,19 @@ impl Engine {
         Ok(ready)
     }
 
+    fn scanned_len(&self, put: &PlanPut) -> u64 {
+        let PlanContent::FromDisk { path } = &put.content else { return 0 };
+        match self.scan.as_ref().and_then(|scan| scan.entries.get(path)) {
+            Some(syncagent_sync::scan::Observed::File { fingerprint, .. }) => fingerprint.size,
+            _ => 0,
+        }
+    }
+
     fn sealable(&self, put: &PlanPut) -> Result<Sealable, ClientError> {
         let PlanContent::FromDisk { path } = &put.content else {
             return Err(ClientError::State("a file without a path".into()));
         };
-        let size = match self.scan.as_ref().and_then(|scan| scan.entries.get(path)) {
-            Some(syncagent_sync::scan::Observed::File { fingerprint, .. }) => fingerprint.size,
-            _ => 0,
-        };
+        let size = self.scanned_len(put);
         // A copy that SyncAgent made itself keeps scope and class of its origin, and so shares its chunks.
         let origin = match put.conflict_of {
             Some((node, op_hash)) => self.index.put(node, op_hash)?.map(|origin| (node, origin)),
@@ -376,6 +384,7 @@ impl Engine {
                     for chunk in &chunks {
                         self.upload(chunk, &file.known, uploader).await?;
                     }
+                    self.progress(|progress| progress.bytes_done += content.size);
                     ready.insert(file.node, ready_of(&file, content, reading));
                 }
                 Err(failure) => self.seal_failed(&file.path, failure, touched)?,
@@ -411,6 +420,7 @@ impl Engine {
                 Ok(chunks) => {
                     for chunk in &chunks {
                         self.upload(chunk, &file.known, uploader).await?;
+                        self.progress(|progress| progress.bytes_done += chunk.entry.len);
                     }
                 }
                 Err(error) => return self.seal_failed(&file.path, seal_failure(error), touched),
