@@ -410,6 +410,7 @@ impl<'a> Matcher<'a> {
     }
 
     fn finish(mut self) -> Identified {
+        self.out.local.root_incomplete = !self.scan.root_complete;
         let found = std::mem::take(&mut self.node_at);
         self.node_at = found.clone();
         for (path, id) in found {
@@ -483,6 +484,7 @@ impl<'a> Matcher<'a> {
             } => LocalState::Directory {
                 inode: *inode,
                 holds_skipped: *holds_skipped || !*complete,
+                complete: *complete,
             },
             Observed::Unknown => LocalState::Unknown,
         }

@@ -42,6 +42,8 @@ pub enum LocalState {
         /// Whether it holds, directly, anything that is not synchronised or was not seen. Such a directory
         /// is never removed.
         holds_skipped: bool,
+        /// Whether every entry was seen. Where not, nothing is put in: the name may be taken.
+        complete: bool,
     },
     /// A symbolic link that is new or was touched.
     Symlink {
@@ -61,6 +63,8 @@ pub struct Local {
     pub nodes: BTreeMap<NodeId, LocalNode>,
     /// Places taken by things that are no nodes: ignored, special, unreadable.
     pub occupied: BTreeSet<(NodeId, Name)>,
+    /// Set if not everything in the root itself was seen.
+    pub root_incomplete: bool,
 }
 
 impl Local {

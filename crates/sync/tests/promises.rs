@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 
 use model::{Cut, Machine, MemDisk, Server, Thing, name, show};
 use proptest::prelude::*;
-use syncagent_protocol::TreePath;
+use syncagent_protocol::{NodeId, TreePath};
+use syncagent_sync::LastOp;
 
 /// Share of the cases named by `SYNCAGENT_CASES` (default 10,000) that one property gets, in percent.
 fn config(percent: u32) -> ProptestConfig {
@@ -352,5 +353,110 @@ proptest! {
         let mut again = world.machines[1].clone();
         let (first, second) = (world.machines[1].decide(&world.server), again.decide(&world.server));
         prop_assert_eq!(first, second);
+    }
+}
+
+/// What goes wrong in odd worlds.
+#[derive(Debug, Clone, Copy)]
+enum Oddity {
+    /// Something that is not synchronised appears, or goes.
+    Special(u8, u8),
+    /// A directory cannot be read in full.
+    Incomplete(u8, u8),
+    /// A node's last PUT cannot be read, or hangs nowhere.
+    Break(u8, bool),
+    /// A node's content cannot be fetched.
+    Unavailable(u8, u8),
+    Edit(u8, Edit),
+    Sync(u8, Option<(u8, bool)>),
+}
+
+fn oddity() -> impl Strategy<Value = Oddity> {
+    prop_oneof![
+        1 => (any::<u8>(), any::<u8>()).prop_map(|(m, a)| Oddity::Special(m, a)),
+        1 => (any::<u8>(), any::<u8>()).prop_map(|(m, a)| Oddity::Incomplete(m, a)),
+        1 => (any::<u8>(), any::<bool>()).prop_map(|(a, how)| Oddity::Break(a, how)),
+        1 => (any::<u8>(), any::<u8>()).prop_map(|(m, a)| Oddity::Unavailable(m, a)),
+        6 => (any::<u8>(), edit()).prop_map(|(m, edit)| Oddity::Edit(m, edit)),
+        3 => (any::<u8>(), proptest::option::of((0..6_u8, any::<bool>()))).prop_map(|(m, cut)| Oddity::Sync(m, cut)),
+    ]
+}
+
+fn odd(world: &mut World, oddity: Oddity) {
+    let tree = world.server.log.placed().tree;
+    let nodes: Vec<_> = tree.iter().map(|(id, node)| (id, node.clone())).collect();
+    match oddity {
+        Oddity::Special(m, a) => {
+            let disk = &mut world.machines[m as usize % 2].disk;
+            let paths = disk.paths();
+            let is_special = |p: &&TreePath| disk.thing(p) == Some(&Thing::Special);
+            if let Some(old) = paths.iter().find(is_special) {
+                return disk.remove(old);
+            }
+            let mut directories = vec![TreePath::ROOT];
+            let is_dir = |p: &&TreePath| matches!(disk.thing(p), Some(Thing::Directory(_)));
+            directories.extend(paths.iter().filter(is_dir).cloned());
+            let at = pick(&directories, a / 4)
+                .unwrap()
+                .join(&name(NAMES[a as usize % 4]));
+            if disk.find(&at).is_none() {
+                disk.create(&at, Thing::Special, None);
+            }
+        }
+        Oddity::Incomplete(m, a) => {
+            let disk = &mut world.machines[m as usize % 2].disk;
+            disk.incomplete = pick(&disk.paths(), a).into_iter().collect();
+        }
+        Oddity::Break(a, how) => {
+            if let Some((id, mut node)) = pick(&nodes, a) {
+                node.parent = NodeId([0xee; 16]);
+                let op = if how {
+                    LastOp::Unreadable
+                } else {
+                    LastOp::Put(node)
+                };
+                world.server.commit(vec![(id, op)]);
+            }
+        }
+        Oddity::Unavailable(m, a) => {
+            let unavailable = &mut world.machines[m as usize % 2].policy.unavailable;
+            *unavailable = pick(&nodes, a).into_iter().map(|(id, _)| id).collect();
+        }
+        Oddity::Edit(m, edit) => world.edit(m as usize % 2, edit),
+        Oddity::Sync(m, cut) => {
+            let cut = cut.map(|(after, rows)| Cut {
+                after: after.into(),
+                rows,
+            });
+            world.sync(m as usize % 2, cut);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(config(20))]
+
+    #[test]
+    fn odd_worlds_settle_and_lose_nothing(start in edits(10), acts in proptest::collection::vec(oddity(), 0..25)) {
+        let mut world = agreed(2, &start);
+        for act in acts {
+            odd(&mut world, act);
+        }
+        world.settle();
+        // Once everything can be read again, all agree.
+        for machine in &mut world.machines {
+            machine.disk.incomplete.clear();
+            machine.policy.unavailable.clear();
+            let special: Vec<_> =
+                machine.disk.paths().into_iter().filter(|p| machine.disk.thing(p) == Some(&Thing::Special)).collect();
+            special.iter().for_each(|path| machine.disk.remove(path));
+        }
+        let unplaced = world.server.log.placed().unplaced.into_keys();
+        let trash: Vec<_> = unplaced.map(|id| (id, LastOp::Trashed)).collect();
+        if !trash.is_empty() {
+            world.server.commit(trash);
+        }
+        world.settle();
+        world.assert_converged();
     }
 }

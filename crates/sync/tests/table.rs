@@ -177,6 +177,7 @@ impl Case {
                 Body::Directory => LocalState::Directory {
                     inode: 0,
                     holds_skipped: word.ends_with('+'),
+                    complete: true,
                 },
                 _ if known.is_some_and(|(.., old)| old == body) => LocalState::Same,
                 Body::File { hash, size, exec } => LocalState::File {
@@ -206,6 +207,7 @@ impl Case {
             local: Local {
                 nodes,
                 occupied: BTreeSet::new(),
+                root_incomplete: false,
             },
             log,
             policy: Policy {

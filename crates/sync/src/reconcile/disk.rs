@@ -191,6 +191,20 @@ impl<'a> Layout<'a> {
         if kind == Kind::Symlink && !rules.symlinks && !self.sides.local.contains_key(&id) {
             return Some("this system does not let links be made");
         }
+        let seen = match self.sides.local.get(parent).map(|here| &here.state) {
+            Some(LocalState::Directory { complete, .. }) => *complete,
+            Some(LocalState::Unknown) => false,
+            None if *parent == NodeId::ROOT => !self.sides.input.local.root_incomplete,
+            _ => true,
+        };
+        if !seen
+            && self
+                .sides
+                .local_place(id)
+                .is_none_or(|place| (place.0, &place.1) != (*parent, name))
+        {
+            return Some("its directory could not be read in full");
+        }
         if !self.is_free(*parent, name) {
             return Some("the name is taken on this disk");
         }

@@ -382,6 +382,7 @@ fn state_from(row: &AncestorNode) -> LocalState {
         Body::Directory => LocalState::Directory {
             inode: row.inode,
             holds_skipped: false,
+            complete: true,
         },
     }
 }
