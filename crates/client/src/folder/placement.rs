@@ -152,7 +152,7 @@ pub fn probe(disk: &dyn Disk) -> Result<Placement, DiskError> {
     Ok(Placement {
         folds_case: same(disk, "probe-case", "probe-CASE")?,
         folds_normalisation: same(disk, "probe-\u{e9}", "probe-e\u{301}")?,
-        windows_names: cfg!(windows) || !holds(disk, "probe-a:b?")? || !holds(disk, "probe-dot.")?,
+        windows_names: !holds(disk, "probe-a:b?")? || !holds(disk, "probe-dot.")?,
         counts_utf16: holds(disk, &format!("probe-{}", "\u{e9}".repeat(200)))?,
     })
 }

@@ -7,8 +7,8 @@
 //! 3. **Names are exact.** A name that is not well-formed UTF-8 is reported as such, never approximated.
 //! 4. **Nothing is durable until a `sync_*` verb returned.**
 //!
-//! What differs by system stands in one module each: [`unix`] with `linux` and `macos`, and `windows`.
-//! The conformance suite in [`conformance`] is what every implementation and every double passes.
+//! What differs by system stands in one module each: `unix` with `linux` and `macos`, and `windows`.
+//! The suite in `conformance` (feature of that name) is what every implementation and every double passes.
 
 use std::fmt;
 use std::io;

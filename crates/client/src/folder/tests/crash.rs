@@ -103,7 +103,7 @@ fn run(
     dies_at: usize,
 ) -> bool {
     let what = format!("{verb}, saved at {saves_at}, died at {dies_at}, without {lacks:?}");
-    let dir = Dir::new();
+    let dir = Dir::in_memory();
     dir.write("f", "old");
     let expect = Expect::File(dir.fingerprint("f"));
     let path = dir.path("f");
