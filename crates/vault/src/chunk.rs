@@ -34,7 +34,8 @@ impl From<NodeId> for Scope {
     }
 }
 
-/// The key of one chunk.
+/// The key of one chunk. Wiped when dropped.
+#[derive(zeroize::ZeroizeOnDrop)]
 pub struct ChunkKey(pub(crate) Secret<32>);
 
 impl ChunkKey {
@@ -222,18 +223,45 @@ pub fn open_data(
         .ok()
         .filter(|len| (1..=MAX_CONTENT_LEN).contains(len))
         .ok_or(VaultError::Chunk)?;
-    let (view, frame) = open(keys, scope, entry, blob, ChunkKind::Data)?;
-    debug_assert!(view.clear.is_empty());
+    let (_, mut frame) = open(keys, scope, entry, blob, ChunkKind::Data)?;
     let (codec, stored) = unframe(&frame)?;
     match codec {
-        0 if stored.len() == len => Ok(stored.to_vec()),
-        // `len` bounds what is allocated and decoded, whatever the compressed bytes claim.
-        1 => match zstd::bulk::decompress(stored, len) {
-            Ok(content) if content.len() == len => Ok(content),
-            _ => Err(VaultError::Chunk),
-        },
+        0 if stored.len() == len => {
+            // The frame becomes the content: no second copy of a large piece of memory.
+            let mut content = std::mem::take(&mut *frame);
+            content.copy_within(FRAME_HEADER_LEN..FRAME_HEADER_LEN + len, 0);
+            content.truncate(len);
+            Ok(content)
+        }
+        1 => decompress(stored, len).ok_or(VaultError::Chunk),
         _ => Err(VaultError::Chunk),
     }
+}
+
+/// The `len` bytes in one zstd frame (RFC 8878) whose window has at most 8 MiB; nothing may follow it.
+///
+/// `len` bounds what is allocated and decoded, whatever the compressed bytes claim.
+fn decompress(stored: &[u8], len: usize) -> Option<Vec<u8>> {
+    const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+    const SINGLE_SEGMENT: u8 = 1 << 5;
+    let (magic, header) = stored.split_first_chunk::<4>()?;
+    if *magic != MAGIC {
+        return None;
+    }
+    // Of a single segment the window is the content, and that has at most 8 MiB.
+    if header.first()? & SINGLE_SEGMENT == 0 {
+        let window = header.get(1)?;
+        let base = 1u64 << (10 + (window >> 3));
+        if base + base / 8 * u64::from(window & 7) > MAX_CONTENT_LEN as u64 {
+            return None;
+        }
+    }
+    // The library would go on with frames that follow.
+    if zstd::zstd_safe::find_frame_compressed_size(stored) != Ok(stored.len()) {
+        return None;
+    }
+    let content = zstd::bulk::decompress(stored, len).ok()?;
+    (content.len() == len).then_some(content)
 }
 
 /// Opens a list chunk: the entries one level down, whose lengths add up to the entry's.
@@ -373,6 +401,37 @@ mod tests {
                 open_data(&keys, Scope([1; 16]), &sealed.entry, &blob),
                 Err(VaultError::Chunk)
             );
+        }
+    }
+
+    #[test]
+    fn a_compressed_chunk_is_one_frame_with_a_small_window() {
+        // A block as it is: header of the frame, window, 3 bytes of "last, raw, 5 bytes", the bytes.
+        let frame = |window: u8| {
+            let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0, window];
+            frame.extend_from_slice(&[1 | 5 << 3, 0, 0]);
+            frame.extend_from_slice(b"hello");
+            frame
+        };
+        let (largest, larger) = (frame(13 << 3), frame(13 << 3 | 1));
+        let skippable = [0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0];
+        let whole = |frame: &[u8]| decompress(frame, 5).as_deref() == Some(b"hello");
+        assert!(whole(&largest));
+        assert!(!whole(&larger));
+        assert!(!whole(&[&largest[..], &[0]].concat()));
+        assert!(!whole(&[&largest[..], &skippable].concat()));
+        assert!(!whole(&[&skippable, &largest[..]].concat()));
+        assert_eq!(decompress(&[&largest[..], &largest].concat(), 10), None);
+        assert_eq!(decompress(&largest, 4), None);
+        assert_eq!(decompress(&largest, 6), None);
+        assert_eq!(decompress(&[], 5), None);
+
+        let keys = keys(1);
+        for (stored, opens) in [(&largest, true), (&larger, false)] {
+            let kind = ChunkKind::Data;
+            let sealed = seal(&keys, kind, Scope([1; 16]), &[], 1, &[stored], 5).unwrap();
+            let opened = open_data(&keys, Scope([1; 16]), &sealed.entry, &sealed.blob);
+            assert_eq!(opened.is_ok(), opens);
         }
     }
 

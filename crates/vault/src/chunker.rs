@@ -5,7 +5,7 @@
 //! backup services using content-defined chunking", Truong, Merino, Zhang et al., 2025). With a PRF in
 //! between, an observer of chunk lengths learns nothing about the table (format.md, "Cut").
 
-use aws_lc_rs::cipher::{AES_128, EncryptingKey, UnboundCipherKey};
+use aws_lc_rs::cipher::{AES_128, StreamingEncryptingKey, UnboundCipherKey};
 use zeroize::Zeroize;
 
 use crate::VaultError;
@@ -15,8 +15,10 @@ use crate::keys::{Gear, Keys};
 pub const CLASSES: u8 = 6;
 /// The hash forgets a byte after 64 steps.
 const WINDOW: usize = 64;
-/// AES blocks encrypted at once.
-const BATCH: usize = 256;
+/// AES blocks encrypted at once: enough to keep the pipeline full, few enough for the nearest cache.
+const BATCH: usize = 512;
+/// Blocks looked at before anything is decided: a cut is rare, so most groups hold none.
+const GROUP: usize = 16;
 
 /// Chunk sizes of a class, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,9 +89,17 @@ impl Class {
 /// Finds cut points. One for each thread of work: it owns scratch memory of a few KiB.
 pub struct Chunker<'k> {
     gear: &'k Gear,
-    aes: EncryptingKey,
+    aes: StreamingEncryptingKey,
     sizes: Sizes,
-    blocks: Box<[u8; 16 * BATCH]>,
+    scratch: Box<Scratch>,
+}
+
+/// Hashes, and what AES makes of them: `u64 h ‖ 0^8` in, a block out.
+#[derive(Zeroize)]
+struct Scratch {
+    hashes: [[u8; 16]; BATCH],
+    // The library wants room for one block more, which a stream in other modes would still hold back.
+    values: [[u8; 16]; BATCH + 1],
 }
 
 impl<'k> Chunker<'k> {
@@ -97,13 +107,18 @@ impl<'k> Chunker<'k> {
     pub fn new(keys: &'k Keys, class: Class) -> Result<Self, VaultError> {
         let key =
             UnboundCipherKey::new(&AES_128, keys.cdc.expose()).map_err(|_| VaultError::Provider)?;
-        // ECB as a block-wise PRF over distinct positions, not as a mode of encryption: nothing of it is sent.
-        let aes = EncryptingKey::ecb(key).map_err(|_| VaultError::Provider)?;
+        // ECB as a PRF of one block, not as a mode of encryption: nothing of it is sent. The streaming
+        // form encrypts many blocks a call, the other one block after the other. Its padding would
+        // only come with a last block that is never asked for.
+        let aes = StreamingEncryptingKey::ecb_pkcs7(key).map_err(|_| VaultError::Provider)?;
         Ok(Self {
             gear: &keys.gear,
             aes,
             sizes: class.sizes(),
-            blocks: Box::new([0; 16 * BATCH]),
+            scratch: Box::new(Scratch {
+                hashes: [[0; 16]; BATCH],
+                values: [[0; 16]; BATCH + 1],
+            }),
         })
     }
 
@@ -122,24 +137,29 @@ impl<'k> Chunker<'k> {
         }
         let end = window.len().min(max);
         let table = &self.gear.0;
-        let step = |h: u64, byte: u8| (h << 1).wrapping_add(table[usize::from(byte)]);
-        let mut h = window[min - WINDOW..min].iter().fold(0, |h, &b| step(h, b));
+        let mut h = window[min - WINDOW..min]
+            .iter()
+            .fold(0, |h, &byte| roll(table, h, byte));
         let bits = avg.trailing_zeros();
         let mut at = min;
         while at < end {
-            let batch = &window[at..end.min(at + BATCH)];
-            let blocks = &mut self.blocks[..16 * batch.len()];
-            for (block, &byte) in blocks.as_chunks_mut::<16>().0.iter_mut().zip(batch) {
-                h = step(h, byte);
-                *block = (u128::from(h) << 64).to_be_bytes();
-            }
-            self.aes.encrypt(blocks).map_err(|_| VaultError::Provider)?;
-            for (i, block) in blocks.as_chunks::<16>().0.iter().enumerate() {
-                let len = at + i + 1;
-                let zeros = if len < avg { bits + 2 } else { bits - 2 };
-                if u128::from_be_bytes(*block).leading_zeros() >= zeros {
-                    return Ok(len);
-                }
+            // A batch ends where the mask changes: the byte at avg - 1 is the first of the easier one.
+            let easier = avg - 1;
+            let zeros = if at < easier { bits + 2 } else { bits - 2 };
+            let stop = if at < easier { end.min(easier) } else { end };
+            let batch = &window[at..stop.min(at + BATCH)];
+            let hashes = &mut self.scratch.hashes[..batch.len()];
+            h = roll_all(table, h, batch, hashes);
+            self.aes
+                .update(
+                    hashes.as_flattened(),
+                    self.scratch.values.as_flattened_mut(),
+                )
+                .ok()
+                .filter(|update| update.written().len() == 16 * batch.len())
+                .ok_or(VaultError::Provider)?;
+            if let Some(index) = first_with_zeros(&self.scratch.values[..batch.len()], zeros) {
+                return Ok(at + index + 1);
             }
             at += batch.len();
         }
@@ -147,9 +167,56 @@ impl<'k> Chunker<'k> {
     }
 }
 
+#[inline]
+fn roll(table: &[u64; 256], h: u64, byte: u8) -> u64 {
+    (h << 1).wrapping_add(table[usize::from(byte)])
+}
+
+/// The hash after each of `bytes`, into the first half of its block; the other half stays zero.
+fn roll_all(table: &[u64; 256], mut h: u64, bytes: &[u8], blocks: &mut [[u8; 16]]) -> u64 {
+    let (fours, rest) = bytes.as_chunks::<4>();
+    let (block_fours, block_rest) = blocks.as_chunks_mut::<4>();
+    for (four, blocks) in fours.iter().zip(block_fours) {
+        // What four bytes add does not depend on `h`, so only every fourth step has to wait for the one before.
+        let mut added = 0;
+        let mut last = h;
+        for (i, (block, &byte)) in (1..).zip(blocks.iter_mut().zip(four)) {
+            added = roll(table, added, byte);
+            last = (h << i).wrapping_add(added);
+            block[..8].copy_from_slice(&last.to_be_bytes());
+        }
+        h = last;
+    }
+    for (block, &byte) in block_rest.iter_mut().zip(rest) {
+        h = roll(table, h, byte);
+        block[..8].copy_from_slice(&h.to_be_bytes());
+    }
+    h
+}
+
+/// The first of `values` whose first `zeros` bits are zero; `zeros` is 1 to 63.
+fn first_with_zeros(values: &[[u8; 16]], zeros: u32) -> Option<usize> {
+    // The bits in the order in which they lie in memory, so that no value has to be turned round.
+    let mask = (u64::MAX << (64 - zeros)).to_be();
+    let found = |value: &[u8; 16]| {
+        let (first, _) = value.split_at(8);
+        first
+            .try_into()
+            .map(u64::from_ne_bytes)
+            .is_ok_and(|v| v & mask == 0)
+    };
+    let group = values
+        .chunks(GROUP)
+        // No early end within a group: that is what lets it be done for many values at once.
+        .position(|group| group.iter().fold(false, |any, value| any | found(value)))?;
+    let start = group * GROUP;
+    let index = values[start..].iter().position(found)?;
+    Some(start + index)
+}
+
 impl Drop for Chunker<'_> {
     fn drop(&mut self) {
-        self.blocks.zeroize();
+        self.scratch.zeroize();
     }
 }
 
