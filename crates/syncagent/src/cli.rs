@@ -1,0 +1,348 @@
+//! The whole grammar on a page. What a verb does stands in `commands/<verb>.rs`, what it means in docs/cli.md.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Keeps a folder the same on all your machines, through a server that can read nothing.
+#[derive(Parser)]
+#[command(name = "syncagent", version, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Args, Clone, Default)]
+pub(crate) struct Global {
+    /// Print JSON and nothing else on stdout
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Say more; twice: say everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Say only what went wrong
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Answer yes to every question
+    #[arg(short, long, global = true)]
+    pub(crate) yes: bool,
+    /// End when stdin does: a child that outlives its parent's kill -9 would run for ever
+    #[arg(long, global = true, hide = true)]
+    pub(crate) until_eof: bool,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Show it: a server and two machines on this computer
+    Demo {
+        /// Where the demonstration lives; made if it is not there
+        #[arg(default_value = "syncagent-demo")]
+        dir: PathBuf,
+    },
+    /// Run or look after a server
+    #[command(args_conflicts_with_subcommands = true)]
+    Server {
+        #[command(subcommand)]
+        command: Option<ServerCommand>,
+        #[command(flatten)]
+        run: ServerRun,
+    },
+    /// Make a vault: a new key, sealed by a master password
+    Init {
+        #[command(flatten)]
+        password: PasswordArgs,
+        /// Let the server keep a password slot: the password alone then opens a new machine
+        #[arg(long)]
+        cloud_slot: bool,
+        /// Whether equal files are stored once per file or once in the vault
+        #[arg(long, value_enum, default_value = "node", value_name = "SCOPE")]
+        dedup: Dedup,
+        /// Write the recovery code into this new file instead of showing it
+        #[arg(long, value_name = "FILE")]
+        recovery_file: Option<PathBuf>,
+    },
+    /// Set this machine up in one go: register, get the key, synchronise
+    Join {
+        /// Address of the server and invitation, as URL#INVITATION
+        link: String,
+        /// The folder [default: SyncAgent in your home directory]
+        dir: Option<PathBuf>,
+        #[command(flatten)]
+        machine: MachineArgs,
+        #[command(flatten)]
+        password: PasswordArgs,
+        /// Get the key from this file, made by `export-key`
+        #[arg(long, value_name = "FILE", conflicts_with = "recovery_code_file")]
+        export_file: Option<PathBuf>,
+        /// File with the password of the export
+        #[arg(long, value_name = "FILE", requires = "export_file")]
+        export_password_file: Option<PathBuf>,
+        /// Get the key by the recovery code in this file
+        #[arg(long, value_name = "FILE")]
+        recovery_code_file: Option<PathBuf>,
+    },
+    /// Register this machine with a server
+    Register {
+        /// Address of the server
+        #[arg(long, value_name = "URL")]
+        server: String,
+        /// The invitation, from `syncagent server invite`
+        #[arg(long, value_name = "INVITATION")]
+        token: String,
+        #[command(flatten)]
+        machine: MachineArgs,
+        /// The folder [default: SyncAgent in your home directory]
+        #[arg(long, value_name = "DIR")]
+        folder: Option<PathBuf>,
+    },
+    /// Show or remove the machines of the vault
+    Machines {
+        #[command(subcommand)]
+        command: Option<MachinesCommand>,
+    },
+    /// Keep the key in memory until `lock` or log-out, so that no command asks
+    Unlock {
+        #[command(flatten)]
+        password: PasswordArgs,
+    },
+    /// Forget the key that `unlock` keeps
+    Lock,
+    /// Seal the key under another password
+    ChangePassword {
+        #[command(flatten)]
+        password: PasswordArgs,
+        /// File with the new password
+        #[arg(long, value_name = "FILE")]
+        new_password_file: Option<PathBuf>,
+    },
+    /// Print the key for another machine, sealed under a password of its own
+    ExportKey {
+        #[command(flatten)]
+        password: PasswordArgs,
+        /// File with the password of the export
+        #[arg(long, value_name = "FILE")]
+        export_password_file: Option<PathBuf>,
+    },
+    /// Take over a key from `export-key`, read from stdin
+    ImportKey {
+        #[command(flatten)]
+        password: PasswordArgs,
+        /// File with the password of the export
+        #[arg(long, value_name = "FILE")]
+        export_password_file: Option<PathBuf>,
+    },
+    /// The recovery code
+    Recovery {
+        #[command(subcommand)]
+        command: RecoveryCommand,
+    },
+    /// Six words to compare between machines: they are equal where the history is
+    Fingerprint,
+    /// Synchronise: watch and keep going, or make one pass
+    Sync {
+        #[command(flatten)]
+        password: PasswordArgs,
+        /// Make one pass and exit
+        #[arg(long)]
+        once: bool,
+    },
+    /// How things stand
+    Status {
+        /// Go on showing it
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Stop synchronising until `resume`
+    Pause,
+    /// Go on synchronising
+    Resume,
+    /// Look for changes now
+    Now,
+    /// List what is in the vault
+    Ls {
+        /// A directory or file in the vault
+        #[arg(default_value = "")]
+        path: String,
+        /// Everything below it, too
+        #[arg(short, long)]
+        recursive: bool,
+    },
+    /// The versions of a file
+    Versions {
+        /// A file in the vault
+        path: String,
+    },
+    /// Bring back a version of a file
+    Restore {
+        #[command(flatten)]
+        password: PasswordArgs,
+        /// A file in the vault
+        path: String,
+        /// The version, as `versions` lists it
+        #[arg(long, value_name = "N")]
+        version: u64,
+        #[command(flatten)]
+        place: PlaceArgs,
+    },
+    /// Show or restore what was deleted
+    Trash {
+        #[command(subcommand)]
+        command: TrashCommand,
+    },
+    /// Files that were changed on two machines at once
+    Conflicts {
+        #[command(subcommand)]
+        command: ConflictsCommand,
+    },
+    /// What `.syncignore` says
+    Ignore {
+        #[command(subcommand)]
+        command: IgnoreCommand,
+    },
+    /// Where this machine keeps its files
+    Paths,
+    /// Forget what was observed and find it again; no file is touched
+    Reset,
+    /// The process that `unlock` starts
+    #[command(hide = true)]
+    Agent,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum ServerCommand {
+    /// Run the server (the default)
+    Run(ServerRun),
+    /// Print an invitation for one machine, valid for 24 hours
+    Invite {
+        /// The server's data directory
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct ServerRun {
+    /// Where the server keeps its data
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Address and port to listen on [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Where log lines go besides the file
+    #[arg(long, value_enum, default_value = "stderr")]
+    pub(crate) log: LogTo,
+}
+
+#[derive(Args)]
+pub(crate) struct MachineArgs {
+    /// Name of this machine [default: the computer's]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Allow plain http to another computer: it then sees which machine talks when, and can take its place at the server
+    #[arg(long)]
+    pub(crate) insecure: bool,
+}
+
+#[derive(Args, Default)]
+pub(crate) struct PasswordArgs {
+    /// File whose first line is the master password
+    #[arg(long, value_name = "FILE")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// Command whose first line of output is the master password
+    #[arg(long, value_name = "COMMAND", conflicts_with = "password_file")]
+    pub(crate) password_command: Option<String>,
+}
+
+#[derive(Args, Clone, Copy)]
+pub(crate) struct PlaceArgs {
+    /// If there is something in its place: restore beside it
+    #[arg(long, conflicts_with = "replace")]
+    pub(crate) keep_both: bool,
+    /// If there is something in its place: replace it; it stays among the versions
+    #[arg(long)]
+    pub(crate) replace: bool,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum MachinesCommand {
+    /// List them (the default)
+    List,
+    /// Remove a machine: it gets nothing any more. No data is touched
+    Remove {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        password: PasswordArgs,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum RecoveryCommand {
+    /// Prove that the recovery code works
+    Test {
+        /// File with the code
+        #[arg(long, value_name = "FILE")]
+        code_file: Option<PathBuf>,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum TrashCommand {
+    /// List what was deleted
+    List,
+    /// Bring it back
+    Restore {
+        #[command(flatten)]
+        password: PasswordArgs,
+        /// A path as `trash list` shows it, or an id
+        path: String,
+        #[command(flatten)]
+        place: PlaceArgs,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum ConflictsCommand {
+    /// List the copies that wait for somebody to look at them
+    List,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum IgnoreCommand {
+    /// Say whether paths are synchronised, and which line says so
+    Check {
+        /// Paths in the folder
+        #[arg(required = true)]
+        paths: Vec<PathBuf>,
+    },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Dedup {
+    /// Once per file: the server cannot see that two files are equal
+    Node,
+    /// Once in the vault: saves space and traffic, but equality shows
+    Vault,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogTo {
+    /// The usual place
+    Stderr,
+    /// For containers
+    Stdout,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_grammar_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,84 @@
+//! `ignore check`: is this synchronised, and which line says so?
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use syncagent_protocol::TreePath;
+use syncagent_sync::ignore::{Ignore, LOCAL, SHARED, Verdict};
+
+use crate::context::{Context, not_registered};
+use crate::failure::{Failure, Result};
+use crate::output::text;
+
+#[derive(Serialize)]
+struct Row {
+    path: TreePath,
+    ignored: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<usize>,
+}
+
+pub(super) fn check(context: &Context, paths: &[PathBuf]) -> Result {
+    #[derive(Serialize)]
+    struct Answer {
+        paths: Vec<Row>,
+    }
+    let folder = context.home()?.config()?.folder.ok_or_else(not_registered)?;
+    let mut rows = Vec::new();
+    for path in paths {
+        let path = in_folder(context, &folder, path)?;
+        let on_disk = folder.join(path.as_str());
+        let verdict = rules_for(&folder, &path).check(&path, on_disk.is_dir());
+        rows.push(match verdict {
+            Verdict::Kept => Row { path, ignored: false, rule: None, source: None, line: None },
+            Verdict::Ignored { rule, source, line } => {
+                Row { path, ignored: true, rule: Some(rule), source: Some(source), line: Some(line) }
+            }
+        });
+    }
+    let answer = Answer { paths: rows };
+    context.output.result(&answer, || {
+        text::table(&answer.paths.iter().map(|row| match (&row.rule, &row.source, row.line) {
+            (Some(rule), Some(source), Some(line)) => {
+                vec![row.path.to_string(), "ignored".to_owned(), format!("{source}:{line}: {rule}")]
+            }
+            _ => vec![row.path.to_string(), "synchronised".to_owned()],
+        }).collect::<Vec<_>>())
+    })
+}
+
+/// The path inside the folder: absolute, relative to the current directory if that is inside, else to the folder.
+fn in_folder(context: &Context, folder: &Path, path: &Path) -> Result<TreePath> {
+    let outside = || Failure::usage(format!("{} is not in {}", path.display(), folder.display()));
+    let inside = match path.is_absolute() {
+        true => path.strip_prefix(folder).map_err(|_| outside())?.to_owned(),
+        false => match context.current_dir.strip_prefix(folder) {
+            Ok(below) => below.join(path),
+            Err(_) => path.to_owned(),
+        },
+    };
+    let parts = inside.components().map(|part| part.as_os_str().to_str()).collect::<Option<Vec<_>>>();
+    let text = parts.ok_or_else(outside)?.join("/");
+    TreePath::parse(&text).map_err(|_| outside())
+}
+
+/// The rules in the folder's root and in every directory on the way.
+fn rules_for(folder: &Path, path: &TreePath) -> Ignore {
+    let mut ignore = Ignore::new(false);
+    let mut at = Some(path.clone());
+    while let Some(dir) = at {
+        for name in [SHARED, LOCAL] {
+            let Ok(name) = syncagent_protocol::Name::parse(name) else { continue };
+            let file = dir.join(&name);
+            if let Ok(text) = std::fs::read_to_string(folder.join(file.as_str())) {
+                ignore.set_file(&file, &text);
+            }
+        }
+        at = dir.parent();
+    }
+    ignore
+}

@@ -1,0 +1,115 @@
+//! `machines`: who belongs to the vault.
+
+use serde::Serialize;
+use syncagent_client::home::Home;
+use syncagent_client::index::{Index, KnownMachine};
+use syncagent_client::remote::Remote as _;
+use syncagent_protocol::MachineId;
+use syncagent_protocol::api::Machine;
+
+use crate::ask;
+use crate::cli::MachinesCommand;
+use crate::context::Context;
+use crate::failure::{Failure, Result};
+use crate::output::text;
+
+#[derive(Serialize)]
+struct Row {
+    name: String,
+    id: MachineId,
+    platform: String,
+    this: bool,
+    state: String,
+    last_seen: String,
+    last_seen_ms: u64,
+    files: u64,
+    synced_n: u64,
+    /// The server takes nothing from it any more.
+    removed: bool,
+    /// The vault's signed history says so, too.
+    removal_signed: bool,
+}
+
+pub(super) fn run(context: &Context, command: Option<MachinesCommand>) -> Result {
+    match command {
+        None | Some(MachinesCommand::List) => list(context),
+        Some(MachinesCommand::Remove { name, .. }) => remove(context, &name),
+    }
+}
+
+fn list(context: &Context) -> Result {
+    #[derive(Serialize)]
+    struct Answer {
+        machines: Vec<Row>,
+    }
+    let home = context.home()?;
+    let machines = rows(context, &home)?;
+    let answer = Answer { machines };
+    context.output.result(&answer, || {
+        let now = context.now_ms();
+        let mut table = vec![["NAME", "STATE", "LAST SEEN", "FILES IN SYNC", "PLATFORM"].map(str::to_owned).to_vec()];
+        table.extend(answer.machines.iter().map(|row| {
+            let state = match (row.removed, row.removal_signed) {
+                (true, true) => "removed".to_owned(),
+                (true, false) => "removed, not yet signed".to_owned(),
+                (false, _) if row.state.is_empty() => "-".to_owned(),
+                (false, _) => row.state.clone(),
+            };
+            let name = if row.this { format!("{} (this one)", row.name) } else { row.name.clone() };
+            vec![name, state, text::ago(row.last_seen_ms, now), row.files.to_string(), row.platform.clone()]
+        }));
+        text::table(&table)
+    })
+}
+
+fn rows(context: &Context, home: &Home) -> Result<Vec<Row>> {
+    let this = home.credentials()?.map(|here| here.id());
+    let known = match home.state_path().exists() {
+        true => Index::open(&home.state_path())?.machines()?,
+        false => Vec::new(),
+    };
+    let remote = context.remote(home)?;
+    let machines = context.block_on(async { Ok(remote.machines().await?) })?;
+    Ok(machines.into_iter().map(|machine| row(machine, this, &known)).collect())
+}
+
+fn row(machine: Machine, this: Option<MachineId>, known: &[KnownMachine]) -> Row {
+    let removal_signed = known.iter().any(|known| known.id == machine.id && known.revoked_n.is_some());
+    Row {
+        this: this == Some(machine.id),
+        last_seen: text::rfc3339(machine.last_seen_ms),
+        last_seen_ms: machine.last_seen_ms,
+        name: machine.name,
+        id: machine.id,
+        platform: machine.platform,
+        state: machine.state,
+        files: machine.files,
+        synced_n: machine.synced_n,
+        removed: machine.revoked,
+        removal_signed,
+    }
+}
+
+fn remove(context: &Context, name: &str) -> Result {
+    #[derive(Serialize)]
+    struct Answer<'a> {
+        removed: &'a str,
+    }
+    let home = context.home()?;
+    let machines = rows(context, &home)?;
+    let machine = machines
+        .iter()
+        .find(|row| !row.removed && (row.name == name || row.id.to_string() == name))
+        .ok_or_else(|| Failure::not_found(format!("there is no machine '{name}': `syncagent machines` lists them")))?;
+    let question = format!(
+        "Remove {}{}? It gets nothing any more and cannot come back with its key. No data is touched, there neither.",
+        machine.name,
+        if machine.this { ", which is this machine" } else { "" }
+    );
+    if !ask::yes(context, &question)? {
+        return Err(Failure::usage("nothing was changed"));
+    }
+    let remote = context.remote(&home)?;
+    context.block_on(async { Ok(remote.remove_machine(machine.id).await?) })?;
+    context.output.result(&Answer { removed: &machine.name }, || format!("{} is removed", machine.name))
+}

@@ -1,0 +1,77 @@
+//! `register`: an invitation becomes a token.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use syncagent_client::home::{Config, Home};
+use syncagent_client::remote::reqwest::Network;
+use syncagent_client::setup::{Registered, Registration, machine_name};
+use syncagent_protocol::api::Head;
+use syncagent_protocol::invitation::Invitation;
+use syncagent_protocol::{Code, VaultId};
+
+use crate::cli::MachineArgs;
+use crate::context::Context;
+use crate::directories;
+use crate::failure::{Failure, Result};
+use crate::host;
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    name: &'a str,
+    server: &'a str,
+    folder: &'a Path,
+    vault: Option<VaultId>,
+    head: Option<Head>,
+}
+
+pub(super) fn run(context: &Context, server: &str, token: &str, machine: &MachineArgs, folder: Option<&Path>) -> Result {
+    let home = context.home()?;
+    let invitation = parse(token)?;
+    let registered = context.block_on(register(context, &home, server, &invitation, machine, folder))?;
+    let config = home.config()?;
+    show(context, &config, &registered)?;
+    let next = match home.slot()?.is_some() {
+        true => "Next: `syncagent sync`.",
+        false => "Next: `syncagent init` for a new vault, or `syncagent import-key` for the one that is there.",
+    };
+    context.output.remark(next);
+    Ok(())
+}
+
+pub(super) fn parse(token: &str) -> Result<Invitation> {
+    token.parse().map_err(|error| Failure::new(Code::Auth, format!("{error}. `syncagent server invite` prints one")))
+}
+
+pub(super) async fn register(
+    context: &Context,
+    home: &Home,
+    server: &str,
+    invitation: &Invitation,
+    machine: &MachineArgs,
+    folder: Option<&Path>,
+) -> Result<Registered> {
+    let before = home.config()?;
+    let network = Network::new(server, machine.insecure)?;
+    let name = machine.name.clone().or(before.name).unwrap_or_else(|| machine_name(&host::name(&context.variables)));
+    let folder: PathBuf = match folder {
+        Some(folder) => context.absolute(folder),
+        None => before.folder.map_or_else(|| directories::folder(&context.variables), Ok)?,
+    };
+    let registration = Registration {
+        invitation,
+        server,
+        name: &name,
+        folder: &folder,
+        insecure: machine.insecure,
+        platform: &host::platform(),
+    };
+    Ok(context.setup(home).register(&network, registration).await?)
+}
+
+fn show(context: &Context, config: &Config, registered: &Registered) -> Result {
+    let (name, server) = (config.name.as_deref().unwrap_or_default(), config.server.as_deref().unwrap_or_default());
+    let folder = config.folder.as_deref().unwrap_or(Path::new(""));
+    let answer = Answer { name, server, folder, vault: registered.vault, head: registered.head };
+    context.output.result(&answer, || format!("registered {name} at {server}; the folder is {}", folder.display()))
+}

@@ -1,0 +1,213 @@
+//! `sync`: keep the folder and the vault the same.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Serialize;
+use syncagent_client::daemon::{self, Options};
+use syncagent_client::engine::{Engine, EngineConfig, Hint, Outcome, State, Status};
+use syncagent_client::folder::disk::NativeDisk;
+use syncagent_client::home::{Home, HomeLock};
+use syncagent_client::index::Index;
+use syncagent_client::remote::http::HttpRemote;
+use syncagent_client::work::Work;
+use syncagent_client::setup;
+use syncagent_protocol::Code;
+use syncagent_sync::schedule::Config as Schedule;
+use syncagent_vault::keys::VaultKey;
+use tokio::sync::watch;
+use tracing_subscriber::filter::LevelFilter;
+
+use super::status::{self, LAST_STATUS};
+use crate::cli::{LogTo, PasswordArgs};
+use crate::context::{Context, no_key, not_registered};
+use crate::failure::{Exit, Failure, Result};
+use crate::output::Output;
+use crate::output::progress::Progress;
+use crate::output::text::{self, shown};
+use crate::{host, logs, password, signals};
+
+pub(super) fn run(context: &Context, args: &PasswordArgs, once: bool) -> Result<u8> {
+    let home = context.home()?;
+    is_set_up(&home)?;
+    let key = password::open_key(context, &home, args)?;
+    if once { self::once(context, &home, key) } else { watch(context, &home, key) }
+}
+
+/// Says what is missing before anybody is asked for a password.
+fn is_set_up(home: &Home) -> Result {
+    if home.slot()?.is_none() {
+        return Err(no_key());
+    }
+    let registered = home.credentials()?.is_some_and(|here| here.token.is_some()) && home.config()?.folder.is_some();
+    if registered { Ok(()) } else { Err(not_registered()) }
+}
+
+/// One machine, ready to work, and the lock that makes it the only one on its home.
+pub(super) fn open(context: &Context, home: &Home, key: VaultKey) -> Result<(HomeLock, Engine)> {
+    let lock = HomeLock::acquire(home)?;
+    let credentials = home.credentials()?.ok_or_else(not_registered)?;
+    let config = home.config()?;
+    let token = credentials.token.as_ref().ok_or_else(not_registered)?;
+    let folder = config.folder.clone().ok_or_else(not_registered)?;
+    let remote = HttpRemote::new(context.network(&config)?, key.vault(), token);
+    let engine = Engine::open(EngineConfig {
+        disk: Arc::new(open_folder(&folder)?),
+        index: Index::open(&home.state_path())?,
+        remote: Arc::new(remote),
+        name: config.name.unwrap_or_else(|| setup::machine_name(&host::name(&context.variables))),
+        platform: host::platform(),
+        home: Some(home.clone()),
+        work: Work::Pool,
+        clock: Arc::clone(&context.clock),
+        random: Arc::clone(&context.random),
+        key,
+        credentials,
+    });
+    match engine {
+        Ok(engine) => Ok((lock, engine)),
+        // Somebody who looks at `status` afterwards is to see why nothing moves.
+        Err(error) => Err(status::remember_failure(home, error)),
+    }
+}
+
+fn open_folder(folder: &Path) -> Result<NativeDisk> {
+    NativeDisk::open(folder).map_err(|error| match folder.exists() {
+        true => Failure::new(error.code(), error.to_string()),
+        false => Failure::new(
+            Code::Root,
+            format!("the folder {} is missing; nothing is deleted anywhere. Is its disk mounted?", folder.display()),
+        ),
+    })
+}
+
+#[derive(Serialize)]
+struct Answer {
+    sent: u64,
+    fetched: u64,
+    removed: u64,
+    bytes_sent: u64,
+    conflicts: usize,
+    status: Status,
+    exit: u8,
+}
+
+/// One pass.
+pub(super) fn once(context: &Context, home: &Home, key: VaultKey) -> Result<u8> {
+    logs::start(context, LogTo::Stderr, LevelFilter::ERROR, Some(&home.log_dir()))?;
+    context.block_on(async {
+        let (_lock, mut engine) = open(context, home, key)?;
+        let progress = tokio::spawn(show_progress(Progress::new(context), engine.watch()));
+        let result = engine.pass(Hint::Everything).await;
+        progress.abort();
+        let _ = progress.await;
+        let status = engine.status();
+        engine.index().set_meta(LAST_STATUS, &status::encode(&status)?)?;
+        let outcome = result?;
+        let exit = exit_of(&outcome);
+        for error in &outcome.errors {
+            context.output.remark(&format!("{}: {}: {}", error.code, shown(&error.path), error.message));
+        }
+        let answer = Answer {
+            sent: outcome.sent,
+            fetched: outcome.fetched,
+            removed: outcome.removed,
+            bytes_sent: outcome.bytes_sent,
+            conflicts: outcome.conflicts.len(),
+            status,
+            exit,
+        };
+        context.output.result(&answer, || summary(&outcome))?;
+        Ok(exit)
+    })
+}
+
+async fn show_progress(mut progress: Progress, mut status: watch::Receiver<Status>) {
+    loop {
+        let now = status.borrow_and_update().progress;
+        progress.show("synchronising", now.bytes_done, now.bytes_total);
+        if status.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn exit_of(outcome: &Outcome) -> u8 {
+    let mut exit = Exit::default();
+    if !outcome.conflicts.is_empty() {
+        exit.add(Exit::CONFLICTS);
+    }
+    outcome.errors.iter().for_each(|error| exit.add(error.code.exit()));
+    exit.status()
+}
+
+fn summary(outcome: &Outcome) -> String {
+    let mut parts = Vec::new();
+    for (n, word) in [(outcome.sent, "sent"), (outcome.fetched, "fetched"), (outcome.removed, "removed here")] {
+        if n > 0 {
+            parts.push(format!("{n} {word}"));
+        }
+    }
+    for (n, one) in [
+        (outcome.conflicts.len(), "conflict copy"),
+        (outcome.errors.len(), "file that failed"),
+        (outcome.skipped.len(), "thing left alone"),
+    ] {
+        if n > 0 {
+            parts.push(text::count(n as u64, one));
+        }
+    }
+    if parts.is_empty() { "in sync".to_owned() } else { format!("in sync: {}", parts.join(", ")) }
+}
+
+/// The daemon: runs until it is told to end.
+fn watch(context: &Context, home: &Home, key: VaultKey) -> Result<u8> {
+    logs::start(context, LogTo::Stderr, LevelFilter::ERROR, Some(&home.log_dir()))?;
+    context.block_on(async {
+        let told_to_end = signals::told_to_end(context.global.until_eof)?;
+        let (_lock, engine) = open(context, home, key)?;
+        let config = home.config()?;
+        let options = Options {
+            folder: config.folder.ok_or_else(not_registered)?,
+            home: Some(home.clone()),
+            schedule: Schedule::default(),
+        };
+        let status = engine.watch();
+        let told = tokio::spawn(tell(context.output.clone(), Progress::new(context), engine.watch()));
+        let result = daemon::run(engine, options, told_to_end).await;
+        told.abort();
+        let _ = told.await;
+        let last = status::encode(&status.borrow())?;
+        Index::open(&home.state_path())?.set_meta(LAST_STATUS, &last)?;
+        result?;
+        Ok(0)
+    })
+}
+
+/// Says how the daemon does: a line for each change of its state, or JSON for each change of anything.
+async fn tell(output: Output, mut progress: Progress, mut status: watch::Receiver<Status>) {
+    let mut told = None;
+    loop {
+        let now = status.borrow_and_update().clone();
+        if output.is_json() {
+            // Who no longer reads does not keep the folder from being synchronised.
+            let _ = output.json_line(&now);
+        } else if now.state == State::Syncing {
+            progress.show("synchronising", now.progress.bytes_done, now.progress.bytes_total);
+        } else if told != Some((now.state, now.files)) {
+            told = Some((now.state, now.files));
+            progress.clear();
+            output.remark(&line(&now));
+        }
+        if status.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn line(status: &Status) -> String {
+    let state = status.state.as_str();
+    let why = status.held.as_ref().map(|held| format!(": {}: {}", held.code, held.message));
+    let why = why.or_else(|| status.errors.first().map(|error| format!(": {}: {} {}", error.code, shown(&error.path), error.message)));
+    format!("{state}, {} in sync{}", text::count(status.files, "file"), why.unwrap_or_default())
+}

@@ -1,0 +1,98 @@
+//! Sizes, times and columns as people read them.
+
+use syncagent_protocol::TreePath;
+use syncagent_sync::Utc;
+
+/// `1.4 MiB`.
+pub(crate) fn size(bytes: u64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    // From 1023.95 on, one decimal would round to 1024.0.
+    while value >= 1023.95 && unit + 1 < units.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    match unit {
+        0 => format!("{bytes} B"),
+        _ => format!("{value:.1} {}", units[unit]),
+    }
+}
+
+/// `2026-01-02 03:04:05Z`.
+pub(crate) fn time(ms: u64) -> String {
+    let Utc { year, month, day, hour, minute, second } = Utc::from_unix_s((ms / 1000).cast_signed());
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// `2026-01-02T03:04:05.678Z` (RFC 3339).
+pub(crate) fn rfc3339(ms: u64) -> String {
+    format!("{}.{:03}Z", time(ms).replace(' ', "T").trim_end_matches('Z'), ms % 1000)
+}
+
+/// `3 min ago`.
+pub(crate) fn ago(then_ms: u64, now_ms: u64) -> String {
+    let seconds = now_ms.saturating_sub(then_ms) / 1000;
+    match seconds {
+        0..10 => "just now".to_owned(),
+        10..120 => format!("{seconds} s ago"),
+        120..7_200 => format!("{} min ago", seconds / 60),
+        7_200..172_800 => format!("{} h ago", seconds / 3600),
+        _ => format!("{} days ago", seconds / 86_400),
+    }
+}
+
+/// A path of the vault, or a name that is none, without anything that could steer a terminal.
+pub(crate) fn shown(path: &str) -> String {
+    TreePath::parse(path).map_or_else(|_| path.escape_debug().to_string(), |path| path.to_string())
+}
+
+/// `1 file`, `2 files`.
+pub(crate) fn count(n: u64, one: &str) -> String {
+    match n {
+        1 => format!("1 {one}"),
+        n if one.ends_with('y') => format!("{n} {}ies", one.trim_end_matches('y')),
+        n => format!("{n} {one}s"),
+    }
+}
+
+/// Rows in aligned columns, two spaces apart; the last one is left as it is.
+pub(crate) fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (i, cell) in row.iter().enumerate() {
+            line.push_str(cell);
+            if i + 1 < row.len() {
+                line.extend(std::iter::repeat_n(' ', widths[i] - cell.chars().count() + 2));
+            }
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_times() {
+        let sizes = [0, 1023, 1024, 1536, 1_048_575, 1 << 30, u64::MAX].map(size);
+        assert_eq!(sizes, ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "1.0 MiB", "1.0 GiB", "16.0 EiB"]);
+        assert_eq!(time(1_700_000_000_000), "2023-11-14 22:13:20Z");
+        assert_eq!(rfc3339(1_700_000_000_042), "2023-11-14T22:13:20.042Z");
+        assert_eq!([0, 15_000, 180_000, 8_000_000].map(|ms| ago(0, ms)), ["just now", "15 s ago", "3 min ago", "2 h ago"]);
+        assert_eq!([count(1, "file"), count(2, "file"), count(0, "copy")], ["1 file", "2 files", "0 copies"]);
+    }
+
+    #[test]
+    fn columns_line_up() {
+        let rows = [vec!["a".into(), "bb".into()], vec!["ccc".into(), "d".into()]];
+        assert_eq!(table(&rows), "a    bb\nccc  d\n");
+    }
+}

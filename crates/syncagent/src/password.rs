@@ -1,0 +1,145 @@
+//! Where a password comes from, and in which order it is looked for.
+//!
+//! `--password-file`, `--password-command`, `SYNCAGENT_PASSWORD_FILE`, `password_command` in config.toml, the agent, and
+//! last a question on the terminal. Where there is none, the flags are named.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use syncagent_client::agent;
+use syncagent_client::home::Home;
+use syncagent_client::setup::{self, MIN_PASSWORD_CHARS};
+use syncagent_protocol::Code;
+use syncagent_vault::keys::VaultKey;
+use syncagent_vault::slot::Password;
+use zeroize::Zeroizing;
+
+use crate::ask;
+use crate::cli::PasswordArgs;
+use crate::context::{Context, no_key};
+use crate::failure::{Failure, Result};
+use crate::shell;
+
+pub(crate) type Text = Zeroizing<String>;
+
+/// The vault key of this machine.
+pub(crate) fn open_key(context: &Context, home: &Home, args: &PasswordArgs) -> Result<VaultKey> {
+    if home.slot()?.is_none() {
+        return Err(no_key());
+    }
+    if let Some(text) = given(context, home, args)? {
+        return Ok(home.unlock(&Password::new(&text))?);
+    }
+    if let Some(key) = agent::fetch(home)? {
+        return Ok(key);
+    }
+    if !context.interactive {
+        return Err(Failure::new(
+            Code::Locked,
+            "the key is locked and nobody can be asked. Run `syncagent unlock` first, or give --password-file, \
+             --password-command or SYNCAGENT_PASSWORD_FILE",
+        ));
+    }
+    Ok(home.unlock(&Password::new(&ask::hidden("Master password: ")?))?)
+}
+
+/// The master password of a vault that exists already, for a machine that has no key yet.
+pub(crate) fn existing(context: &Context, home: &Home, args: &PasswordArgs) -> Result<Text> {
+    match given(context, home, args)? {
+        Some(text) => Ok(text),
+        None if context.interactive => ask::hidden("Master password of the vault: "),
+        None => Err(nobody("--password-file or --password-command")),
+    }
+}
+
+/// A password that seals something new: long enough, and typed twice.
+pub(crate) fn new(context: &Context, home: &Home, args: &PasswordArgs, what: &str) -> Result<Text> {
+    match given(context, home, args)? {
+        Some(text) => Ok(setup::check_password(&text).map(|()| text)?),
+        None => asked_twice(context, what, "--password-file or --password-command"),
+    }
+}
+
+/// A new password from a file, or typed twice.
+pub(crate) fn new_from_file(context: &Context, file: Option<&Path>, what: &str, flag: &str) -> Result<Text> {
+    match file {
+        Some(file) => {
+            let text = first_line_of(context, file)?;
+            Ok(setup::check_password(&text).map(|()| text)?)
+        }
+        None => asked_twice(context, what, flag),
+    }
+}
+
+/// A password from a file, or typed.
+pub(crate) fn from_file(context: &Context, file: Option<&Path>, what: &str, flag: &str) -> Result<Text> {
+    match file {
+        Some(file) => first_line_of(context, file),
+        None if context.interactive => ask::hidden(&format!("{what}: ")),
+        None => Err(nobody(flag)),
+    }
+}
+
+/// The first line of a file, without its end.
+pub(crate) fn first_line_of(context: &Context, file: &Path) -> Result<Text> {
+    let file = context.absolute(file);
+    let text = std::fs::read_to_string(&file).map(Zeroizing::new);
+    text.map(|text| first_line(&text)).map_err(Failure::file(Code::Locked, "read the password in", &file))
+}
+
+fn asked_twice(context: &Context, what: &str, flag: &str) -> Result<Text> {
+    if !context.interactive {
+        return Err(nobody(flag));
+    }
+    loop {
+        let text = ask::hidden(&format!("{what} (at least {MIN_PASSWORD_CHARS} characters): "))?;
+        if let Err(error) = setup::check_password(&text) {
+            context.output.remark(&format!("{error}."));
+        } else if ask::hidden("Once more: ")? == text {
+            return Ok(text);
+        } else {
+            context.output.remark("These are two different ones.");
+        }
+    }
+}
+
+fn nobody(flag: &str) -> Failure {
+    Failure::new(Code::Locked, format!("a password is needed and nobody can be asked: give {flag}"))
+}
+
+/// What needs no question.
+fn given(context: &Context, home: &Home, args: &PasswordArgs) -> Result<Option<Text>> {
+    if let Some(file) = &args.password_file {
+        return first_line_of(context, file).map(Some);
+    }
+    if let Some(line) = &args.password_command {
+        return output_of(line).map(Some);
+    }
+    if let Some(file) = context.variables.path("SYNCAGENT_PASSWORD_FILE") {
+        return first_line_of(context, &file).map(Some);
+    }
+    match home.config()?.password_command {
+        Some(line) => output_of(&line).map(Some),
+        None => Ok(None),
+    }
+}
+
+fn output_of(line: &str) -> Result<Text> {
+    let failed = |why: String| Failure::new(Code::Locked, format!("the password command `{line}` {why}"));
+    // It may ask somebody by itself, so it gets the terminal.
+    let output = shell::command(line)
+        .stdin(Stdio::inherit())
+        .stderr(Stdio::inherit())
+        .stdout(Stdio::piped())
+        .output()
+        .map_err(|error| failed(format!("cannot be run: {error}")))?;
+    if !output.status.success() {
+        return Err(failed(format!("failed ({})", output.status)));
+    }
+    let text = Zeroizing::new(output.stdout);
+    std::str::from_utf8(&text).map(first_line).map_err(|_| failed("did not print text".to_owned()))
+}
+
+fn first_line(text: &str) -> Text {
+    Zeroizing::new(text.lines().next().unwrap_or_default().to_owned())
+}
