@@ -98,6 +98,7 @@ pub struct Engine {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
 
+    placement: Placement,
     genesis: Genesis,
     machines: BTreeMap<MachineId, KnownMachine>,
     head: Head,
@@ -145,6 +146,8 @@ impl Engine {
                 left != u32::MAX
             })
         });
+        let placement = crate::folder::placement::probe(&*disk)
+            .map_err(|error| file_error(&TreePath::ROOT, error.code(), &error))?;
         let folder = Folder::new(disk, rescue_name);
         let (log, ancestor) = index.load()?;
         let placed = log.placed();
@@ -175,6 +178,7 @@ impl Engine {
             work,
             clock,
             random,
+            placement,
             genesis,
             machines,
             head,
@@ -322,7 +326,7 @@ impl Engine {
     }
 
     fn look(&mut self, hint: &Hint) {
-        let rules = Rules::read(&self.folder, self.scan.as_ref());
+        let rules = Rules::read(&self.folder, self.scan.as_ref(), self.placement.case_insensitive);
         let known = |path: &TreePath| self.ancestor.knows(path);
         let look = Look {
             disk: &**self.folder.disk(),
@@ -360,7 +364,7 @@ impl Engine {
             let policy = Policy {
                 machine: self.name.clone(),
                 now: utc(&*self.clock),
-                placement: Placement::UNIX,
+                placement: self.placement,
                 unavailable: self.unavailable.keys().copied().collect(),
                 not_here: BTreeSet::new(),
             };
@@ -522,8 +526,8 @@ struct Rules(Ignore);
 impl Rules {
     /// Reads the rules files that the last scan saw. One that cannot be read keeps its rules from applying,
     /// and is reported by the scan like any other file.
-    fn read(folder: &Folder, scan: Option<&Scan>) -> Self {
-        let mut ignore = Ignore::new(false);
+    fn read(folder: &Folder, scan: Option<&Scan>, case_insensitive: bool) -> Self {
+        let mut ignore = Ignore::new(case_insensitive);
         let seen = scan.into_iter().flat_map(|scan| scan.entries.keys());
         let seen = seen.filter(|path| path.name().is_some_and(|name| Ignore::is_rules_file(name.as_str())));
         let in_root = [ignore::SHARED, ignore::LOCAL].into_iter().filter_map(|name| TreePath::parse(name).ok());

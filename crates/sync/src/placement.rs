@@ -51,7 +51,7 @@ impl Placement {
             None => name.as_str().to_owned(),
         };
         if self.case_insensitive {
-            text.to_lowercase()
+            fold_case(&text)
         } else {
             text
         }
@@ -93,7 +93,7 @@ impl Placement {
             return true;
         }
         // The 8.3 short names that Windows derives from `.syncagent`: SYNCAG~1, SYxxxx~1.
-        let lower = name.as_str().to_lowercase();
+        let lower = fold_case(name.as_str());
         self.windows_names
             && (lower.trim_end_matches(['.', ' ']) == RESERVED
                 || lower.split_once('~').is_some_and(|(stem, digits)| {
@@ -102,6 +102,14 @@ impl Placement {
                         && digits.bytes().all(|b| b.is_ascii_digit())
                 }))
     }
+}
+
+/// Case taken out: by way of upper case, because file systems fold so, and some letters share one (`ſ`, `s`).
+fn fold_case(text: &str) -> String {
+    text.chars()
+        .flat_map(char::to_uppercase)
+        .flat_map(char::to_lowercase)
+        .collect()
 }
 
 fn is_device(text: &str) -> bool {

@@ -12,7 +12,7 @@ use syncagent_protocol::commit::{Commit, Op, OpBody};
 use syncagent_protocol::{Code, CommitHash, NodeId};
 use syncagent_sync::{Change, LastOp};
 use syncagent_vault::commit::{Opener, Position, SealedCommit};
-use syncagent_vault::op::{Draft, KeyslotPin, MachineAdd, Opened};
+use syncagent_vault::op::{Draft, Genesis, KeyslotPin, MachineAdd, Opened};
 
 use super::Engine;
 use crate::error::ClientError;
@@ -122,7 +122,9 @@ impl Engine {
         {
             return Err(self.fork(n));
         }
-        let opener = Opener::new(&self.keys, &commit).map_err(|error| halt(error.code(), n, &error.to_string()))?;
+        let opener = Opener::new(&self.keys, &commit)
+            .map_err(|error| halt(error.code(), n, &error.to_string()))?
+            .with_dedup(self.genesis_at(held_back)?.dedup_vault);
         let mut applied = Applied {
             n,
             hash,
@@ -139,6 +141,14 @@ impl Engine {
         }
         self.check_author(&applied, held_back)?;
         Ok(applied)
+    }
+
+    /// The vault's choices, also while the commit that tells them is not stored yet.
+    fn genesis_at(&self, held_back: &[Applied]) -> Result<Genesis, ClientError> {
+        match held_back.iter().find_map(|applied| applied.genesis.as_deref()) {
+            Some(bytes) => Ok(Genesis::parse(bytes)?),
+            None => Ok(self.genesis),
+        }
     }
 
     fn open_op(
@@ -236,7 +246,7 @@ impl Engine {
                 }
             }
             if let Some(genesis) = &commit.genesis {
-                self.genesis = syncagent_vault::op::Genesis::parse(genesis)?;
+                self.genesis = Genesis::parse(genesis)?;
             }
             let changes = commit.ops.into_iter().map(|op| {
                 let last = match (op.kind, &op.put) {

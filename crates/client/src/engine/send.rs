@@ -381,9 +381,7 @@ impl Engine {
         for (file, result) in sealed.await {
             match result {
                 Ok((content, reading, chunks)) => {
-                    for chunk in &chunks {
-                        self.upload(chunk, &file.known, uploader).await?;
-                    }
+                    self.upload(&chunks, &file.known, uploader).await?;
                     self.progress(|progress| progress.bytes_done += content.size);
                     ready.insert(file.node, ready_of(&file, content, reading));
                 }
@@ -418,10 +416,9 @@ impl Engine {
             match chunks {
                 Ok(chunks) if chunks.is_empty() => break,
                 Ok(chunks) => {
-                    for chunk in &chunks {
-                        self.upload(chunk, &file.known, uploader).await?;
-                        self.progress(|progress| progress.bytes_done += chunk.entry.len);
-                    }
+                    self.upload(&chunks, &file.known, uploader).await?;
+                    let len: u64 = chunks.iter().map(|chunk| chunk.entry.len).sum();
+                    self.progress(|progress| progress.bytes_done += len);
                 }
                 Err(error) => return self.seal_failed(&file.path, seal_failure(error), touched),
             }
@@ -435,9 +432,7 @@ impl Engine {
         });
         match finished {
             Ok((content, reading, lists)) => {
-                for list in &lists {
-                    self.upload(list, &file.known, uploader).await?;
-                }
+                self.upload(&lists, &file.known, uploader).await?;
                 ready.insert(file.node, ready_of(&file, content, reading));
                 Ok(())
             }
@@ -445,18 +440,30 @@ impl Engine {
         }
     }
 
+    /// Sends those chunks that the server does not have.
     async fn upload(
         &mut self,
-        chunk: &Sealed,
+        chunks: &[Sealed],
         known: &HashSet<ChunkId>,
         uploader: &mut Uploader,
     ) -> Result<(), ClientError> {
-        let id = chunk.entry.id;
         let since_ms = self.now_ms().saturating_sub(ACKNOWLEDGED_MS);
-        if known.contains(&id) || self.index.is_acknowledged(id, since_ms)? {
-            return Ok(());
+        let mut fresh = Vec::with_capacity(chunks.len());
+        for chunk in chunks {
+            if !known.contains(&chunk.entry.id) && !self.index.is_acknowledged(chunk.entry.id, since_ms)? {
+                fresh.push(chunk);
+            }
         }
-        Ok(uploader.add(chunk).await?)
+        if self.genesis.dedup_vault && !fresh.is_empty() {
+            // Any file of the vault may have brought the same content; only the server knows.
+            let missing = self.remote.missing(fresh.iter().map(|chunk| chunk.entry.id).collect()).await?;
+            let missing: HashSet<ChunkId> = missing.into_iter().collect();
+            fresh.retain(|chunk| missing.contains(&chunk.entry.id));
+        }
+        for chunk in fresh {
+            uploader.add(chunk).await?;
+        }
+        Ok(())
     }
 
     fn note_acknowledged(&mut self, uploader: &mut Uploader) -> Result<(), ClientError> {

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use syncagent_protocol::{Code, Name, VaultId};
+use syncagent_protocol::{Code, Name, NodeId, VaultId};
 
 use super::{Dir, p};
 use crate::folder::disk::unix::UnixDisk;
 use crate::folder::disk::{At, Disk, ErrorKind};
-use crate::folder::placement::{Placement, probe};
+use crate::folder::placement::{fold, probe};
+use syncagent_sync::Placement;
 use crate::folder::root::{Identity, RootError, RootState, adopt, check_root, lock, read_identity};
 
 fn identity(n: u8) -> Identity {
@@ -115,31 +116,27 @@ fn this_file_system_holds_every_name() {
     assert!(!found.windows_names);
     assert_eq!(dir.temps(), 0);
     if cfg!(target_os = "linux") {
-        assert_eq!(found, Placement::EXACT);
+        assert!(found.normalise.is_none() && !found.case_insensitive && !found.utf16_lengths);
+        assert!(found.symlinks && found.exec_bit);
     }
 }
 
 #[test]
 fn names_by_file_system() {
     let mac = Placement {
-        folds_case: true,
-        folds_normalisation: true,
-        windows_names: false,
-        counts_utf16: true,
+        case_insensitive: true,
+        normalise: Some(fold),
+        utf16_lengths: true,
+        ..Placement::UNIX
     };
-    let windows = Placement {
-        folds_case: true,
-        folds_normalisation: false,
-        windows_names: true,
-        counts_utf16: true,
-    };
+    let windows = Placement::WINDOWS;
     let name = |text: &str| Name::parse(text).unwrap();
     let wide = "\u{e9}".repeat(200);
     let rows: &[(&str, bool, bool, bool)] = &[
         ("a", true, true, true),
         (".syncagent", false, false, false),
         (".SyncAgent", true, false, false),
-        (".sync\u{200c}agent", true, false, false),
+        (".sync\u{200c}agent", true, false, true),
         (".\u{17f}yncagent", true, false, false),
         (".syncagent.", true, true, false),
         (".syncagent::$INDEX_ALLOCATION", true, true, false),
@@ -160,36 +157,31 @@ fn names_by_file_system() {
     ];
     for (text, exact, on_mac, on_windows) in rows {
         for (placement, want) in [
-            (Placement::EXACT, exact),
+            (Placement::UNIX, exact),
             (mac, on_mac),
             (windows, on_windows),
         ] {
             assert_eq!(
-                placement.check(&name(text), true).is_ok(),
+                placement.refuses(NodeId::ROOT, &name(text)).is_none(),
                 *want,
                 "{text:?} {placement:?}"
             );
         }
     }
     assert!(
-        mac.check(&name(".SyncAgent"), false).is_ok(),
+        mac.refuses(NodeId([1; 16]), &name(".SyncAgent")).is_none(),
         "only in the root"
     );
     let twins = |placement: Placement, a: &str, b: &str| {
-        placement.fold_key(&name(a)) == placement.fold_key(&name(b))
+        placement.key(&name(a)) == placement.key(&name(b))
     };
-    assert!(!twins(Placement::EXACT, "a", "A") && !twins(Placement::EXACT, "\u{e9}", "e\u{301}"));
+    assert!(!twins(Placement::UNIX, "a", "A") && !twins(Placement::UNIX, "\u{e9}", "e\u{301}"));
     assert!(
         twins(mac, "Stra\u{df}e", "STRASSE")
             && twins(mac, "\u{c9}", "e\u{301}")
             && !twins(mac, "a", "b")
     );
     assert!(twins(windows, "a", "A"));
-    let normalising = Placement {
-        folds_normalisation: true,
-        ..Placement::EXACT
-    };
-    assert!(twins(normalising, "\u{e9}", "e\u{301}") && !twins(normalising, "e", "E"));
 }
 
 #[test]
