@@ -238,12 +238,23 @@ impl<'a> Matcher<'a> {
                 }
             }
         }
-        // First what was renamed onto a known name, ...
-        for (path, kind, print) in &entries {
-            if let Some(rows) = expected.get(path)
-                && let Some(owner) = self.moved_file(*kind, *print)
-                && !rows.contains(&owner)
-            {
+        // First what was renamed onto a known name, unless the number there is the one it always had, ...
+        let number = |id: &NodeId| {
+            self.ancestor
+                .here(*id)
+                .and_then(|row| row.fingerprint)
+                .map_or(0, |f| f.inode)
+        };
+        let displaced: Vec<_> = entries
+            .iter()
+            .filter(|(path, _, print)| {
+                expected
+                    .get(path)
+                    .is_some_and(|rows| rows.iter().all(|id| number(id) != print.inode))
+            })
+            .collect();
+        for (path, kind, print) in displaced {
+            if let Some(owner) = self.moved_file(*kind, *print) {
                 self.bind(owner, path);
             }
         }

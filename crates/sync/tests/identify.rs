@@ -1,5 +1,7 @@
 //! Who is who on disk, row by row: what a person did, and which nodes are where afterwards.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod model;
 
 use std::collections::BTreeMap;
@@ -206,4 +208,26 @@ fn ids_given_before_are_kept() {
     machine.pending = first.new_ids.clone();
     let (_, second) = machine.decide(&server);
     assert_eq!(first.new_ids, second.new_ids);
+}
+
+#[test]
+fn a_row_that_was_left_behind_claims_nothing() {
+    let mut machine = Machine::new(1);
+    let mut server = Server::default();
+    build(&mut machine.disk, "a=1");
+    machine.sync(&mut server, None);
+    let (node, row) = machine
+        .ancestor
+        .iter()
+        .map(|(id, row)| (id, row.clone()))
+        .next()
+        .unwrap();
+    // Another row, of something unplaced that was last seen elsewhere, with the number and time of a.
+    let mut stale = row;
+    stale.node.name = model::name("b");
+    machine
+        .ancestor
+        .insert(NodeId([0; 16].map(|_: u8| 3)), stale);
+    let (_, found) = machine.decide(&server);
+    assert_eq!(found.local.nodes[&node].state, LocalState::Same);
 }

@@ -1,5 +1,7 @@
 //! The promises of docs/sync.md as properties over random worlds.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod model;
 
 use std::collections::BTreeSet;
@@ -9,14 +11,14 @@ use proptest::prelude::*;
 use syncagent_protocol::{NodeId, TreePath};
 use syncagent_sync::LastOp;
 
-/// Share of the cases named by `SYNCAGENT_CASES` (default 10,000) that one property gets, in percent.
-fn config(percent: u32) -> ProptestConfig {
-    let cases: u32 = std::env::var("SYNCAGENT_CASES")
+/// `SYNCAGENT_CASES` cases (default 10,000) for each property.
+fn config() -> ProptestConfig {
+    let cases = std::env::var("SYNCAGENT_CASES")
         .ok()
         .and_then(|n| n.parse().ok())
         .unwrap_or(10_000);
     ProptestConfig {
-        cases: (cases * percent / 100).max(1),
+        cases,
         failure_persistence: None,
         ..ProptestConfig::default()
     }
@@ -77,7 +79,7 @@ fn apply(disk: &mut MemDisk, edit: Edit, contents: &mut u32) {
                 &target,
                 Thing::File {
                     content,
-                    exec: edit.a % 8 == 0,
+                    exec: edit.a.is_multiple_of(8),
                 },
                 None,
             ),
@@ -244,7 +246,7 @@ fn agreed(machines: u64, edits: &[Edit]) -> World {
 }
 
 proptest! {
-    #![proptest_config(config(40))]
+    #![proptest_config(config())]
 
     #[test]
     fn whatever_happens_it_converges_and_loses_nothing(acts in proptest::collection::vec(act(), 0..30), n in 2..4_u64) {
@@ -276,7 +278,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(config(20))]
+    #![proptest_config(config())]
 
     #[test]
     fn a_second_run_is_empty(start in edits(12), ours in edits(8), theirs in edits(8)) {
@@ -324,7 +326,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(config(20))]
+    #![proptest_config(config())]
 
     #[test]
     fn who_comes_first_only_decides_who_keeps_the_name(start in edits(12), ours in edits(5), theirs in edits(5)) {
@@ -434,7 +436,7 @@ fn odd(world: &mut World, oddity: Oddity) {
 }
 
 proptest! {
-    #![proptest_config(config(20))]
+    #![proptest_config(config())]
 
     #[test]
     fn odd_worlds_settle_and_lose_nothing(start in edits(10), acts in proptest::collection::vec(oddity(), 0..25)) {

@@ -4,6 +4,8 @@
 //! at `c` to `t`. `~` in a name stands for the conflict part. `f1!` is a node whose last PUT cannot be read.
 //! `n1`, `n2` are ids made while deciding.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use syncagent_protocol::{Body, ContentHash, Name, Node, NodeId, OpHash, TreePath};
@@ -807,7 +809,7 @@ fn a_directory_that_holds_skipped_things_stays_on_disk() {
 
 #[test]
 fn not_here_is_not_deleted() {
-    let away = |case: Case| case.with(|case| drop(case.policy.not_here.insert(id("f1"))));
+    let away = |case: Case| case.with(|case| case.policy.not_here.extend([id("f1")]));
     away(case("d1@d/ f1@d/a=1", "d1@d/", "d1@d/ f1@d/a=1")).leads_to("d1@d/", "d1@d/ f1@d/a=1");
     away(case("d1@d/ f1@d/a=1", "d1@d/", "d1@d/ f1@d/a=3")).leads_to("d1@d/", "d1@d/ f1@d/a=3");
     // The directory it hangs in lives.
@@ -816,7 +818,7 @@ fn not_here_is_not_deleted() {
 
 #[test]
 fn what_cannot_be_fetched_leaves_the_local_side_alone() {
-    let lost = |case: Case| case.with(|case| drop(case.policy.unavailable.insert(id("f1"))));
+    let lost = |case: Case| case.with(|case| case.policy.unavailable.extend([id("f1")]));
     for (local, remote, disk) in [
         ("f1@a=1", "f1@a=3", "f1@a=1"),
         ("f1@a=2", "f1@a=3", "f1@a=2"),
@@ -878,4 +880,28 @@ fn exec_bit_and_time() {
     assert_eq!(touched("f1@a=1").becomes("f1@a=1").ops.len(), 1);
     assert_eq!(touched("f1@a=3").becomes("f1@a=3").ops.len(), 0);
     assert_eq!(touched("").becomes("").ops.len(), 0);
+}
+
+#[test]
+fn nothing_is_put_where_the_name_may_be_taken() {
+    // Something that is not synchronised stands in a directory that turns out to be the vault's.
+    let skipped = case("", "x1@d/", "d1@d/ f1@d/a=1").with(|case| {
+        let place = (id("x1"), Name::parse("a").unwrap());
+        case.local.occupied.insert(place);
+    });
+    skipped.leads_to("d1@d/", "d1@d/ f1@d/a=1");
+    // A directory that was not seen in full.
+    let unseen = case("d1@d/", "d1@d/", "d1@d/ f1@d/a=1").with(|case| {
+        let state = LocalState::Directory {
+            inode: 0,
+            holds_skipped: true,
+            complete: false,
+        };
+        case.local.nodes.get_mut(&id("d1")).unwrap().state = state;
+    });
+    unseen.leads_to("d1@d/", "d1@d/ f1@d/a=1");
+    // A directory that cannot be looked at.
+    case("d1@d/", "d1@d/?", "d1@d/ f1@d/a=1").leads_to("d1@d/", "d1@d/ f1@d/a=1");
+    // Unplaced and unknown: it does not give way.
+    case("f1@a=1", "f1@a=1?", "f1! f2@a=2").leads_to("f1@a=1", "f2@a=2");
 }

@@ -94,7 +94,7 @@ impl<'a> Layout<'a> {
             queue: VecDeque::from([NodeId::ROOT]),
             skipped: Vec::new(),
         };
-        for (parent, name) in &sides.input.local.occupied {
+        for (parent, name) in &sides.occupied {
             let key = sides.policy.placement.key(name);
             layout.names.entry(*parent).or_default().insert(key);
         }
@@ -104,7 +104,11 @@ impl<'a> Layout<'a> {
             let Some(mut place) = sides.local_place(*id) else {
                 continue;
             };
-            if sides.is_unplaced(*id) && wanted_places.contains(&place) {
+            let unknown = sides
+                .local
+                .get(id)
+                .is_some_and(|here| here.state == LocalState::Unknown);
+            if sides.is_unplaced(*id) && !unknown && wanted_places.contains(&place) {
                 let parent = place.0;
                 place.1 = sides.free_name(parent, &place.1, |name| {
                     wanted_places.contains(&(parent, name.clone()))
@@ -136,7 +140,7 @@ impl<'a> Layout<'a> {
     fn fix_leftovers(&mut self) {
         let sides = self.sides;
         let mut holding: Vec<NodeId> = self.fixed.keys().copied().collect();
-        holding.extend(sides.input.local.occupied.iter().map(|(parent, _)| *parent));
+        holding.extend(sides.occupied.iter().map(|(parent, _)| *parent));
         let skipping = sides.local.iter().filter(|(_, here)| {
             matches!(
                 here.state,

@@ -35,6 +35,8 @@ pub(super) struct Sides<'a> {
     pub(super) log: &'a LogTree,
     /// What is on disk, under the ids it shall have.
     pub(super) local: BTreeMap<NodeId, LocalNode>,
+    /// Places taken by things that are no nodes, under the same ids.
+    pub(super) occupied: BTreeSet<Place>,
     /// Rows that no longer mean anything.
     pub(super) forget: BTreeSet<NodeId>,
     /// Copies of what the vault no longer places.
@@ -55,6 +57,7 @@ impl<'a> Sides<'a> {
             tree: &input.remote.tree,
             log: input.log,
             local: input.local.nodes.clone(),
+            occupied: input.local.occupied.clone(),
             forget: BTreeSet::new(),
             renamed: BTreeMap::new(),
             needs_hash: Vec::new(),
@@ -310,6 +313,10 @@ impl<'a> Sides<'a> {
             for other in self.local.values_mut().filter(|other| other.parent == was) {
                 other.parent = id;
             }
+            self.occupied = std::mem::take(&mut self.occupied)
+                .into_iter()
+                .map(|(parent, name)| (if parent == was { id } else { parent }, name))
+                .collect();
             if self.input.ancestor.get(was).is_some() {
                 self.forget.insert(was);
             }
@@ -322,6 +329,7 @@ impl<'a> Sides<'a> {
         for (id, here) in &self.local {
             children.entry(here.parent).or_default().push(*id);
         }
+        let mut adopted = BTreeMap::new();
         let mut queue = VecDeque::from([(NodeId::ROOT, NodeId::ROOT)]);
         while let Some((scanned, directory)) = queue.pop_front() {
             for id in children.get(&scanned).cloned().unwrap_or_default() {
@@ -331,6 +339,7 @@ impl<'a> Sides<'a> {
                 {
                     self.local.insert(twin, here);
                     became = twin;
+                    adopted.insert(id, twin);
                 }
                 if let Some(here) = self.local.get_mut(&became) {
                     here.parent = directory;
@@ -338,6 +347,10 @@ impl<'a> Sides<'a> {
                 queue.push_back((id, became));
             }
         }
+        self.occupied = std::mem::take(&mut self.occupied)
+            .into_iter()
+            .map(|(parent, name)| (adopted.get(&parent).copied().unwrap_or(parent), name))
+            .collect();
     }
 
     fn twin(&mut self, id: NodeId, directory: NodeId) -> Option<NodeId> {

@@ -219,7 +219,7 @@ impl<'a> Walk<'a> {
     /// A free name beside `target`, for something that is on its way.
     fn spare(&self, target: &Place) -> Place {
         let names = self.at.get(&target.0);
-        let occupied = &self.sides.input.local.occupied;
+        let occupied = &self.sides.occupied;
         let wanted: BTreeSet<&Place> = self.disk.place.values().collect();
         let name = free_name(&target.1, "moving", |name| {
             let place = (target.0, name.clone());

@@ -140,14 +140,13 @@ impl MemDisk {
 
     fn drop_unused(&mut self, inode: u64) {
         let used = |i: &Inode| matches!(&i.thing, Thing::Directory(entries) if entries.values().any(|e| *e == inode));
-        if !self.inodes.values().any(used) {
-            if let Some(Inode {
+        if !self.inodes.values().any(used)
+            && let Some(Inode {
                 thing: Thing::Directory(entries),
                 ..
             }) = self.inodes.remove(&inode)
-            {
-                entries.into_values().for_each(|e| self.drop_unused(e));
-            }
+        {
+            entries.into_values().for_each(|e| self.drop_unused(e));
         }
     }
 
