@@ -38,13 +38,18 @@ impl Transport for RouterTransport {
                 Err(never) => match never {},
             };
             Ok(response.map(|body| {
-                body.into_data_stream().map_err(|error| RemoteError::Offline(error.to_string())).boxed()
+                body.into_data_stream()
+                    .map_err(|error| RemoteError::Offline(error.to_string()))
+                    .boxed()
             }))
         }
         .boxed()
     }
 
-    fn events(&self, _token: &str) -> BoxFuture<'_, Result<BoxStream<'static, Event>, RemoteError>> {
+    fn events(
+        &self,
+        _token: &str,
+    ) -> BoxFuture<'_, Result<BoxStream<'static, Event>, RemoteError>> {
         async { Ok(futures_util::stream::pending().boxed()) }.boxed()
     }
 }

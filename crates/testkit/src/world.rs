@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use syncagent_client::ClientError;
 use syncagent_client::engine::{Engine, EngineConfig, Hint, Outcome};
 use syncagent_client::folder::disk::NativeDisk;
 use syncagent_client::home::{Credentials, Home};
 use syncagent_client::index::Index;
 use syncagent_client::remote::http::{HttpRemote, register};
 use syncagent_client::work::Work;
-use syncagent_client::ClientError;
 use syncagent_protocol::api::{RegisterRequest, register_message};
 use syncagent_protocol::time::Clock;
 use syncagent_server::{App, Entropy};
@@ -62,7 +62,13 @@ impl World {
         let app = App::in_memory(Arc::clone(&clock), entropy, syncagent_server::Work::Pool)
             .unwrap_or_else(|error| panic!("a server in memory: {error}"));
         let key = VaultKey::generate(&*random);
-        Self { app, key, genesis, clock, random }
+        Self {
+            app,
+            key,
+            genesis,
+            clock,
+            random,
+        }
     }
 
     /// The server.
@@ -96,7 +102,13 @@ impl World {
         credentials.check_value = Some(self.key.check_value()?);
         credentials.genesis = Some(self.genesis);
         home.save_credentials(&credentials)?;
-        Ok(Machine { home, folder, name: name.to_owned(), token: response.token, engine: None })
+        Ok(Machine {
+            home,
+            folder,
+            name: name.to_owned(),
+            token: response.token,
+            engine: None,
+        })
     }
 
     fn transport(&self) -> RouterTransport {
@@ -104,13 +116,17 @@ impl World {
     }
 
     fn credentials(machine: &Machine) -> Result<Credentials, ClientError> {
-        machine.home.credentials()?.ok_or_else(|| ClientError::Setup("no credentials".to_owned()))
+        machine
+            .home
+            .credentials()?
+            .ok_or_else(|| ClientError::Setup("no credentials".to_owned()))
     }
 
     /// Starts a machine's engine.
     pub fn start(&self, machine: &mut Machine) -> Result<(), ClientError> {
-        let disk = NativeDisk::open(&machine.folder)
-            .map_err(|error| ClientError::Setup(format!("{}: {error}", machine.folder.display())))?;
+        let disk = NativeDisk::open(&machine.folder).map_err(|error| {
+            ClientError::Setup(format!("{}: {error}", machine.folder.display()))
+        })?;
         let remote = HttpRemote::new(Arc::new(self.transport()), self.key.vault(), &machine.token);
         machine.engine = Some(Engine::open(EngineConfig {
             key: self.key.duplicate(),

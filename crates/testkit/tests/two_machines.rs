@@ -12,7 +12,12 @@ fn tree(root: &Path) -> BTreeMap<String, String> {
     fn walk(root: &Path, dir: &Path, out: &mut BTreeMap<String, String>) {
         for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
             let path = entry.path();
-            let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+            let name = path
+                .strip_prefix(root)
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .to_owned();
             if name == ".syncagent" {
                 continue;
             }
@@ -24,7 +29,11 @@ fn tree(root: &Path) -> BTreeMap<String, String> {
                 "directory".to_owned()
             } else {
                 let content = fs::read(&path).unwrap();
-                format!("{} bytes, {}", content.len(), String::from_utf8_lossy(&content[..content.len().min(40)]))
+                format!(
+                    "{} bytes, {}",
+                    content.len(),
+                    String::from_utf8_lossy(&content[..content.len().min(40)])
+                )
             };
             out.insert(name, what);
         }
@@ -44,7 +53,10 @@ async fn settle(world: &World, machines: &mut [Machine]) {
 }
 
 async fn two(world: &World, dir: &Path) -> Vec<Machine> {
-    vec![world.machine(dir, "laptop").await.unwrap(), world.machine(dir, "desktop").await.unwrap()]
+    vec![
+        world.machine(dir, "laptop").await.unwrap(),
+        world.machine(dir, "desktop").await.unwrap(),
+    ]
 }
 
 #[tokio::test]
@@ -69,7 +81,17 @@ async fn files_directories_links_edits_moves_and_deletions_arrive() {
     settle(&world, &mut machines).await;
     assert_eq!(tree(&b), tree(&a));
     let names: Vec<String> = tree(&a).into_keys().collect();
-    assert_eq!(names, ["deeper", "deeper/empty", "docs", "docs/big", "docs/hello.txt", "docs/link"]);
+    assert_eq!(
+        names,
+        [
+            "deeper",
+            "deeper/empty",
+            "docs",
+            "docs/big",
+            "docs/hello.txt",
+            "docs/link"
+        ]
+    );
     assert_eq!(fs::read(a.join("docs/hello.txt")).unwrap(), b"hello again");
 }
 
@@ -88,8 +110,14 @@ async fn both_edits_of_one_file_are_kept() {
     let all = tree(&a);
     assert_eq!(all.len(), 2, "{all:?}");
     assert!(all["note.txt"].ends_with("from the laptop"));
-    let copy = all.keys().find(|name| name.starts_with("note.conflict-")).unwrap();
-    assert!(copy.ends_with("-desktop.txt") && all[copy].ends_with("from the desktop"), "{all:?}");
+    let copy = all
+        .keys()
+        .find(|name| name.starts_with("note.conflict-"))
+        .unwrap();
+    assert!(
+        copy.ends_with("-desktop.txt") && all[copy].ends_with("from the desktop"),
+        "{all:?}"
+    );
 }
 
 #[tokio::test]
@@ -108,8 +136,34 @@ async fn a_lost_index_deletes_nothing_and_sends_nothing_twice() {
         let _ = fs::remove_file(machines[0].home.state_path().with_file_name(name));
     }
     let outcome = world.sync(&mut machines[0]).await.unwrap();
-    assert_eq!((outcome.sent, outcome.bytes_sent, outcome.removed, outcome.fetched), (0, 0, 0, 0));
+    assert_eq!(
+        (
+            outcome.sent,
+            outcome.bytes_sent,
+            outcome.removed,
+            outcome.fetched
+        ),
+        (0, 0, 0, 0)
+    );
     settle(&world, &mut machines).await;
     assert_eq!(tree(&a), before);
     assert_eq!(tree(&machines[1].folder), before);
+}
+
+#[tokio::test]
+async fn a_vault_with_dedup_sends_one_copy_of_equal_content() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::new(Genesis { dedup_vault: true, ..Genesis::default() });
+    let mut machines = two(&world, dir.path()).await;
+    let (a, b) = (machines[0].folder.clone(), machines[1].folder.clone());
+    let content: Vec<u8> = (0..500_000u32).flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    fs::write(a.join("one"), &content).unwrap();
+    settle(&world, &mut machines).await;
+    fs::write(a.join("two"), &content).unwrap();
+    fs::write(a.join("short"), "short").unwrap();
+    let outcome = world.sync(&mut machines[0]).await.unwrap();
+    assert_eq!((outcome.sent, outcome.bytes_sent), (2, 0));
+    settle(&world, &mut machines).await;
+    assert_eq!(tree(&b), tree(&a));
+    assert!(fs::read(b.join("two")).unwrap() == content);
 }

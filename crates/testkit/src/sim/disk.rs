@@ -1,0 +1,695 @@
+//! The client's [`Disk`] over a simulated file system, with faults on demand.
+//!
+//! A [`SimDisk`] is what one run of SyncAgent holds; the [`Drive`] below survives it. A machine that crashes or loses
+//! power keeps its drive and gets a new `SimDisk` at its next start; the old one answers nothing but errors.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use syncagent_client::folder::disk::{
+    At, Capabilities, Dir, Disk, DiskError, Entry, ErrorKind, Guard, Listing, Meta, ReadHandle,
+    Stat, TempName, WriteHandle,
+};
+use syncagent_protocol::{ContentHash, Name, TreePath};
+
+use super::clock::SimClock;
+use super::dice::Dice;
+use super::fs::{Body, Content, DEVICE, Fs, Ino, OWN, TMP};
+use super::trace::Trace;
+
+type Result<T> = std::result::Result<T, DiskError>;
+
+/// What happens at a call.
+pub enum Fault {
+    /// The call fails.
+    Error(ErrorKind),
+    /// The machine stops: this call and all later ones do nothing.
+    Crash,
+    /// Somebody does something just before the call.
+    Meanwhile(Box<dyn FnOnce(&mut Fs) + Send>),
+}
+
+/// A call that fails, counted from now.
+struct Armed {
+    at: u64,
+    fault: Fault,
+}
+
+/// Whole contents: what people wrote, and what crashes made of it. Nothing else may ever stand under a name.
+pub type Known = Arc<Mutex<BTreeSet<ContentHash>>>;
+
+struct State {
+    fs: Fs,
+    clock: SimClock,
+    trace: Trace,
+    who: String,
+    known: Known,
+    /// Number of the run that may use the drive; 0 while the machine is off.
+    running: u64,
+    runs: u64,
+    locked: bool,
+    calls: u64,
+    armed: Option<Armed>,
+    /// The verb at which the machine stopped.
+    crashed_in: Option<&'static str>,
+    violations: Vec<String>,
+}
+
+/// A drive with one synchronised folder. Clones are the same drive.
+#[derive(Clone)]
+pub struct Drive(Arc<Mutex<State>>);
+
+impl Drive {
+    /// An empty drive.
+    pub fn new(clock: SimClock, trace: Trace, who: &str, known: Known) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            fs: Fs::new(clock.clone()),
+            clock,
+            trace,
+            who: who.to_owned(),
+            known,
+            running: 0,
+            runs: 0,
+            locked: false,
+            calls: 0,
+            armed: None,
+            crashed_in: None,
+            violations: Vec::new(),
+        })))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The folder as a program that starts now sees it.
+    pub fn start(&self) -> SimDisk {
+        let mut state = self.state();
+        state.runs += 1;
+        state.running = state.runs;
+        state.locked = false;
+        SimDisk {
+            drive: self.clone(),
+            run: state.runs,
+        }
+    }
+
+    /// The program is killed: its calls do nothing from now on; the file system goes on.
+    pub fn kill(&self) {
+        let mut state = self.state();
+        state.running = 0;
+        state.locked = false;
+        state.armed = None;
+        state.crashed_in = None;
+    }
+
+    /// The power fails: what was not durable may be gone.
+    pub fn power_cut(&self, dice: &mut Dice) {
+        self.kill();
+        self.state().fs.power_cut(dice);
+    }
+
+    /// Lets `fault` happen at the call after `calls` others.
+    pub fn arm(&self, calls: u64, fault: Fault) {
+        let mut state = self.state();
+        let at = state.calls + calls;
+        state.armed = Some(Armed { at, fault });
+    }
+
+    /// Takes a fault back that has not happened yet.
+    pub fn disarm(&self) {
+        self.state().armed = None;
+    }
+
+    /// The verb in which the machine stopped by itself.
+    pub fn crashed_in(&self) -> Option<&'static str> {
+        self.state().crashed_in
+    }
+
+    /// What should never have been seen, since the last question.
+    pub fn take_violations(&self) -> Vec<String> {
+        std::mem::take(&mut self.state().violations)
+    }
+
+    /// Works on the file system directly, as other programs of the machine do.
+    pub fn with<T>(&self, work: impl FnOnce(&mut Fs) -> T) -> T {
+        work(&mut self.state().fs)
+    }
+}
+
+/// One run's view of a drive.
+pub struct SimDisk {
+    drive: Drive,
+    run: u64,
+}
+
+/// Verbs that a full disk refuses.
+const NEED_SPACE: [&str; 6] = [
+    "create",
+    "write",
+    "symlink",
+    "hard link",
+    "mkdir",
+    "allocate",
+];
+/// Verbs that change the tree or what lies behind it.
+const CHANGES: [&str; 10] = [
+    "create",
+    "symlink",
+    "hard link",
+    "mkdir",
+    "rename",
+    "rename_noreplace",
+    "exchange",
+    "rmdir",
+    "unlink",
+    "set_meta",
+];
+
+impl State {
+    /// Every call passes here first.
+    fn enter(&mut self, run: u64, verb: &'static str, at: &dyn std::fmt::Display) -> Result<()> {
+        let off = || DiskError::new(ErrorKind::Io, "write", at, "the machine is off");
+        if self.running != run {
+            return Err(off());
+        }
+        self.calls += 1;
+        self.clock.advance_ns(20_000);
+        let due = self.armed.as_ref().is_some_and(|armed| match &armed.fault {
+            Fault::Error(ErrorKind::Full) => self.calls >= armed.at && NEED_SPACE.contains(&verb),
+            _ => self.calls >= armed.at,
+        });
+        if due && let Some(armed) = self.armed.take() {
+            match armed.fault {
+                Fault::Error(kind) => {
+                    self.trace.line(
+                        &self.who,
+                        format_args!("  disk: {verb} {at} fails: {kind:?}"),
+                    );
+                    self.trace.count("disk error");
+                    let action = match verb {
+                        "open" | "read" => "read",
+                        "list" => "list",
+                        "stat" => "look at",
+                        _ => "write",
+                    };
+                    return Err(DiskError::new(kind, action, at, "made by the simulation"));
+                }
+                Fault::Crash => {
+                    self.trace
+                        .line(&self.who, format_args!("  disk: stops at {verb} {at}"));
+                    self.running = 0;
+                    self.crashed_in = Some(verb);
+                    return Err(off());
+                }
+                Fault::Meanwhile(edit) => {
+                    // Not within the same tick as what the program has just looked at: see the limits in the
+                    // head of the client's `folder::apply`.
+                    self.clock.advance_ns(9_000_000);
+                    edit(&mut self.fs);
+                    self.trace.count("edit between two calls");
+                }
+            }
+        }
+        if CHANGES.contains(&verb) {
+            self.trace
+                .line(&self.who, format_args!("  disk: {verb} {at}"));
+        }
+        Ok(())
+    }
+
+    /// The directory that `at` hangs in, and its name there.
+    fn parent<'a>(&self, at: At<'a>, action: &'static str) -> Result<(Ino, &'a str)> {
+        let fail = |kind| DiskError::new(kind, action, at, "simulated");
+        match at {
+            At::Temp(name) => Ok((
+                self.fs.lookup([OWN, TMP].into_iter()).map_err(fail)?,
+                name.as_str(),
+            )),
+            At::Identity => Ok((self.fs.lookup([OWN].into_iter()).map_err(fail)?, "root")),
+            At::Tree(path) => {
+                refuse_own(path, action)?;
+                let mut names = path.components();
+                let Some(name) = names.next_back() else {
+                    return Err(fail(ErrorKind::Busy));
+                };
+                let dir = self.fs.lookup(names).map_err(fail)?;
+                match self.fs.body(dir).map_err(fail)? {
+                    Body::Dir(_) => Ok((dir, name)),
+                    Body::File(_) => Err(fail(ErrorKind::NotADirectory)),
+                    Body::Link(_) => Err(fail(ErrorKind::Escapes)),
+                }
+            }
+        }
+    }
+
+    fn find(&self, at: At<'_>, action: &'static str) -> Result<Ino> {
+        let fail = |kind| DiskError::new(kind, action, at, "simulated");
+        if let At::Tree(path) = at {
+            refuse_own(path, action)?;
+            return self.fs.lookup(path.components()).map_err(fail);
+        }
+        let (dir, name) = self.parent(at, action)?;
+        self.fs.child(dir, name).map_err(fail)
+    }
+
+    fn dir(&self, path: &TreePath, action: &'static str) -> Result<Ino> {
+        let ino = self.find(At::Tree(path), action)?;
+        match self.fs.body(ino) {
+            Ok(Body::Dir(_)) => Ok(ino),
+            Ok(Body::Link(_)) => Err(DiskError::new(
+                ErrorKind::Escapes,
+                action,
+                path,
+                "simulated",
+            )),
+            _ => Err(DiskError::new(
+                ErrorKind::NotADirectory,
+                action,
+                path,
+                "simulated",
+            )),
+        }
+    }
+
+    /// What has just got a name in the tree must be whole.
+    fn check_whole(&mut self, at: At<'_>) {
+        let At::Tree(path) = at else { return };
+        let Ok(ino) = self.find(at, "look at") else {
+            return;
+        };
+        let Ok(content) = self.fs.content(ino) else {
+            return;
+        };
+        let hash = content.hash();
+        if !self
+            .known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(&hash)
+        {
+            let len = content.bytes().len();
+            self.violations.push(format!(
+                "{}: {path} holds {len} bytes that nobody ever wrote",
+                self.who
+            ));
+        }
+    }
+}
+
+fn refuse_own(path: &TreePath, action: &'static str) -> Result<()> {
+    match path.components().next() == Some(OWN) {
+        true => Err(DiskError::new(
+            ErrorKind::Reserved,
+            action,
+            path,
+            "this directory belongs to SyncAgent",
+        )),
+        false => Ok(()),
+    }
+}
+
+fn failing<'a>(
+    action: &'static str,
+    at: &'a dyn std::fmt::Display,
+) -> impl Fn(ErrorKind) -> DiskError + 'a {
+    move |kind| DiskError::new(kind, action, at, "simulated")
+}
+
+impl SimDisk {
+    fn enter(
+        &self,
+        verb: &'static str,
+        at: &dyn std::fmt::Display,
+    ) -> Result<MutexGuard<'_, State>> {
+        let mut state = self.drive.state();
+        state.enter(self.run, verb, at)?;
+        Ok(state)
+    }
+
+    fn file(&self, ino: Ino, at: At<'_>) -> SimFile {
+        SimFile {
+            drive: self.drive.clone(),
+            run: self.run,
+            ino,
+            path: at.to_string(),
+        }
+    }
+}
+
+impl Disk for SimDisk {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            exec: true,
+            inodes: true,
+            symlinks: true,
+            parallel: false,
+        }
+    }
+
+    fn root_device(&self) -> u64 {
+        DEVICE
+    }
+
+    fn list(&self, path: &TreePath) -> Result<Listing> {
+        let state = self.enter("list", path)?;
+        let fail = failing("list", path);
+        let ino = state.dir(path, "list")?;
+        let dir = state.fs.stat(ino).map_err(&fail)?;
+        let entries = state.fs.entries(ino).map_err(&fail)?;
+        let entries = entries
+            .iter()
+            .filter(|(name, _)| !(path.is_root() && *name == OWN))
+            .map(|(name, ino)| Entry {
+                name: Name::parse(name).map_err(|_| name.clone()),
+                stat: state.fs.stat(*ino).map_err(&fail),
+            });
+        Ok(Listing {
+            dir,
+            entries: entries.collect(),
+            incomplete: None,
+        })
+    }
+
+    fn list_temp(&self) -> Result<Vec<TempName>> {
+        let state = self.enter("list", &".syncagent/tmp")?;
+        let fail = failing("list", &".syncagent/tmp");
+        let tmp = state.fs.lookup([OWN, TMP].into_iter()).map_err(&fail)?;
+        let entries = state.fs.entries(tmp).map_err(&fail)?;
+        Ok(entries
+            .keys()
+            .filter_map(|name| TempName::parse(name))
+            .collect())
+    }
+
+    fn stat(&self, at: At<'_>) -> Result<Stat> {
+        let state = self.enter("stat", &at)?;
+        state
+            .fs
+            .stat(state.find(at, "look at")?)
+            .map_err(failing("look at", &at))
+    }
+
+    fn open(&self, at: At<'_>) -> Result<Box<dyn ReadHandle>> {
+        let state = self.enter("open", &at)?;
+        let ino = state.find(at, "read")?;
+        state.fs.content(ino).map_err(failing("read", &at))?;
+        Ok(Box::new(self.file(ino, at)))
+    }
+
+    fn read_link(&self, at: At<'_>) -> Result<String> {
+        let state = self.enter("stat", &at)?;
+        match state.fs.body(state.find(at, "look at")?) {
+            Ok(Body::Link(target)) => Ok(target.clone()),
+            _ => Err(failing("look at", &at)(ErrorKind::Io)),
+        }
+    }
+
+    fn create_temp(&self, name: &TempName) -> Result<Box<dyn WriteHandle>> {
+        let at = At::Temp(name);
+        let mut state = self.enter("create", &at)?;
+        let (dir, text) = state.parent(at, "write")?;
+        let ino = state
+            .fs
+            .create(dir, text, Body::File(Content::default()))
+            .map_err(failing("write", &at))?;
+        Ok(Box::new(self.file(ino, at)))
+    }
+
+    fn reopen_temp(&self, name: &TempName) -> Result<Box<dyn WriteHandle>> {
+        let at = At::Temp(name);
+        let state = self.enter("open", &at)?;
+        let ino = state.find(at, "write")?;
+        state.fs.content(ino).map_err(failing("write", &at))?;
+        Ok(Box::new(self.file(ino, at)))
+    }
+
+    fn symlink(&self, target: &str, at: At<'_>) -> Result<()> {
+        let mut state = self.enter("symlink", &at)?;
+        let (dir, name) = state.parent(at, "write")?;
+        state
+            .fs
+            .create(dir, name, Body::Link(target.to_owned()))
+            .map(drop)
+            .map_err(failing("write", &at))
+    }
+
+    fn hard_link(&self, from: At<'_>, to: At<'_>) -> Result<()> {
+        let mut state = self.enter("hard link", &format_args!("{from} -> {to}"))?;
+        let ino = state.find(from, "write")?;
+        let (dir, name) = state.parent(to, "write")?;
+        state
+            .fs
+            .link(ino, dir, name)
+            .map_err(failing("write", &to))?;
+        state.check_whole(to);
+        Ok(())
+    }
+
+    fn mkdir(&self, path: &TreePath) -> Result<()> {
+        let mut state = self.enter("mkdir", path)?;
+        let (dir, name) = state.parent(At::Tree(path), "write")?;
+        state
+            .fs
+            .create(dir, name, Body::Dir(std::collections::BTreeMap::new()))
+            .map(drop)
+            .map_err(failing("write", path))
+    }
+
+    fn rename(&self, from: At<'_>, to: At<'_>) -> Result<()> {
+        let mut state = self.enter("rename", &format_args!("{from} -> {to}"))?;
+        let (a, b) = (state.parent(from, "write")?, state.parent(to, "write")?);
+        state
+            .fs
+            .rename(a, b, true)
+            .map_err(failing("write", &from))?;
+        state.check_whole(to);
+        Ok(())
+    }
+
+    fn rename_noreplace(&self, from: At<'_>, to: At<'_>) -> Result<()> {
+        let mut state = self.enter("rename_noreplace", &format_args!("{from} -> {to}"))?;
+        let (a, b) = (state.parent(from, "write")?, state.parent(to, "write")?);
+        state
+            .fs
+            .rename(a, b, false)
+            .map_err(failing("write", &from))?;
+        if let (At::Tree(_), At::Tree(path)) = (from, to)
+            && state.dir(path, "look at").is_ok()
+        {
+            state.trace.count("directory move applied");
+        }
+        state.check_whole(to);
+        Ok(())
+    }
+
+    fn exchange(&self, a: At<'_>, b: At<'_>) -> Result<()> {
+        let mut state = self.enter("exchange", &format_args!("{a} <-> {b}"))?;
+        let (from, to) = (state.parent(a, "write")?, state.parent(b, "write")?);
+        state.fs.exchange(from, to).map_err(failing("write", &a))?;
+        if let (At::Tree(_), At::Tree(_)) = (a, b) {
+            state.trace.count("swap applied");
+        }
+        state.check_whole(a);
+        state.check_whole(b);
+        Ok(())
+    }
+
+    fn rmdir(&self, path: &TreePath) -> Result<()> {
+        let mut state = self.enter("rmdir", path)?;
+        let (dir, name) = state.parent(At::Tree(path), "write")?;
+        state
+            .fs
+            .remove(dir, name, true)
+            .map_err(failing("write", path))
+    }
+
+    fn unlink(&self, at: At<'_>) -> Result<()> {
+        let mut state = self.enter("unlink", &at)?;
+        let (dir, name) = state.parent(at, "write")?;
+        state
+            .fs
+            .remove(dir, name, false)
+            .map_err(failing("write", &at))
+    }
+
+    fn set_meta(&self, at: At<'_>, meta: Meta) -> Result<()> {
+        let mut state = self.enter("set_meta", &at)?;
+        let ino = state.find(at, "write")?;
+        state
+            .fs
+            .set_attributes(ino, meta.mtime_ns, meta.mode)
+            .map_err(failing("write", &at))
+    }
+
+    fn sync_file(&self, at: At<'_>) -> Result<()> {
+        let mut state = self.enter("sync_file", &at)?;
+        let ino = state.find(at, "write")?;
+        state.fs.content(ino).map_err(failing("write", &at))?;
+        state.fs.sync_file(ino).map_err(failing("write", &at))
+    }
+
+    fn sync_dir(&self, dir: Dir<'_>) -> Result<()> {
+        let at: &dyn std::fmt::Display = match &dir {
+            Dir::Tree(path) => path,
+            Dir::Own => &OWN,
+            Dir::Temp => &".syncagent/tmp",
+        };
+        let mut state = self.enter("sync_dir", at)?;
+        let fail = failing("write", at);
+        let ino = match dir {
+            Dir::Tree(path) => state.dir(path, "write")?,
+            Dir::Own => state.fs.lookup([OWN].into_iter()).map_err(&fail)?,
+            Dir::Temp => state.fs.lookup([OWN, TMP].into_iter()).map_err(&fail)?,
+        };
+        state.fs.sync_dir(ino).map_err(&fail)
+    }
+
+    fn sync_all(&self) -> Result<bool> {
+        self.enter("sync_all", &"everything")?.fs.sync_all();
+        Ok(true)
+    }
+
+    fn prepare(&self) -> Result<()> {
+        let mut state = self.enter("prepare", &OWN)?;
+        let root = state.fs.root();
+        let fail = failing("write", &OWN);
+        let dir = |fs: &mut Fs, at: Ino, name: &str| match fs.create(
+            at,
+            name,
+            Body::Dir(Default::default()),
+        ) {
+            Err(ErrorKind::Exists) => fs.child(at, name),
+            result => result,
+        };
+        let own = dir(&mut state.fs, root, OWN).map_err(&fail)?;
+        dir(&mut state.fs, own, TMP).map_err(&fail)?;
+        Ok(())
+    }
+
+    fn lock(&self) -> Result<Guard> {
+        struct Unlock(Drive, u64);
+        impl Drop for Unlock {
+            fn drop(&mut self) {
+                let mut state = self.0.state();
+                if state.running == self.1 {
+                    state.locked = false;
+                }
+            }
+        }
+        let mut state = self.enter("lock", &OWN)?;
+        if state.locked {
+            return Err(failing("lock", &OWN)(ErrorKind::Busy));
+        }
+        state.locked = true;
+        Ok(Box::new(Unlock(self.drive.clone(), self.run)))
+    }
+
+    fn root_is_same(&self) -> Result<bool> {
+        self.enter("stat", &"the root").map(|_| true)
+    }
+}
+
+/// An open file: it stays the same file whatever happens to its names.
+struct SimFile {
+    drive: Drive,
+    run: u64,
+    ino: Ino,
+    path: String,
+}
+
+impl SimFile {
+    fn enter(&self, verb: &'static str) -> Result<MutexGuard<'_, State>> {
+        let mut state = self.drive.state();
+        state.enter(self.run, verb, &self.path)?;
+        Ok(state)
+    }
+}
+
+impl ReadHandle for SimFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize> {
+        let state = self.enter("read")?;
+        let bytes = state
+            .fs
+            .content(self.ino)
+            .map_err(failing("read", &self.path))?
+            .bytes();
+        let start = usize::try_from(offset)
+            .unwrap_or(usize::MAX)
+            .min(bytes.len());
+        let n = buf.len().min(bytes.len() - start);
+        buf[..n].copy_from_slice(&bytes[start..start + n]);
+        Ok(n)
+    }
+
+    fn stat(&self) -> Result<Stat> {
+        let state = self.enter("stat")?;
+        state
+            .fs
+            .stat(self.ino)
+            .map_err(failing("look at", &self.path))
+    }
+
+    fn set_meta(&self, meta: Meta) -> Result<()> {
+        let mut state = self.enter("set_meta")?;
+        state
+            .fs
+            .set_attributes(self.ino, meta.mtime_ns, meta.mode)
+            .map_err(failing("write", &self.path))
+    }
+}
+
+impl WriteHandle for SimFile {
+    fn write_at(&self, data: &[u8], offset: u64) -> Result<()> {
+        let mut state = self.enter("write")?;
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let write = |bytes: &mut Vec<u8>| {
+            let end = start.saturating_add(data.len());
+            bytes.resize(bytes.len().max(end), 0);
+            bytes[start..end].copy_from_slice(data);
+        };
+        state
+            .fs
+            .write(self.ino, write)
+            .map_err(failing("write", &self.path))
+    }
+
+    fn set_len(&self, size: u64) -> Result<()> {
+        let mut state = self.enter("write")?;
+        let size = usize::try_from(size).unwrap_or(usize::MAX);
+        state
+            .fs
+            .write(self.ino, |bytes| bytes.resize(size, 0))
+            .map_err(failing("write", &self.path))
+    }
+
+    fn allocate(&self, _size: u64) -> Result<()> {
+        self.enter("allocate").map(drop)
+    }
+
+    fn sync(&self) -> Result<()> {
+        let mut state = self.enter("sync_file")?;
+        state
+            .fs
+            .sync_file(self.ino)
+            .map_err(failing("write", &self.path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use syncagent_client::folder::disk::conformance::CASES;
+
+    #[test]
+    fn the_simulated_disk_keeps_every_promise_of_a_disk() {
+        for (promise, case) in CASES {
+            let clock = SimClock::default();
+            let drive = Drive::new(clock.clone(), Trace::new(clock), "disk", Known::default());
+            let disk = drive.start();
+            disk.prepare().unwrap();
+            println!("{promise}");
+            case(&disk);
+        }
+    }
+}

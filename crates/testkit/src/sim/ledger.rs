@@ -1,0 +1,163 @@
+//! What people did with which content, and what therefore must be found at the end.
+//!
+//! Every content that a person writes in a world is unique, so a hash says which writing it was. The promises:
+//!
+//! * **Nothing lost.** What a person wrote and did not destroy is a file at the end, on every machine.
+//! * **Nothing lost, not even what was replaced.** What stood on a disk through a pass that ended well is a version in
+//!   the log.
+//! * **Nothing comes back.** What a person deleted or overwrote on a machine in sync, and nobody else touched, is no
+//!   file at the end.
+//!
+//! A power cut excuses the loss of what was not certainly durable, and no more.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use syncagent_protocol::ContentHash;
+
+use super::fs::{Fs, Item};
+
+/// The books of one world.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    /// Everything anybody wrote: which machine, under which name.
+    pub written: BTreeMap<ContentHash, String>,
+    /// Deleted or overwritten by a person, on any machine.
+    pub destroyed: BTreeSet<ContentHash>,
+    /// Lost in a power cut although nobody destroyed it.
+    pub excused: BTreeSet<ContentHash>,
+    /// Moved, copied or touched by a person: it may survive a deletion elsewhere.
+    pub touched: BTreeSet<ContentHash>,
+    /// Destroyed on a machine that was in sync with it.
+    pub dead: BTreeSet<ContentHash>,
+    /// By machine: what stood there at the end of a pass that ended well, and still does.
+    pub synced: BTreeMap<String, BTreeSet<ContentHash>>,
+    /// What stood somewhere through a whole pass that ended well.
+    pub promised: BTreeMap<ContentHash, String>,
+}
+
+/// The contents in a tree.
+pub fn contents(fs: &Fs) -> BTreeMap<ContentHash, String> {
+    hashes(fs.tree())
+}
+
+fn hashes(tree: BTreeMap<String, Item>) -> BTreeMap<ContentHash, String> {
+    tree.into_iter()
+        .filter_map(|(path, item)| match item {
+            Item::File { hash, .. } => Some((hash, path)),
+            _ => None,
+        })
+        .collect()
+}
+
+impl Ledger {
+    /// A person did something on `who` that made `after` of `before`.
+    pub fn edited(
+        &mut self,
+        who: &str,
+        before: &BTreeMap<ContentHash, String>,
+        after: &BTreeMap<ContentHash, String>,
+    ) {
+        for (hash, path) in after.iter().filter(|(hash, _)| !before.contains_key(*hash)) {
+            self.written
+                .entry(*hash)
+                .or_insert_with(|| format!("{path} on {who}"));
+        }
+        let synced = self.synced.entry(who.to_owned()).or_default();
+        for hash in before.keys().filter(|hash| !after.contains_key(*hash)) {
+            self.destroyed.insert(*hash);
+            if synced.remove(hash) {
+                self.dead.insert(*hash);
+            }
+        }
+    }
+
+    /// A pass on `who` ended well; `before` and `after` are what stood there.
+    pub fn passed(
+        &mut self,
+        who: &str,
+        before: &BTreeMap<ContentHash, String>,
+        after: &BTreeMap<ContentHash, String>,
+    ) {
+        for (hash, path) in after.iter().filter(|(hash, _)| before.contains_key(*hash)) {
+            self.promised
+                .entry(*hash)
+                .or_insert_with(|| format!("{path} on {who}"));
+        }
+        let through = after
+            .keys()
+            .filter(|hash| before.contains_key(*hash))
+            .copied()
+            .collect();
+        self.synced.insert(who.to_owned(), through);
+    }
+
+    /// The power went on `who`; `certain` is what could not be lost, `before` and `after` what was seen.
+    pub fn power_cut(
+        &mut self,
+        who: &str,
+        certain: &BTreeMap<String, Item>,
+        before: &BTreeMap<ContentHash, String>,
+        after: &BTreeMap<ContentHash, String>,
+    ) {
+        let certain = hashes(certain.clone());
+        for hash in before
+            .keys()
+            .filter(|hash| !after.contains_key(*hash) && !certain.contains_key(*hash))
+        {
+            // A file that somebody else has too is downloaded again; one nobody has is gone.
+            self.excused.insert(*hash);
+        }
+        for hash in after.keys() {
+            // The deletion itself was lost.
+            self.dead.remove(hash);
+        }
+        let synced = self.synced.entry(who.to_owned()).or_default();
+        synced.retain(|hash| after.contains_key(hash));
+    }
+
+    /// Compares the books with the files that are there at the end and the versions in the log.
+    pub fn audit(
+        &self,
+        files: &BTreeMap<ContentHash, String>,
+        log: &BTreeSet<ContentHash>,
+    ) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for (hash, what) in &self.written {
+            let alive = files.contains_key(hash);
+            if !alive && !self.destroyed.contains(hash) && !self.excused.contains(hash) {
+                let logged = if log.contains(hash) {
+                    "only a version"
+                } else {
+                    "lost"
+                };
+                wrong.push(format!(
+                    "{what} ({}) was never deleted, but is {logged}",
+                    short(hash)
+                ));
+            }
+        }
+        for (hash, what) in &self.promised {
+            if !log.contains(hash) {
+                wrong.push(format!(
+                    "{what} ({}) stood there through a pass, but is not in the log",
+                    short(hash)
+                ));
+            }
+        }
+        for hash in self.dead.difference(&self.touched) {
+            if let Some(path) = files.get(hash) {
+                let what = self.written.get(hash).map_or("?", String::as_str);
+                wrong.push(format!(
+                    "{what} ({}) was deleted everywhere, but is back at {path}",
+                    short(hash)
+                ));
+            }
+        }
+        wrong
+    }
+}
+
+/// The start of a hash, for people.
+pub fn short(hash: &ContentHash) -> String {
+    hash.to_string().chars().take(8).collect()
+}

@@ -1,0 +1,736 @@
+//! One seed, one world: machines that edit, synchronise, crash and come back, and the promises checked at the end.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::future::poll_fn;
+use std::panic::AssertUnwindSafe;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+
+use futures_util::FutureExt as _;
+use futures_util::future::LocalBoxFuture;
+use syncagent_client::ClientError;
+use syncagent_client::engine::{Engine, EngineConfig, Hint, Outcome};
+use syncagent_client::folder::disk::ErrorKind;
+use syncagent_client::home::Credentials;
+use syncagent_client::index::Index;
+use syncagent_client::remote::http::{HttpRemote, register};
+use syncagent_client::work::Work;
+use syncagent_protocol::api::{RegisterRequest, register_message};
+use syncagent_protocol::{ContentHash, NodeId, TreePath};
+use syncagent_server::{App, Entropy};
+use syncagent_vault::keys::VaultKey;
+use syncagent_vault::machine::MachineKey;
+use syncagent_vault::op::{Genesis, Put, PutBody};
+use syncagent_vault::random::Random;
+use syncagent_vault::secret::Secret;
+
+use super::clock::SimClock;
+use super::dice::{Dice, SimRandom};
+use super::disk::{Drive, Fault, Known};
+use super::fs::{Fs, Item};
+use super::ledger::{Ledger, contents, short};
+use super::net::{Net, Weather};
+use super::trace::Trace;
+use super::user::User;
+use crate::transport::RouterTransport;
+
+/// How large a world is.
+#[derive(Debug, Clone, Copy)]
+pub struct Size {
+    /// Machines, 2 to 5.
+    pub machines: usize,
+    /// Edits before everything is healed.
+    pub edits: usize,
+}
+
+impl Default for Size {
+    fn default() -> Self {
+        Self {
+            machines: 2,
+            edits: 40,
+        }
+    }
+}
+
+/// How often what happened in a world.
+pub type Counts = BTreeMap<&'static str, u64>;
+
+/// A broken promise, with everything needed to see it again.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// The world.
+    pub seed: u64,
+    /// What is wrong.
+    pub wrong: Vec<String>,
+    /// Everything that happened.
+    pub trace: Vec<String>,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for line in &self.trace {
+            writeln!(f, "{line}")?;
+        }
+        writeln!(f, "seed {}:", self.seed)?;
+        for wrong in &self.wrong {
+            writeln!(f, "  {wrong}")?;
+        }
+        write!(
+            f,
+            "again: cargo xtask simulate --seeds 1 --seed {}",
+            self.seed
+        )
+    }
+}
+
+/// Most turns of one pass; beyond, it hangs.
+const MAX_TURNS: usize = 100_000;
+/// Rounds in which machines must have come to rest.
+const MAX_ROUNDS: usize = 10;
+
+enum Runs {
+    Off,
+    Idle(Box<Engine>),
+    Busy(LocalBoxFuture<'static, (Box<Engine>, Result<Outcome, ClientError>)>),
+}
+
+/// What has been said of a machine's folder since its last pass that ended well.
+#[derive(Default)]
+struct Heard {
+    paths: BTreeSet<TreePath>,
+    /// Whether anybody has edited something since the pass began.
+    edited: bool,
+}
+
+struct Machine {
+    name: String,
+    seed: [u8; 32],
+    token: String,
+    drive: Drive,
+    net: Net,
+    /// Where the index lives; it stays as long as `_keeper` does.
+    index: String,
+    keeper: rusqlite::Connection,
+    runs: Runs,
+    heard: Arc<Mutex<Heard>>,
+    /// What stood in the folder when the pass began.
+    before: BTreeMap<ContentHash, String>,
+    turns: usize,
+}
+
+struct World {
+    seed: u64,
+    size: Size,
+    clock: SimClock,
+    trace: Trace,
+    dice: Dice,
+    people: Arc<Mutex<Dice>>,
+    random: Arc<dyn Random>,
+    ledger: Arc<Mutex<Ledger>>,
+    known: Known,
+    key: VaultKey,
+    machines: Vec<Machine>,
+}
+
+/// Runs the world of a seed.
+pub fn run(seed: u64, size: Size) -> Result<Counts, Box<Failure>> {
+    let clock = SimClock::default();
+    let trace = Trace::new(clock.clone());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build();
+    let runtime = runtime.expect("a runtime needs nothing that could be missing");
+    let world = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        runtime.block_on(async {
+            let mut world = World::new(seed, size, clock, trace.clone()).await?;
+            world.live().await?;
+            world.rest().await
+        })
+    }));
+    let wrong = match world {
+        Ok(Ok(())) => return Ok(trace.counts()),
+        Ok(Err(wrong)) => wrong,
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+            vec![format!("panic: {}", text.unwrap_or_default())]
+        }
+    };
+    Err(Box::new(Failure {
+        seed,
+        wrong,
+        trace: trace.lines(),
+    }))
+}
+
+type Checked<T> = Result<T, Vec<String>>;
+
+fn broken(what: impl Into<String>) -> Vec<String> {
+    vec![what.into()]
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl World {
+    async fn new(seed: u64, size: Size, clock: SimClock, trace: Trace) -> Checked<Self> {
+        let random: Arc<dyn Random> = Arc::new(SimRandom::new(seed, "random"));
+        let for_server = SimRandom::new(seed, "server");
+        let entropy: Entropy = Arc::new(move |out: &mut [u8]| for_server.fill(out));
+        let app = App::in_memory(
+            Arc::new(clock.clone()),
+            entropy,
+            syncagent_server::Work::Inline,
+        )
+        .map_err(|error| broken(error.to_string()))?;
+        let mut world = Self {
+            seed,
+            size,
+            clock,
+            trace,
+            dice: Dice::new(seed, "world"),
+            people: Arc::new(Mutex::new(Dice::new(seed, "people"))),
+            key: VaultKey::generate(&*random),
+            random,
+            ledger: Arc::default(),
+            known: Known::default(),
+            machines: Vec::new(),
+        };
+        for name in ["ada", "bob", "cy", "dee", "eve"]
+            .into_iter()
+            .take(size.machines)
+        {
+            let machine = world
+                .join(&app, name)
+                .await
+                .map_err(|error| broken(error.to_string()))?;
+            world.machines.push(machine);
+        }
+        Ok(world)
+    }
+
+    async fn join(&self, app: &App, name: &str) -> Result<Machine, ClientError> {
+        static WORLDS: AtomicU64 = AtomicU64::new(0);
+        let transport = RouterTransport::new(app.router());
+        let mut seed = [0; 32];
+        self.random.fill(&mut seed);
+        let key = MachineKey::from_seed(Secret::copy_from(&seed))?;
+        let invitation = app
+            .invite()
+            .await
+            .map_err(|error| ClientError::Setup(error.to_string()))?;
+        let hex = |bytes: &[u8]| data_encoding::HEXLOWER.encode(bytes);
+        let request = RegisterRequest {
+            invitation: invitation.to_text(),
+            public_key: hex(key.public()),
+            name: name.to_owned(),
+            platform: "linux".to_owned(),
+            signature: hex(&key.sign(&register_message(&invitation.hash(), name))),
+        };
+        let response = register(&transport, &request).await?;
+        let index = format!(
+            "file:world-{}?mode=memory&cache=shared",
+            WORLDS.fetch_add(1, Ordering::Relaxed)
+        );
+        let keeper = rusqlite::Connection::open(&index)?;
+        Ok(Machine {
+            name: name.to_owned(),
+            seed,
+            token: response.token,
+            drive: Drive::new(
+                self.clock.clone(),
+                self.trace.clone(),
+                name,
+                Arc::clone(&self.known),
+            ),
+            net: Net::new(
+                transport,
+                Dice::new(self.seed, name),
+                self.trace.clone(),
+                name,
+            ),
+            index,
+            keeper,
+            runs: Runs::Off,
+            heard: Arc::default(),
+            before: BTreeMap::new(),
+            turns: 0,
+        })
+    }
+
+    // ---- the time in which things happen ----
+
+    async fn live(&mut self) -> Checked<()> {
+        for _ in 0..8 {
+            self.edit(0);
+            self.clock.advance_ns(50_000_000);
+        }
+        for i in 0..self.machines.len() {
+            self.sync(i).await?;
+        }
+        let mut edits = 0;
+        while edits < self.size.edits {
+            self.pass_time();
+            let i = self.dice.below(self.machines.len());
+            match self.dice.below(100) {
+                0..24 => {
+                    self.edit(i);
+                    edits += 1;
+                }
+                24..42 => self.begin(i)?,
+                42..84 => {
+                    for _ in 0..=self.dice.below(30) {
+                        let i = self.dice.below(self.machines.len());
+                        self.turn(i).await?;
+                    }
+                }
+                84..86 => self.crash(i)?,
+                86..92 => self.arm(i),
+                92..96 => self.weather(i),
+                _ => {
+                    let Self { machines, dice, .. } = self;
+                    machines[i].drive.with(|fs| fs.write_back(dice));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn pass_time(&mut self) {
+        let ns = match self.dice.below(10) {
+            0..6 => self.dice.below(3_000_000),
+            6..9 => 50_000_000 + self.dice.below(500_000_000),
+            _ => 5_000_000_000,
+        };
+        self.clock.advance_ns(i64::try_from(ns).unwrap_or(0));
+    }
+
+    fn edit(&mut self, i: usize) {
+        let edit = self.editing(i);
+        self.machines[i].drive.with(edit);
+        self.trace.count("edit");
+    }
+
+    /// Something that a person at machine `i` does, now or in the middle of something else.
+    fn editing(&self, i: usize) -> impl FnOnce(&mut Fs) + Send + 'static {
+        let who = self.machines[i].name.clone();
+        let heard = Arc::clone(&self.machines[i].heard);
+        let (people, ledger) = (Arc::clone(&self.people), Arc::clone(&self.ledger));
+        let (trace, known) = (self.trace.clone(), Arc::clone(&self.known));
+        move |fs: &mut Fs| {
+            let mut user = User {
+                who: &who,
+                dice: &mut lock(&people),
+                ledger: &mut lock(&ledger),
+                trace: &trace,
+            };
+            let paths = user.edit(fs);
+            lock(&known).extend(contents(fs).into_keys());
+            let mut heard = lock(&heard);
+            heard.edited = true;
+            heard
+                .paths
+                .extend(paths.iter().filter_map(|path| TreePath::parse(path).ok()));
+        }
+    }
+
+    fn weather(&mut self, i: usize) {
+        let weather = match self.dice.below(4) {
+            0 => Weather::Offline,
+            1 => Weather::Rough(30 + self.dice.below(300)),
+            _ => Weather::Fine,
+        };
+        self.trace
+            .line(&self.machines[i].name, format_args!("network: {weather:?}"));
+        self.machines[i].net.set(weather);
+    }
+
+    fn arm(&mut self, i: usize) {
+        let calls = match self.dice.below(2) {
+            0 => self.dice.below(20),
+            _ => self.dice.below(200),
+        };
+        let fault = match self.dice.below(10) {
+            0..5 => Fault::Crash,
+            5 => Fault::Error(ErrorKind::Full),
+            6 => Fault::Error(ErrorKind::Io),
+            7 => Fault::Error(ErrorKind::Denied),
+            _ => Fault::Meanwhile(Box::new(self.editing(i))),
+        };
+        self.machines[i].drive.arm(calls as u64, fault);
+    }
+
+    fn boot(&mut self, i: usize) -> Checked<()> {
+        let machine = &self.machines[i];
+        self.trace.line(&machine.name, "starts");
+        let result = self.open(machine);
+        let machine = &mut self.machines[i];
+        match result {
+            Ok(engine) => machine.runs = Runs::Idle(Box::new(engine)),
+            Err(error) => {
+                self.trace
+                    .line(&machine.name, format_args!("does not start: {error}"));
+                if machine.drive.crashed_in().is_none() && !is_excusable(&error) {
+                    return Err(broken(format!("{} does not start: {error}", machine.name)));
+                }
+                self.stop(i);
+            }
+        }
+        self.look(i)
+    }
+
+    fn open(&self, machine: &Machine) -> Result<Engine, ClientError> {
+        let credentials = Credentials {
+            machine: MachineKey::from_seed(Secret::copy_from(&machine.seed))?,
+            token: Some(machine.token.clone().into()),
+            vault: Some(self.key.vault()),
+            check_value: None,
+            genesis: Some(Genesis::default()),
+            key_used: true,
+            recovery_tested: true,
+            trusted: None,
+            pending_slots: Vec::new(),
+        };
+        let remote = HttpRemote::new(
+            Arc::new(machine.net.clone()),
+            self.key.vault(),
+            &machine.token,
+        );
+        Engine::open(EngineConfig {
+            key: self.key.duplicate(),
+            credentials,
+            home: None,
+            name: machine.name.clone(),
+            platform: "linux".to_owned(),
+            index: Index::open(Path::new(&machine.index))?,
+            disk: Arc::new(machine.drive.start()),
+            remote: Arc::new(remote),
+            work: Work::Inline,
+            clock: Arc::new(self.clock.clone()),
+            random: Arc::clone(&self.random),
+        })
+    }
+
+    /// Begins a pass, if none is running.
+    fn begin(&mut self, i: usize) -> Checked<()> {
+        if matches!(self.machines[i].runs, Runs::Off) {
+            self.boot(i)?;
+        }
+        let everything = self.dice.chance(300);
+        self.begin_with(i, everything);
+        Ok(())
+    }
+
+    fn begin_with(&mut self, i: usize, everything: bool) {
+        let machine = &mut self.machines[i];
+        machine.runs = match std::mem::replace(&mut machine.runs, Runs::Off) {
+            Runs::Idle(mut engine) => {
+                let mut heard = lock(&machine.heard);
+                heard.edited = false;
+                let hint = if everything {
+                    Hint::Everything
+                } else {
+                    Hint::Paths(heard.paths.clone())
+                };
+                self.trace
+                    .line(&machine.name, format_args!("pass: {hint:?}"));
+                machine.before = machine.drive.with(|fs| contents(fs));
+                machine.turns = 0;
+                Runs::Busy(
+                    async move {
+                        let result = engine.pass(hint).await;
+                        (engine, result)
+                    }
+                    .boxed_local(),
+                )
+            }
+            other => other,
+        };
+    }
+
+    /// Lets machine `i` go on until it waits for something.
+    async fn turn(&mut self, i: usize) -> Checked<bool> {
+        let machine = &mut self.machines[i];
+        let Runs::Busy(pass) = &mut machine.runs else {
+            return Ok(false);
+        };
+        let ended = poll_fn(|cx| {
+            Poll::Ready(match pass.as_mut().poll(cx) {
+                Poll::Ready(ended) => Some(ended),
+                Poll::Pending => None,
+            })
+        })
+        .await;
+        // What the pass has spawned, and what was aborted.
+        tokio::task::yield_now().await;
+        machine.turns += 1;
+        if machine.turns > MAX_TURNS {
+            return Err(broken(format!("{}: a pass does not end", machine.name)));
+        }
+        if let Some((engine, result)) = ended {
+            machine.runs = Runs::Idle(engine);
+            self.ended(i, result)?;
+        }
+        self.look(i)?;
+        Ok(true)
+    }
+
+    fn ended(&mut self, i: usize, result: Result<Outcome, ClientError>) -> Checked<()> {
+        let machine = &mut self.machines[i];
+        match result {
+            Ok(outcome) => {
+                self.trace.line(
+                    &machine.name,
+                    format_args!(
+                        "in sync: {} sent, {} fetched, {} removed, {} conflicts, errors {:?}",
+                        outcome.sent,
+                        outcome.fetched,
+                        outcome.removed,
+                        outcome.conflicts.len(),
+                        outcome.errors
+                    ),
+                );
+                for conflict in &outcome.conflicts {
+                    self.trace.count("conflict");
+                    self.trace
+                        .line(&machine.name, format_args!("  conflict: {conflict:?}"));
+                }
+                let mut heard = lock(&machine.heard);
+                if outcome.errors.is_empty()
+                    && machine.drive.crashed_in().is_none()
+                    && !heard.edited
+                {
+                    heard.paths.clear();
+                    let after = machine.drive.with(|fs| contents(fs));
+                    lock(&self.ledger).passed(&machine.name, &machine.before, &after);
+                    self.trace.count("pass that ended well");
+                }
+            }
+            Err(error) => {
+                self.trace
+                    .line(&machine.name, format_args!("pass ends: {error}"));
+                self.trace.count("pass that failed");
+                if machine.drive.crashed_in().is_none() && !is_excusable(&error) {
+                    return Err(broken(format!("{}: {error}", machine.name)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What became of a machine: did it stop by itself, was anything seen that must not be?
+    fn look(&mut self, i: usize) -> Checked<()> {
+        let violations = self.machines[i].drive.take_violations();
+        if !violations.is_empty() {
+            return Err(violations);
+        }
+        if let Some(verb) = self.machines[i].drive.crashed_in() {
+            let applying = [
+                "rename",
+                "rename_noreplace",
+                "exchange",
+                "unlink",
+                "sync_dir",
+                "mkdir",
+                "rmdir",
+                "hard link",
+            ];
+            if applying.contains(&verb) {
+                self.trace.count("crash in apply");
+            }
+            self.crash(i)?;
+        }
+        Ok(())
+    }
+
+    /// Machine `i` stops without a word: killed, or without power.
+    fn crash(&mut self, i: usize) -> Checked<()> {
+        if matches!(self.machines[i].runs, Runs::Off)
+            && self.machines[i].drive.crashed_in().is_none()
+        {
+            return Ok(());
+        }
+        self.trace.count("crash");
+        self.stop(i);
+        let Self {
+            machines,
+            dice,
+            ledger,
+            known,
+            trace,
+            ..
+        } = self;
+        let machine = &mut machines[i];
+        if dice.chance(500) {
+            trace.line(&machine.name, "is killed");
+            return Ok(());
+        }
+        trace.line(&machine.name, "loses power");
+        trace.count("power cut");
+        let drive = &machine.drive;
+        let (before, certain) = drive.with(|fs| (contents(fs), fs.certain()));
+        drive.power_cut(dice);
+        let after = drive.with(|fs| contents(fs));
+        // Torn files are none of SyncAgent's doing, if they are not what it wrote: those it checks.
+        lock(known).extend(after.keys());
+        lock(ledger).power_cut(&machine.name, &certain, &before, &after);
+        // The other programs of the machine are gone as well, and a new start looks everywhere.
+        lock(&machine.heard).edited = true;
+        Ok(())
+    }
+
+    fn stop(&mut self, i: usize) {
+        let machine = &mut self.machines[i];
+        // First the disk: what a dying program's destructors do must not happen either.
+        machine.drive.kill();
+        machine.runs = Runs::Off;
+    }
+
+    // ---- the time in which everything comes to rest ----
+
+    /// One pass to its end.
+    async fn sync(&mut self, i: usize) -> Checked<()> {
+        if matches!(self.machines[i].runs, Runs::Off) {
+            self.boot(i)?;
+        }
+        self.begin_with(i, true);
+        while self.turn(i).await? {}
+        Ok(())
+    }
+
+    async fn rest(&mut self) -> Checked<()> {
+        self.trace.line("world", "everything is healed");
+        for i in 0..self.machines.len() {
+            self.machines[i].net.set(Weather::Fine);
+            self.machines[i].drive.disarm();
+            while self.turn(i).await? {}
+        }
+        let mut rounds = 0;
+        loop {
+            self.clock.advance_ns(1_000_000_000);
+            let before = self.snapshot();
+            for i in 0..self.machines.len() {
+                self.sync(i).await?;
+            }
+            if self.snapshot() == before {
+                break;
+            }
+            rounds += 1;
+            if rounds > MAX_ROUNDS {
+                return Err(broken(format!("not at rest after {MAX_ROUNDS} rounds")));
+            }
+        }
+        self.trace
+            .line("world", format_args!("at rest after {rounds} rounds"));
+        self.audit()
+    }
+
+    /// Everything that a second sync must leave as it is.
+    fn snapshot(&self) -> Vec<(Option<u64>, BTreeMap<String, Item>)> {
+        let each = self.machines.iter().map(|machine| {
+            let head = match &machine.runs {
+                Runs::Idle(engine) => Some(engine.head().n),
+                _ => None,
+            };
+            (head, machine.drive.with(|fs| fs.tree()))
+        });
+        each.collect()
+    }
+
+    fn audit(&self) -> Checked<()> {
+        let mut wrong = Vec::new();
+        let snapshot = self.snapshot();
+        for (machine, (head, tree)) in self.machines.iter().zip(&snapshot) {
+            if let Runs::Idle(engine) = &machine.runs {
+                let status = engine.status();
+                for error in &status.errors {
+                    wrong.push(format!("{} still reports {error:?}", machine.name));
+                }
+                for skipped in &status.skipped {
+                    wrong.push(format!("{} still skips {skipped:?}", machine.name));
+                }
+            }
+            let temps = machine.drive.with(|fs| fs.temps());
+            if !temps.is_empty() {
+                wrong.push(format!("{} has temps left: {temps:?}", machine.name));
+            }
+            if *head != snapshot[0].0 {
+                wrong.push(format!(
+                    "{} is at {head:?}, the first machine at {:?}",
+                    machine.name, snapshot[0].0
+                ));
+            }
+            let (here, there) = (shown(tree), shown(&snapshot[0].1));
+            for (path, item) in &here {
+                if there.get(path) != Some(item) {
+                    wrong.push(format!(
+                        "{}: {path} is {item}, not {:?}",
+                        machine.name,
+                        there.get(path)
+                    ));
+                }
+            }
+            for path in there.keys().filter(|path| !here.contains_key(*path)) {
+                wrong.push(format!("{}: {path} is missing", machine.name));
+            }
+        }
+        let files = self.machines[0].drive.with(|fs| contents(fs));
+        let log = self.log().map_err(|error| broken(error.to_string()))?;
+        wrong.extend(lock(&self.ledger).audit(&files, &log));
+        if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+    }
+
+    /// Every content that the log has ever held.
+    fn log(&self) -> Result<BTreeSet<ContentHash>, ClientError> {
+        let mut hashes = BTreeSet::new();
+        let mut statement = self.machines[0]
+            .keeper
+            .prepare("SELECT node, put FROM ops WHERE put IS NOT NULL")?;
+        let rows = statement.query_map([], |row| {
+            Ok((NodeId(row.get(0)?), row.get::<_, Vec<u8>>(1)?))
+        })?;
+        for row in rows {
+            let (node, put) = row?;
+            if let PutBody::File(file) = Put::parse(&put, node)?.body {
+                hashes.insert(file.hash);
+            }
+        }
+        Ok(hashes)
+    }
+}
+
+/// Whether an error is one of those that the world makes on purpose.
+fn is_excusable(error: &ClientError) -> bool {
+    matches!(error, ClientError::Remote(error) if error.is_retryable())
+        || matches!(error, ClientError::File { .. })
+}
+
+/// A tree as replicas must agree on it.
+fn shown(tree: &BTreeMap<String, Item>) -> BTreeMap<String, String> {
+    tree.iter()
+        .map(|(path, item)| {
+            let item = match item {
+                Item::File {
+                    hash,
+                    size,
+                    exec,
+                    mtime_ns,
+                    ..
+                } => {
+                    format!(
+                        "file {} of {size} bytes, exec {exec}, mtime {mtime_ns}",
+                        short(hash)
+                    )
+                }
+                Item::Dir { .. } => "directory".to_owned(),
+                Item::Link { target, .. } => format!("link to {target}"),
+            };
+            (path.clone(), item)
+        })
+        .collect()
+}
