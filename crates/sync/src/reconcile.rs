@@ -1,12 +1,12 @@
 //! The decision: three trees in, one plan out.
 //!
-//! 1. [`sides`] lines up the trees: what is new on disk and already in the vault becomes one node.
-//! 2. [`merge`] decides node by node what the vault shall hold: place and content are two independent axes,
+//! 1. `sides` lines up the trees: what is new on disk and already in the vault becomes one node.
+//! 2. `merge` decides node by node what the vault shall hold: place and content are two independent axes,
 //!    and a touch of either beats a deletion.
-//! 3. [`valid`] makes a tree of it: living things keep their directories, crossed moves and taken names are
+//! 3. `valid` makes a tree of it: living things keep their directories, crossed moves and taken names are
 //!    settled in favour of the vault.
-//! 4. [`disk`] derives what this disk shall hold: the same tree, less what it cannot hold or must leave alone.
-//! 5. [`steps`] and [`ops`] are the differences to what disk and vault hold now; [`outcome`] the rows they lead to.
+//! 4. `disk` derives what this disk shall hold: the same tree, less what it cannot hold or must leave alone.
+//! 5. `steps` and `ops` are the differences to what disk and vault hold now; `outcome` the rows they lead to.
 
 mod disk;
 mod merge;
