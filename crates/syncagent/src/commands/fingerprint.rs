@@ -11,7 +11,7 @@ use crate::failure::{Failure, Result};
 
 #[derive(Serialize)]
 struct Answer {
-    words: [&'static str; WORDS],
+    words: [String; WORDS],
     vault: VaultId,
     head: Head,
 }
@@ -25,7 +25,8 @@ pub(super) fn run(context: &Context) -> Result {
     };
     let head = head.ok_or_else(|| Failure::setup("nothing was synchronised yet: run `syncagent sync` first"))?;
     let words = fingerprint(vault, head);
-    context.output.result(&Answer { words, vault, head }, || format!("{}  (position {})", words.join(" "), head.n))?;
+    let shown = format!("{}  (position {})", words.join(" "), head.n);
+    context.output.result(&Answer { words, vault, head }, || shown)?;
     context.output.remark("Two machines at the same position show the same words, or somebody shows them different histories.");
     Ok(())
 }
