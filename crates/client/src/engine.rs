@@ -288,6 +288,7 @@ impl Engine {
             // Absences count only if the folder was the right one before and after the look.
             self.check_root()?;
             let (local, plan) = self.decide()?;
+            tracing::debug!(steps = ?plan.steps, ops = ?plan.ops, forget = ?plan.forget, "decided");
             self.skipped.clone_from(&plan.skipped);
             self.write_rows(&plan, &local)?;
             if plan.is_idle() {
@@ -475,7 +476,7 @@ fn take_folder(
             if state != RootState::Fine {
                 return Err(held_root(state));
             }
-            Ok((identity.clone(), root::lock(disk).map_err(root_error)?))
+            Ok((identity, root::lock(disk).map_err(root_error)?))
         }
         None => {
             let identity = match root::read_identity(disk).map_err(root_error)? {

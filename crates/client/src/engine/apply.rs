@@ -46,7 +46,41 @@ pub(super) struct Applied {
     pub(super) failed: BTreeSet<NodeId>,
     /// What now stands where.
     pub(super) marks: BTreeMap<NodeId, Mark>,
+    /// What the disk said right after a node's step, to be trusted or not: what its next step is checked against.
+    seen: BTreeMap<NodeId, Fingerprint>,
     failed_dirs: Vec<TreePath>,
+}
+
+impl Applied {
+    /// A step was not done: nothing may be sent or recorded of any node that it was to place.
+    fn fail(&mut self, step: &Step) {
+        self.failed.insert(step.node());
+        match step {
+            Step::Fetch { aside: Some(aside), .. } | Step::Link { aside: Some(aside), .. } => {
+                self.failed.insert(aside.node);
+            }
+            Step::Move { exchange_with: Some(other), .. } => {
+                self.failed.insert(*other);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What a step left behind.
+struct Left {
+    mark: Mark,
+    seen: Fingerprint,
+}
+
+impl Left {
+    fn file(mark: Mark, seen: Fingerprint) -> Self {
+        Self { mark, seen }
+    }
+
+    fn directory(inode: u64) -> Self {
+        Self { mark: Mark::Inode(inode), seen: Fingerprint { inode, ..Fingerprint::default() } }
+    }
 }
 
 impl Engine {
@@ -198,24 +232,26 @@ impl Engine {
         for step in batch {
             let node = step.node();
             if applied.failed.contains(&node) {
+                applied.fail(step);
                 continue;
             }
             touched.extend(paths_of(step));
             let path = main_path(step);
             if applied.failed_dirs.iter().any(|dir| path.is_within(dir)) {
-                applied.failed.insert(node);
+                applied.fail(step);
                 continue;
             }
-            match self.do_step(&folder, step, local, staged.remove(&node)) {
-                Ok(mark) => {
+            match self.do_step(&folder, step, local, applied, staged.remove(&node)) {
+                Ok(left) => {
                     applied.done += 1;
-                    if let Some(mark) = mark {
+                    if let Some(Left { mark, seen }) = left {
                         applied.marks.insert(node, mark);
+                        applied.seen.insert(node, seen);
                     }
                     self.note_done(step, plan, outcome)?;
                 }
                 Err(error) => {
-                    applied.failed.insert(node);
+                    applied.fail(step);
                     if matches!(step, Step::MakeDir { .. }) {
                         applied.failed_dirs.push(path.clone());
                     }
@@ -429,49 +465,55 @@ impl Engine {
         folder: &Folder,
         step: &Step,
         local: &Local,
+        applied: &Applied,
         staged: Option<Staged>,
-    ) -> Result<Option<Mark>, ApplyError> {
+    ) -> Result<Option<Left>, ApplyError> {
         match step {
-            Step::MakeDir { path, .. } => Ok(Some(Mark::Inode(folder.make_dir(path)?))),
+            Step::MakeDir { path, .. } => Ok(Some(Left::directory(folder.make_dir(path)?))),
             Step::Fetch { path, replaces, aside, mtime_ns, .. } => {
                 let Some(mut staged) = staged else { return Err(ApplyError::Changed { path: path.clone() }) };
-                let expect = self.expect(*replaces, local);
+                let expect = self.expect(*replaces, local, applied);
                 let placed = folder.place(&mut staged, path, &expect, aside.as_ref().map(|aside| &aside.path))?;
-                Ok(Some(self.trust(placed.fingerprint, *mtime_ns)))
+                Ok(Some(Left::file(self.trust(placed.fingerprint, *mtime_ns), placed.fingerprint)))
             }
             Step::Link { node, path, target, replaces, aside } => {
                 let mtime_ns = self.placed.tree.get(*node).map_or(0, |node| node.mtime_ns);
-                let expect = self.expect(*replaces, local);
+                let expect = self.expect(*replaces, local, applied);
                 let aside = aside.as_ref().map(|aside| &aside.path);
                 let placed = folder.place_link(target, mtime_ns, path, &expect, aside)?;
-                Ok(Some(Mark::Print(Some(placed.fingerprint))))
+                Ok(Some(Left::file(Mark::Print(Some(placed.fingerprint)), placed.fingerprint)))
             }
             Step::SetMeta { node, path, exec, mtime_ns } => {
-                let Some(expect) = self.fingerprint(*node, local) else {
+                let Some(expect) = self.fingerprint(*node, local, applied) else {
                     return Err(ApplyError::Changed { path: path.clone() });
                 };
                 let print = folder.set_meta(path, expect, Some(*exec), Some(*mtime_ns))?;
-                Ok(Some(self.trust(print, *mtime_ns)))
+                Ok(Some(Left::file(self.trust(print, *mtime_ns), print)))
             }
             Step::Move { node, from, to, exchange_with } => {
-                let inode = self.inode(*node, local);
+                let inode = self.inode(*node, local, applied);
                 match exchange_with {
-                    Some(other) => folder.swap_nodes(from, to, inode, self.inode(*other, local))?,
+                    Some(other) => folder.swap_nodes(from, to, inode, self.inode(*other, local, applied))?,
                     None => folder.move_node(from, to, inode)?,
                 }
                 // A rename moves the inode's own time; the content's must be as it was.
                 let stat = folder.disk().stat(At::Tree(to))?;
                 if local.nodes.get(node).is_some_and(|node| matches!(node.state, LocalState::Directory { .. })) {
-                    return Ok(Some(Mark::Inode(stat.inode)));
+                    return Ok(Some(Left::directory(stat.inode)));
                 }
-                let (now, before) = (stat.fingerprint(), self.fingerprint(*node, local));
+                let (now, before) = (stat.fingerprint(), self.fingerprint(*node, local, applied));
                 let same = |before: Fingerprint| (before.size, before.mtime_ns) == (now.size, now.mtime_ns);
-                Ok(Some(Mark::Print(before.filter(|before| same(*before)).map(|_| now))))
+                let trusted = match applied.marks.get(node) {
+                    Some(Mark::Print(trusted)) => trusted.is_some(),
+                    _ => true,
+                };
+                let mark = Mark::Print(before.filter(|before| trusted && same(*before)).map(|_| now));
+                Ok(Some(Left::file(mark, now)))
             }
             Step::Remove { node, path, kind } => {
                 match kind {
                     Kind::Directory => folder.remove_dir(path)?,
-                    _ => folder.remove(path, &self.expect(Some(*node), local))?,
+                    _ => folder.remove(path, &self.expect(Some(*node), local, applied))?,
                 }
                 Ok(None)
             }
@@ -486,7 +528,7 @@ impl Engine {
     }
 
     /// What the plan was made against.
-    fn expect(&self, node: Option<NodeId>, local: &Local) -> Expect {
+    fn expect(&self, node: Option<NodeId>, local: &Local, applied: &Applied) -> Expect {
         let Some(node) = node else { return Expect::Absent };
         let target = match local.nodes.get(&node).map(|node| &node.state) {
             Some(LocalState::Symlink { target, .. }) => Some(target.clone()),
@@ -496,21 +538,22 @@ impl Engine {
             },
             _ => None,
         };
-        match (target, self.fingerprint(node, local)) {
+        match (target, self.fingerprint(node, local, applied)) {
             (Some(target), _) => Expect::Link { target },
             (None, Some(print)) => Expect::File(print),
             (None, None) => Expect::Absent,
         }
     }
 
-    fn fingerprint(&self, node: NodeId, local: &Local) -> Option<Fingerprint> {
-        local.fingerprint(node).or_else(|| self.ancestor.get(node)?.fingerprint)
+    fn fingerprint(&self, node: NodeId, local: &Local, applied: &Applied) -> Option<Fingerprint> {
+        let seen = applied.seen.get(&node).copied();
+        seen.or_else(|| local.fingerprint(node)).or_else(|| self.ancestor.get(node)?.fingerprint)
     }
 
-    fn inode(&self, node: NodeId, local: &Local) -> u64 {
+    fn inode(&self, node: NodeId, local: &Local, applied: &Applied) -> u64 {
         match local.nodes.get(&node).map(|node| &node.state) {
             Some(LocalState::Directory { inode, .. }) => *inode,
-            _ => self.fingerprint(node, local).map_or(0, |print| print.inode),
+            _ => self.fingerprint(node, local, applied).map_or(0, |print| print.inode),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::clock::SimClock;
@@ -56,5 +57,35 @@ impl Trace {
 
     fn with<T>(&self, look: impl FnOnce(&mut Inner) -> T) -> T {
         look(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// What the program itself logs, among the lines.
+struct Log(Trace);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0
+            .line("log", String::from_utf8_lossy(bytes).trim_end());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Trace {
+    /// Until the guard is dropped, what this thread's programs log stands among the lines, plans and all.
+    pub fn listen(&self) -> tracing::subscriber::DefaultGuard {
+        let trace = self.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::DEBUG)
+            .without_time()
+            .with_ansi(false)
+            .with_target(false)
+            .with_writer(Mutex::new(Log(trace)))
+            .finish();
+        tracing::subscriber::set_default(subscriber)
     }
 }

@@ -139,6 +139,7 @@ struct World {
 pub fn run(seed: u64, size: Size) -> Result<Counts, Box<Failure>> {
     let clock = SimClock::default();
     let trace = Trace::new(clock.clone());
+    let _log = std::env::var_os("SYNCAGENT_TRACE").map(|_| trace.listen());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
