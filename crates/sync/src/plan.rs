@@ -15,7 +15,7 @@ use crate::scan::Skipped;
 /// 1. If `needs_hash` is not empty, read those files and decide again; everything else is empty then.
 /// 2. Drop the rows in `forget`, and write the rows of `agreed` (from `records`).
 /// 3. Before a step that makes a node (`MakeDir`, `Fetch`, `Link`, an `aside`), remember its id for its path
-///    (`pending_ids` of [`crate::identify`]), so that an interruption does not make a stranger of it.
+///    (`pending_ids` of [`mod@crate::identify`]), so that an interruption does not make a stranger of it.
 /// 4. Do the `steps` strictly in order. A step that finds other than what was scanned is given up, with
 ///    every later step that needs it; the next pass decides anew. What a step
 ///    removes ([`Step::removes`]) loses its row afterwards.

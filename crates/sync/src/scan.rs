@@ -1,6 +1,6 @@
 //! What a look at the disk found: plain facts, no judgement.
 //!
-//! A [`Scan`] is filled by the client's folder code and read by [`crate::identify`] alone.
+//! A [`Scan`] is filled by the client's folder code and read by [`mod@crate::identify`] alone.
 
 use std::collections::BTreeMap;
 

@@ -733,6 +733,12 @@ fn unreadable_and_unplaced_nodes_are_left_alone() {
         (plan.forget.as_slice(), plan.conflicts.len()),
         ([id("f1")].as_slice(), 1)
     );
+    // An exec bit is a change too.
+    let copy = case("f1@a=1", "f1@a=1x", "f1!").plan();
+    assert_eq!(
+        (copy.forget.as_slice(), copy.conflicts.len()),
+        ([id("f1")].as_slice(), 1)
+    );
     // Its path belongs to another now.
     case("f1@a=1", "f1@a=1", "f1! f2@a=2").leads_to("f2@a=2 f1@a~=1", "f2@a=2");
     // A directory that hangs nowhere: what is in it waits, old and new.

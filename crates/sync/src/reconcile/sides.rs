@@ -284,8 +284,11 @@ impl<'a> Sides<'a> {
                     None => parting.push((*id, false)),
                     Some(row) if row.node.body == Body::Directory => {}
                     Some(row) => match self.holds(*id, here, &row.node.body) {
-                        Equal::Yes => {}
-                        Equal::No => parting.push((*id, true)),
+                        Equal::Yes
+                            if self
+                                .local_exec(*id)
+                                .is_none_or(|exec| exec == exec_of(&row.node.body)) => {}
+                        Equal::Yes | Equal::No => parting.push((*id, true)),
                         Equal::Ask => self.needs_hash.push(*id),
                     },
                 }
