@@ -1,7 +1,7 @@
 //! One task owns all state of one machine: observe, decide, act.
 //!
 //! A [`Engine::pass`] looks at the folder and at the log, lets `syncagent_sync` decide, and carries the plan
-//! out: [`history`] verifies what the server shows, [`apply`] changes the disk, [`send`] seals and posts.
+//! out: `history` verifies what the server shows, `apply` changes the disk, `send` seals and posts.
 //! Nothing is remembered as pending: whatever interrupts a pass, the next one observes anew.
 //!
 //! Invariant: the index says "agreed" only about what is durable on this disk and stands in the verified log.

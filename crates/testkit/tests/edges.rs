@@ -95,10 +95,6 @@ const SYSTEM_MODULES: [&str; 4] = ["unix.rs", "linux.rs", "macos.rs", "windows.r
 /// Files of the product that may differ by system beyond that, each with its reason.
 const SYSTEM_EXCEPTIONS: [(&str, &str); 2] = [
     (
-        "crates/client/src/folder/placement.rs",
-        "one word: Windows' rules for names hold wherever the disk is Windows' own",
-    ),
-    (
         "crates/server/src/chunks/directory.rs",
         "one call: a directory is synced where it can be opened",
     ),

@@ -1,5 +1,7 @@
 //! Two machines on a real disk, one server in memory: what is done on one appears on the other.
 
+#![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;

@@ -10,7 +10,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use syncagent_protocol::{ChunkId, Code, ContentHash, NodeId, TreePath};
 use syncagent_sync::scan::Fingerprint;
 use syncagent_vault::VaultError;
-use syncagent_vault::chunk::{Entry, Scope, open_data, open_list};
+use syncagent_vault::chunk::{Codec, Entry, Scope, open_data, open_list, seal_data};
 use syncagent_vault::keys::Keys;
 use syncagent_vault::op::{Content, File};
 
@@ -207,8 +207,8 @@ impl Downloader {
         let plan = Arc::new(Parts::new(leaves));
         let (plan_for_disk, staging_for_disk) = (Arc::clone(&plan), Arc::clone(&staging));
         let (sources, scope) = (std::mem::take(&mut job.sources), job.scope);
-        let present = self.work.run(move || this.from_disk(&plan_for_disk, &sources, scope, &staging_for_disk)).await?;
-        self.from_server(&plan, &present, job.scope, &staging).await?;
+        let present = self.work.run(move || this.copy_from_disk(&plan_for_disk, &sources, scope, &staging_for_disk)).await?;
+        self.fill_from_server(&plan, &present, job.scope, &staging).await?;
         let (exec, mtime_ns, hash) = (job.exec, job.mtime_ns, job.file.hash);
         let (staged, plan) = self
             .work
@@ -258,7 +258,7 @@ impl Downloader {
     }
 
     /// Copies what the disk has. Returns which parts are there.
-    fn from_disk(
+    fn copy_from_disk(
         &self,
         parts: &Parts,
         sources: &[Source],
@@ -272,12 +272,10 @@ impl Downloader {
             // Left by an interruption: anything may stand there, so each part is sealed again and compared.
             for (i, entry) in parts.entries.iter().enumerate() {
                 buf.resize(usize::try_from(entry.len).unwrap_or(0), 0);
-                let sealed_as = read_exact(&staging, &mut buf, parts.offsets[i])?
-                    .then(|| [syncagent_vault::chunk::Codec::Zstd, syncagent_vault::chunk::Codec::Stored]);
-                for codec in sealed_as.into_iter().flatten() {
-                    present[i] = present[i]
-                        || syncagent_vault::chunk::seal_data(&self.keys, scope, &buf, codec)
-                            .is_ok_and(|sealed| sealed.entry.id == entry.id);
+                if read_exact(&staging, &mut buf, parts.offsets[i])? {
+                    present[i] = [Codec::Zstd, Codec::Stored].into_iter().any(|codec| {
+                        seal_data(&self.keys, scope, &buf, codec).is_ok_and(|sealed| sealed.entry.id == entry.id)
+                    });
                 }
             }
         }
@@ -326,7 +324,7 @@ impl Downloader {
         Ok(present)
     }
 
-    async fn from_server(
+    async fn fill_from_server(
         &self,
         parts: &Arc<Parts>,
         present: &[bool],
