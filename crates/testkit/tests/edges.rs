@@ -93,7 +93,7 @@ const UNSAFE_FILES: [&str; 0] = [];
 const SYSTEM_MODULES: [&str; 4] = ["unix.rs", "linux.rs", "macos.rs", "windows.rs"];
 
 /// Files of the product that may differ by system beyond that, each with its reason.
-const SYSTEM_EXCEPTIONS: [(&str, &str); 2] = [
+const SYSTEM_EXCEPTIONS: [(&str, &str); 1] = [
     (
         "crates/server/src/chunks/directory.rs",
         "one call: a directory is synced where it can be opened",
