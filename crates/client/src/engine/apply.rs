@@ -88,6 +88,8 @@ impl Engine {
     pub(super) fn write_rows(&mut self, plan: &Plan, local: &Local) -> Result<(), ClientError> {
         let mut rows: Vec<(NodeId, Option<AncestorNode>)> = plan.forget.iter().map(|id| (*id, None)).collect();
         let mut settled = Vec::new();
+        let is_found = |id: &&NodeId| local.nodes.get(*id).is_none_or(|node| node.state != LocalState::Same);
+        self.make_durable(plan, local, plan.agreed.iter().filter(is_found).chain(&plan.forget).copied())?;
         for id in &plan.agreed {
             let Some(record) = plan.records.get(id) else { continue };
             let Some(op_hash) = record.op_hash else { continue };
@@ -96,6 +98,38 @@ impl Engine {
             settled.push(record.path.clone());
         }
         self.record(rows, settled)
+    }
+
+    /// What other programs did lasts before the index or the log says that it is so. Else a power cut could take a
+    /// file back whose row stays, and its absence would be sent as a deletion.
+    pub(super) fn make_durable(
+        &self,
+        plan: &Plan,
+        local: &Local,
+        nodes: impl Iterator<Item = NodeId>,
+    ) -> Result<(), ClientError> {
+        let (mut files, mut dirs) = (Vec::new(), BTreeSet::new());
+        for id in nodes {
+            let is_file = local.nodes.get(&id).is_some_and(|node| matches!(node.state, LocalState::File { .. }));
+            let path = plan.records.get(&id).map(|record| record.path.clone());
+            let places = [path.clone(), local.path_of(id), self.ancestor_path(id)];
+            dirs.extend(places.iter().flatten().filter_map(TreePath::parent));
+            files.extend(path.filter(|_| is_file));
+        }
+        let synced = self.folder.sync_found(&files, &dirs);
+        synced.map_err(|error| file_error(&TreePath::ROOT, error.code(), &error))
+    }
+
+    /// Where disk and vault last agreed that a node hangs.
+    fn ancestor_path(&self, node: NodeId) -> Option<TreePath> {
+        let mut names = Vec::new();
+        let mut at = node;
+        while at != NodeId::ROOT {
+            let row = self.ancestor.get(at).filter(|_| names.len() < self.ancestor.len())?;
+            names.push(row.node.name.clone());
+            at = row.node.parent;
+        }
+        Some(names.iter().rev().fold(TreePath::ROOT, |path, name| path.join(name)))
     }
 
     /// Writes rows to the index and to memory; the ids of what now has a row are no longer pending.
@@ -492,6 +526,9 @@ impl Engine {
             }
             Step::Move { node, from, to, exchange_with } => {
                 let inode = self.inode(*node, local, applied);
+                let before = self.fingerprint(*node, local, applied);
+                // A write that kept length and mtime shows in the inode's own time, which the rename itself moves.
+                let unchanged = Some(folder.disk().stat(At::Tree(from))?.fingerprint()) == before;
                 match exchange_with {
                     Some(other) => folder.swap_nodes(from, to, inode, self.inode(*other, local, applied))?,
                     None => folder.move_node(from, to, inode)?,
@@ -501,13 +538,10 @@ impl Engine {
                 if local.nodes.get(node).is_some_and(|node| matches!(node.state, LocalState::Directory { .. })) {
                     return Ok(Some(Left::directory(stat.inode)));
                 }
-                let (now, before) = (stat.fingerprint(), self.fingerprint(*node, local, applied));
+                let now = stat.fingerprint();
                 let same = |before: Fingerprint| (before.size, before.mtime_ns) == (now.size, now.mtime_ns);
-                let trusted = match applied.marks.get(node) {
-                    Some(Mark::Print(trusted)) => trusted.is_some(),
-                    _ => true,
-                };
-                let mark = Mark::Print(before.filter(|before| trusted && same(*before)).map(|_| now));
+                let trusted = !matches!(applied.marks.get(node), Some(Mark::Print(None)));
+                let mark = Mark::Print(before.filter(|before| unchanged && trusted && same(*before)).map(|_| now));
                 Ok(Some(Left::file(mark, now)))
             }
             Step::Remove { node, path, kind } => {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use syncagent_protocol::commit::MAX_OPS;
 use syncagent_protocol::{Body, ChunkId, Code, NodeId, OpHash, TreePath};
 use syncagent_sync::plan::Content as PlanContent;
+use syncagent_sync::scan::{Fingerprint, Observed};
 use syncagent_sync::{Group, Local, Op, Plan, Put as PlanPut};
 use syncagent_vault::chunk::{Entry, Scope, Sealed};
 use syncagent_vault::chunker::Class;
@@ -59,6 +60,23 @@ struct Sealable {
     recipe: Recipe,
     known: HashSet<ChunkId>,
     size: u64,
+    /// What the plan was made of.
+    scanned: Option<(Fingerprint, bool)>,
+}
+
+impl Sealable {
+    /// Another file than the plan is about, or the same with another bit, is planned anew. Newer content of the same
+    /// file may be sent, but it has to be looked at again: the next plan must not see what was there before.
+    fn compare(&self, reading: Reading, touched: &mut BTreeSet<TreePath>) -> Result<(), SealFailure> {
+        let Some((scanned, exec)) = self.scanned else { return Ok(()) };
+        if scanned != reading.fingerprint {
+            touched.insert(self.path.clone());
+        }
+        if scanned.inode != reading.fingerprint.inode || exec != reading.exec {
+            return Err(SealFailure::Changed);
+        }
+        Ok(())
+    }
 }
 
 type SealResult = Result<(SealedContent, Reading, Vec<Sealed>), SealFailure>;
@@ -144,6 +162,7 @@ impl Engine {
         }
         let mut posted = Batch::Nothing;
         for commit in commits.into_iter().filter(|commit| !commit.is_empty()) {
+            self.make_durable(plan, local, commit.iter().map(|op| op.node))?;
             match self.commit(plan, commit, outcome).await? {
                 Batch::Again => return Ok(Batch::Again),
                 other => posted = other,
@@ -244,7 +263,11 @@ impl Engine {
         };
         let mut mtime_ns = planned.mtime_ns;
         let (body, mark, leaves, new_body) = match &planned.content {
-            PlanContent::Directory => (PutBody::Directory, scanned(), None, None),
+            PlanContent::Directory => {
+                // Informative only: when the vault first heard of it.
+                mtime_ns = if mtime_ns == 0 { now_ns(self.now_ms()) } else { mtime_ns };
+                (PutBody::Directory, scanned(), None, None)
+            }
             PlanContent::Symlink { target } => (PutBody::Symlink { target: target.clone() }, scanned(), None, None),
             PlanContent::Keep => {
                 let last = self.log.get(node).map(|entry| entry.op_hash);
@@ -281,7 +304,8 @@ impl Engine {
             conflict_of: planned.conflict_of,
         };
         let draft = Draft::put(node, &put)?;
-        let mtime_ns = new_body.is_some().then_some(mtime_ns);
+        let told = new_body.is_some() || matches!(planned.content, PlanContent::Directory);
+        let mtime_ns = told.then_some(mtime_ns);
         Ok(Some(Pending { node, draft, mark: Some(mark), body: new_body, mtime_ns, leaves }))
     }
 
@@ -316,7 +340,7 @@ impl Engine {
     fn scanned_len(&self, put: &PlanPut) -> u64 {
         let PlanContent::FromDisk { path } = &put.content else { return 0 };
         match self.scan.as_ref().and_then(|scan| scan.entries.get(path)) {
-            Some(syncagent_sync::scan::Observed::File { fingerprint, .. }) => fingerprint.size,
+            Some(Observed::File { fingerprint, .. }) => fingerprint.size,
             _ => 0,
         }
     }
@@ -355,7 +379,11 @@ impl Engine {
             codec: self.genesis.codec(),
             inline: Draft::fits_inline(size, &put.name),
         };
-        Ok(Sealable { node: put.node, path: path.clone(), recipe, known, size })
+        let scanned = match self.scan.as_ref().and_then(|scan| scan.entries.get(path)) {
+            Some(Observed::File { fingerprint, exec, .. }) => Some((*fingerprint, *exec)),
+            _ => None,
+        };
+        Ok(Sealable { node: put.node, path: path.clone(), recipe, known, size, scanned })
     }
 
     async fn seal_small(
@@ -379,7 +407,7 @@ impl Engine {
             })
         });
         for (file, result) in sealed.await {
-            match result {
+            match result.and_then(|sealed| file.compare(sealed.1, touched).map(|()| sealed)) {
                 Ok((content, reading, chunks)) => {
                     self.upload(&chunks, &file.known, uploader).await?;
                     self.progress(|progress| progress.bytes_done += content.size);
@@ -428,6 +456,7 @@ impl Engine {
         let finished = sealing.finish(&self.keys).map_err(seal_failure);
         let finished = finished.and_then(|(source, content, lists)| {
             let reading = source.finish(now_ns).map_err(read_failure)?;
+            file.compare(reading, touched)?;
             Ok((content, reading, lists))
         });
         match finished {

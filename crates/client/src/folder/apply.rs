@@ -284,6 +284,28 @@ impl Folder {
         Ok(self.sync_many(&files, |at| self.disk.sync_file(*at))?)
     }
 
+    /// Makes durable what other programs did: the content of `files` and the names in `dirs`. What is no longer
+    /// there is left out.
+    pub fn sync_found(&self, files: &[TreePath], dirs: &BTreeSet<TreePath>) -> Result<(), ApplyError> {
+        enum Found<'a> {
+            File(&'a TreePath),
+            Dir(&'a TreePath),
+        }
+        let found: Vec<Found<'_>> =
+            files.iter().map(Found::File).chain(dirs.iter().map(Found::Dir)).collect();
+        let sync = |found: &Found<'_>| {
+            let result = match found {
+                Found::File(path) => self.disk.sync_file(At::Tree(path)),
+                Found::Dir(path) => self.disk.sync_dir(Dir::Tree(path)),
+            };
+            match result {
+                Err(error) if is_elsewhere(error.kind) => Ok(()),
+                result => result,
+            }
+        };
+        Ok(self.sync_many(&found, sync)?)
+    }
+
     fn sync_many<T: Sync>(
         &self,
         all: &[T],
@@ -997,13 +1019,21 @@ pub(super) fn same_but_moved(now: &Stat, then: &Stat) -> bool {
 /// An error that only says that the tree is not the one that was planned for.
 fn planned_otherwise(error: DiskError, path: &TreePath) -> ApplyError {
     match error.kind {
-        ErrorKind::NotFound
-        | ErrorKind::Exists
-        | ErrorKind::NotADirectory
-        | ErrorKind::NotAFile
-        | ErrorKind::Escapes => ApplyError::Changed { path: path.clone() },
+        ErrorKind::Exists => ApplyError::Changed { path: path.clone() },
+        kind if is_elsewhere(kind) => ApplyError::Changed { path: path.clone() },
         _ => error.into(),
     }
+}
+
+/// Whether the error says that something else, or nothing, stands there.
+fn is_elsewhere(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::NotFound
+            | ErrorKind::NotADirectory
+            | ErrorKind::NotAFile
+            | ErrorKind::Escapes
+    )
 }
 
 fn otherwise(error: ApplyError, path: &TreePath) -> ApplyError {

@@ -65,7 +65,7 @@ impl Ledger {
         let synced = self.synced.entry(who.to_owned()).or_default();
         for hash in before.keys().filter(|hash| !after.contains_key(*hash)) {
             self.destroyed.insert(*hash);
-            if synced.remove(hash) {
+            if synced.remove(hash) && self.written.contains_key(hash) {
                 self.dead.insert(*hash);
             }
         }
