@@ -53,10 +53,11 @@ impl Engine {
         for _ in 0..super::MAX_ROUNDS {
             self.pull().await?;
             self.post_own_affairs().await?;
-            let (drafts, path, version) = self.plan_restore(restore)?;
+            let (drafts, node, version) = self.plan_restore(restore)?;
             let sealed = self.seal(drafts)?;
             match self.post(&sealed).await? {
                 Posted::Accepted => {
+                    let path = self.placed.tree.path_of(node).unwrap_or_default();
                     return Ok(Restored { path: path.as_str().to_owned(), version, n: self.head.n });
                 }
                 Posted::Conflict(_) => {}
@@ -68,7 +69,7 @@ impl Engine {
         Err(ClientError::Busy("other machines are writing all the time: try again".into()))
     }
 
-    fn plan_restore(&self, restore: &Restore) -> Result<(Vec<Draft>, TreePath, u64), ClientError> {
+    fn plan_restore(&self, restore: &Restore) -> Result<(Vec<Draft>, NodeId, u64), ClientError> {
         let (node, version) = self.find_version(restore)?;
         let mut put = parse_put(node, &version)?;
         let mut drafts = Vec::new();
@@ -91,10 +92,8 @@ impl Engine {
         }
         put.parent = parent;
         put.based_on = self.log.get(node).map(|entry| entry.op_hash);
-        let name = put.name.clone();
         drafts.push(Draft::put(node, &put)?);
-        let in_parent = self.placed.tree.path_of(parent).unwrap_or_default();
-        Ok((drafts, in_parent.join(&name), version.n))
+        Ok((drafts, node, version.n))
     }
 
     /// The version meant: of a living file by position, of a thing in the trash its last one.

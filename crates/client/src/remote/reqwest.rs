@@ -52,7 +52,7 @@ impl Network {
             .tcp_nodelay(true)
             .user_agent(concat!("syncagent/", env!("CARGO_PKG_VERSION")))
             .build()
-            .map_err(|error| RemoteError::Offline(chain(&error)))?;
+            .map_err(|error| RemoteError::Offline(cause(&error)))?;
         Ok(Self { client, base: base_url })
     }
 
@@ -69,18 +69,17 @@ fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// An error with its causes: "connection refused" is what a person needs to see.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
+/// The innermost cause: "connection refused" is what a person needs to see, not the layers round it.
+fn cause(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
     }
-    text
+    let text = innermost.to_string();
+    match text.find(" (os error") {
+        Some(at) => text[..at].to_lowercase(),
+        None => text,
+    }
 }
 
 impl Transport for Network {
@@ -95,12 +94,12 @@ impl Transport for Network {
                 .body(body)
                 .send()
                 .await
-                .map_err(|error| RemoteError::Offline(chain(&error)))?;
+                .map_err(|error| RemoteError::Offline(cause(&error)))?;
             let mut out = Response::builder().status(response.status());
             if let Some(headers) = out.headers_mut() {
                 headers.extend(response.headers().clone());
             }
-            let body = response.bytes_stream().map_err(|error| RemoteError::Offline(chain(&error))).boxed();
+            let body = response.bytes_stream().map_err(|error| RemoteError::Offline(cause(&error))).boxed();
             out.body(body).map_err(|error| RemoteError::Protocol(error.to_string()))
         }
         .boxed()
@@ -109,7 +108,7 @@ impl Transport for Network {
     fn events(&self, token: &str) -> BoxFuture<'_, Result<BoxStream<'static, Event>, RemoteError>> {
         let token = zeroize::Zeroizing::new(token.to_owned());
         async move {
-            let offline = |error: SocketError| RemoteError::Offline(chain(&error));
+            let offline = |error: SocketError| RemoteError::Offline(cause(&error));
             let mut url = self.url(EVENTS)?;
             let scheme = if url.scheme() == "https" { "wss" } else { "ws" };
             url.set_scheme(scheme).map_err(|()| RemoteError::Protocol("address".into()))?;
