@@ -317,12 +317,15 @@ impl Engine {
         let mut settled = Vec::new();
         for step in batch {
             let node = step.node();
-            if applied.failed.contains(&node) || with_ops.contains(&node) {
+            if applied.failed.contains(&node) {
                 continue;
             }
+            rows.extend(step.removes().map(|gone| (gone, None)));
             if let Step::Remove { path, .. } = step {
-                rows.push((node, None));
                 settled.push(path.clone());
+                continue;
+            }
+            if with_ops.contains(&node) {
                 continue;
             }
             if let (Some(record), Some(mark)) = (plan.records.get(&node), applied.marks.get(&node))
@@ -518,7 +521,14 @@ impl Engine {
                 Ok(Some(Left::file(Mark::Print(Some(placed.fingerprint)), placed.fingerprint)))
             }
             Step::SetMeta { node, path, exec, mtime_ns } => {
-                let Some(expect) = self.fingerprint(*node, local, applied) else {
+                let adopted = || match self.scan.as_ref()?.entries.get(path)? {
+                    Observed::File { fingerprint, .. } => Some(*fingerprint),
+                    _ => None,
+                };
+                let known = applied.seen.contains_key(node) || local.nodes.contains_key(node);
+                // An equal file of another id takes over this one's: the disk knows it by its place alone.
+                let expect = if known { self.fingerprint(*node, local, applied) } else { adopted() };
+                let Some(expect) = expect else {
                     return Err(ApplyError::Changed { path: path.clone() });
                 };
                 let print = folder.set_meta(path, expect, Some(*exec), Some(*mtime_ns))?;
@@ -585,8 +595,8 @@ impl Engine {
     }
 
     fn inode(&self, node: NodeId, local: &Local, applied: &Applied) -> u64 {
-        match local.nodes.get(&node).map(|node| &node.state) {
-            Some(LocalState::Directory { inode, .. }) => *inode,
+        match (applied.seen.get(&node), local.nodes.get(&node).map(|node| &node.state)) {
+            (None, Some(LocalState::Directory { inode, .. })) => *inode,
             _ => self.fingerprint(node, local, applied).map_or(0, |print| print.inode),
         }
     }
