@@ -172,6 +172,10 @@ impl Daemon {
                 self.engine.set_resting(State::Idle);
                 (self.tell(Event::Resume), Ok(serde_json::Value::Null))
             }
+            Command::Approve => {
+                self.engine.allow_mass_change();
+                (self.tell(Event::Now), Ok(serde_json::Value::Null))
+            }
             Command::Now => (self.tell(Event::Now), Ok(serde_json::Value::Null)),
             Command::Restore(restore) => {
                 let result = self.engine.restore(&restore).await;

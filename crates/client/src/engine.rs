@@ -18,6 +18,7 @@ use std::sync::Arc;
 use syncagent_protocol::api::Head;
 use syncagent_protocol::time::Clock;
 use syncagent_protocol::{Code, CommitHash, ContentHash, MachineId, NodeId, TreePath, VaultId};
+use syncagent_sync::guard;
 use syncagent_sync::ignore::{self, Ignore, Verdict};
 use syncagent_sync::scan::{Fingerprint, Observed, Scan};
 use syncagent_sync::{
@@ -119,6 +120,8 @@ pub struct Engine {
     batch: usize,
     notices: Vec<String>,
     unwatched: Option<String>,
+    /// Somebody said yes to the next mass change.
+    mass_change_allowed: bool,
     skipped: Vec<syncagent_sync::scan::Skipped>,
     halted: Option<(Code, String)>,
     status: watch::Sender<Status>,
@@ -195,6 +198,7 @@ impl Engine {
             batch: syncagent_protocol::commit::MAX_OPS,
             notices: Vec::new(),
             unwatched: None,
+            mass_change_allowed: false,
             skipped: Vec::new(),
             halted: None,
             status: watch::Sender::new(Status::default()),
@@ -227,6 +231,11 @@ impl Engine {
     /// The current state.
     pub fn status(&self) -> Status {
         self.status.borrow().clone()
+    }
+
+    /// Says yes to a change of very many files: the next pass that ends well may make it.
+    pub fn allow_mass_change(&mut self) {
+        self.mass_change_allowed = true;
     }
 
     /// Shows a state that is not the engine's own doing: paused, or not any more.
@@ -262,6 +271,7 @@ impl Engine {
         };
         if result.is_ok() {
             self.last_sync_ms = self.clock.now_ms();
+            self.mass_change_allowed = false;
         }
         self.publish_error(state, result.as_ref().err());
         result
@@ -290,6 +300,7 @@ impl Engine {
             let (local, plan) = self.decide()?;
             tracing::debug!(steps = ?plan.steps, ops = ?plan.ops, forget = ?plan.forget, "decided");
             self.skipped.clone_from(&plan.skipped);
+            self.brake(&plan)?;
             self.write_rows(&plan, &local)?;
             if plan.is_idle() {
                 break;
@@ -314,6 +325,28 @@ impl Engine {
         self.pull().await?;
         self.look(&Hint::Everything);
         Ok(self.decide()?.1)
+    }
+
+    /// A pass that would delete or replace very many files waits for a person.
+    fn brake(&self, plan: &Plan) -> Result<(), ClientError> {
+        if self.mass_change_allowed {
+            return Ok(());
+        }
+        let on_disk = self.ancestor.iter().filter(|(_, row)| row.node.body.kind() != syncagent_protocol::Kind::Directory);
+        let held = guard::check(plan, &self.placed, on_disk.count() as u64, &guard::Limits::default());
+        let Some(held) = held.first() else { return Ok(()) };
+        let (count, files) = (held.affected.len(), held.files);
+        let first = held.affected.first().map(|affected| affected.path.to_string()).unwrap_or_default();
+        let where_ = match held.direction {
+            guard::Direction::OnDisk => "in this folder, because other machines did so",
+            guard::Direction::InVault => "on all other machines, because this folder has changed so",
+        };
+        Err(ClientError::Held {
+            code: Code::Brake,
+            message: format!(
+                "{count} of {files} files would be deleted or replaced {where_} (the first is {first}). Nothing was done. If that is meant: `syncagent now --yes`, or `syncagent sync --once --yes`"
+            ),
+        })
     }
 
     /// Whether the folder is the one that was adopted; everything is held if not.

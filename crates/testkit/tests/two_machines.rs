@@ -169,3 +169,29 @@ async fn a_vault_with_dedup_sends_one_copy_of_equal_content() {
     assert_eq!(tree(&b), tree(&a));
     assert!(fs::read(b.join("two")).unwrap() == content);
 }
+
+#[tokio::test]
+async fn a_mass_change_waits_for_a_yes_and_deletes_nothing_until_then() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::new(Genesis::default());
+    let mut machines = two(&world, dir.path()).await;
+    let (a, b) = (machines[0].folder.clone(), machines[1].folder.clone());
+    fs::create_dir(a.join("photos")).unwrap();
+    for i in 0..120 {
+        fs::write(a.join(format!("photos/{i}")), format!("picture {i}")).unwrap();
+    }
+    settle(&world, &mut machines).await;
+    fs::remove_dir_all(a.join("photos")).unwrap();
+    let held = world.sync(&mut machines[0]).await.unwrap_err();
+    assert_eq!(held.code(), syncagent_protocol::Code::Brake, "{held}");
+    world.sync(&mut machines[1]).await.unwrap();
+    assert_eq!(tree(&b).len(), 121);
+    machines[0].engine.as_mut().unwrap().allow_mass_change();
+    world.sync(&mut machines[0]).await.unwrap();
+    // What was right for one machine may be a surprise for the next: each asks.
+    let held = world.sync(&mut machines[1]).await.unwrap_err();
+    assert_eq!((held.code(), tree(&b).len()), (syncagent_protocol::Code::Brake, 121));
+    machines[1].engine.as_mut().unwrap().allow_mass_change();
+    settle(&world, &mut machines).await;
+    assert_eq!(tree(&b).len(), 0);
+}

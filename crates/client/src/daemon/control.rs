@@ -33,6 +33,8 @@ pub enum Command {
     Resume,
     /// Look at everything at once.
     Now,
+    /// Look at everything at once, and make the change of very many files that waits for a yes.
+    Approve,
     /// Bring something back.
     Restore(Restore),
 }
