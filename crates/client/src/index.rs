@@ -138,7 +138,9 @@ pub struct ConflictRow {
 impl Index {
     /// Opens or makes the index at `path`.
     pub fn open(path: &Path) -> Result<Self> {
-        Self::with(Connection::open(path)?)
+        let open = || Self::with(Connection::open(path)?);
+        // Two processes may be about to make it: whoever comes second fails, and then finds it made.
+        open().or_else(|_| open())
     }
 
     /// An index in memory, for simulated worlds.

@@ -450,7 +450,6 @@ impl Engine {
                 }
                 Err(error) => return self.seal_failed(&file.path, seal_failure(error), touched),
             }
-            self.note_acknowledged(uploader)?;
         }
         let now_ns = now_ns(self.now_ms());
         let finished = sealing.finish(&self.keys).map_err(seal_failure);
@@ -491,6 +490,8 @@ impl Engine {
         }
         for chunk in fresh {
             uploader.add(chunk).await?;
+            // At once: what is not noted is sent again by whoever goes on after a crash.
+            self.note_acknowledged(uploader)?;
         }
         Ok(())
     }
