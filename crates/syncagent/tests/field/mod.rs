@@ -1,0 +1,277 @@
+//! The real binary on real folders: a server, two machines, trees that are compared, and a way to wait.
+#![allow(dead_code, clippy::unwrap_used, reason = "each test takes what it needs, and fails loudly")]
+
+pub(crate) mod proxy;
+pub(crate) mod tree;
+
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// The one wait of these tests: looks every few milliseconds and gives up loudly.
+pub(crate) fn until<T>(what: &str, patience: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + patience;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited {patience:?} for nothing: {what}");
+        std::thread::park_timeout(Duration::from_millis(2));
+    }
+}
+
+/// Looks again and again until told to end, and once more after that: for a watching thread.
+pub(crate) fn watch(end: &AtomicBool, mut look: impl FnMut()) {
+    loop {
+        let last = end.load(Ordering::SeqCst);
+        look();
+        if last {
+            return;
+        }
+        std::thread::park_timeout(Duration::from_millis(2));
+    }
+}
+
+/// A test's own random numbers (splitmix64): the same for the same seed on every machine.
+pub(crate) struct Rng(pub(crate) u64);
+
+impl Rng {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub(crate) fn below(&mut self, n: usize) -> usize {
+        usize::try_from(self.next() % n as u64).unwrap()
+    }
+
+    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
+        for i in (1..items.len()).rev() {
+            items.swap(i, self.below(i + 1));
+        }
+    }
+
+    /// Bytes that do not compress.
+    pub(crate) fn bytes(&mut self, len: usize) -> Vec<u8> {
+        let mut out = Vec::with_capacity(len + 8);
+        while out.len() < len {
+            out.extend_from_slice(&self.next().to_le_bytes());
+        }
+        out.truncate(len);
+        out
+    }
+
+    /// Content that says itself whether it is whole: see [`is_whole`].
+    pub(crate) fn sealed(&mut self, len: usize) -> Vec<u8> {
+        let mut out = (len as u64 + 16).to_le_bytes().to_vec();
+        out.extend(self.bytes(len));
+        out.extend_from_slice(&checksum(&out).to_le_bytes());
+        out
+    }
+}
+
+/// Whether `content` is exactly what [`Rng::sealed`] once returned: nothing missing, nothing mixed.
+pub(crate) fn is_whole(content: &[u8]) -> bool {
+    let Some((body, sum)) = content.split_last_chunk::<8>() else { return false };
+    let len = body.first_chunk::<8>().map(|len| u64::from_le_bytes(*len));
+    len == Some(content.len() as u64) && checksum(body) == u64::from_le_bytes(*sum)
+}
+
+pub(crate) fn checksum(bytes: &[u8]) -> u64 {
+    let (words, rest) = bytes.as_chunks::<8>();
+    let mut sum = bytes.len() as u64;
+    for word in words {
+        sum = (sum ^ u64::from_le_bytes(*word)).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(29);
+    }
+    for byte in rest {
+        sum = (sum ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(29);
+    }
+    sum
+}
+
+fn binary() -> PathBuf {
+    std::env::var_os("SYNCAGENT_BIN").map_or_else(|| env!("CARGO_BIN_EXE_syncagent").into(), PathBuf::from)
+}
+
+/// A process that never outlives its handle.
+pub(crate) struct Running {
+    child: Child,
+}
+
+impl Running {
+    /// SIGKILL; returns when it is gone.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Where everything of one test lives.
+pub(crate) struct Field {
+    dir: TempDir,
+}
+
+impl Field {
+    pub(crate) fn new() -> Self {
+        let field = Self { dir: tempfile::tempdir().unwrap() };
+        fs::write(field.password(), "correct horse battery staple of the field tests\n").unwrap();
+        field
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn password(&self) -> PathBuf {
+        self.path("password")
+    }
+
+    pub(crate) fn server_data(&self) -> PathBuf {
+        self.path("server")
+    }
+
+    /// The binary with nothing of this computer's environment. It ends when this process does.
+    fn command(&self, home: &Path, args: &[&str]) -> Command {
+        let mut command = Command::new(binary());
+        command.args(args).arg("--until-eof").env_clear().env("HOME", self.dir.path()).env("SYNCAGENT_HOME", home);
+        command
+    }
+
+    fn spawn(&self, name: &str, mut command: Command, stdout: Stdio) -> Running {
+        let log = File::options().create(true).append(true).open(self.path(&format!("{name}.log"))).unwrap();
+        let child = command.stdin(Stdio::piped()).stdout(stdout).stderr(log).spawn().unwrap();
+        Running { child }
+    }
+
+    /// Runs a command to its end; its stdout.
+    fn run(&self, home: &Path, args: &[&str], stdin: &str) -> String {
+        let mut command = self.command(home, args);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut pipe = child.stdin.take().unwrap();
+        pipe.write_all(stdin.as_bytes()).unwrap();
+        if args[0] == "import-key" {
+            drop(pipe);
+        } else {
+            child.stdin = Some(pipe);
+        }
+        // `wait_with_output` would close stdin, which ends a command that runs until then.
+        let stdin = child.stdin.take();
+        let output = child.wait_with_output().unwrap();
+        drop(stdin);
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        let code = output.status.code();
+        assert!(
+            code == Some(0),
+            "`syncagent {}` ended with {code:?}:\n{}{stdout}",
+            args.join(" "),
+            String::from_utf8_lossy(&output.stderr),
+        );
+        stdout
+    }
+
+    /// Starts the server at a free port; its handle and address.
+    pub(crate) fn start_server(&self) -> (Running, String) {
+        let data = self.server_data();
+        let args = ["server", "--data", data.to_str().unwrap(), "--listen", "127.0.0.1:0"];
+        let mut running = self.spawn("server", self.command(&self.path("none"), &args), Stdio::piped());
+        let mut line = String::new();
+        BufReader::new(running.child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let url = line.strip_prefix("listening on ").and_then(|rest| rest.split(", data in ").next());
+        let url = url.unwrap_or_else(|| panic!("the server did not start: {}", self.log("server")));
+        (running, url.to_owned())
+    }
+
+    /// Two machines of one vault, registered at `url`.
+    pub(crate) fn machines(&self, url: &str) -> [Machine<'_>; 2] {
+        let machines = ["machine-a", "machine-b"].map(|name| Machine {
+            field: self,
+            name,
+            home: self.path(&format!("home-{name}")),
+            folder: self.path(name),
+        });
+        let password = self.password();
+        let password = ["--password-file", password.to_str().unwrap()];
+        let export_password = ["--export-password-file", password[1]];
+        let recovery = self.path("recovery");
+        let init = ["init", password[0], password[1], "--recovery-file", recovery.to_str().unwrap()];
+        self.run(&machines[0].home, &init, "");
+        let export = ["export-key", password[0], password[1], export_password[0], export_password[1]];
+        let export = self.run(&machines[0].home, &export, "");
+        let import = ["import-key", password[0], password[1], export_password[0], export_password[1]];
+        self.run(&machines[1].home, &import, &export);
+        for machine in &machines {
+            let data = self.server_data();
+            let invitation = self.run(&machine.home, &["server", "invite", "--data", data.to_str().unwrap()], "");
+            let folder = machine.folder.to_str().unwrap();
+            let register = ["register", "--server", url, "--token", invitation.trim(), "--name", machine.name, "--folder", folder];
+            self.run(&machine.home, &register, "");
+        }
+        machines
+    }
+
+    /// What a process said on stderr.
+    pub(crate) fn log(&self, name: &str) -> String {
+        fs::read_to_string(self.path(&format!("{name}.log"))).unwrap_or_default()
+    }
+}
+
+/// One machine of a [`Field`].
+pub(crate) struct Machine<'a> {
+    field: &'a Field,
+    pub(crate) name: &'static str,
+    home: PathBuf,
+    pub(crate) folder: PathBuf,
+}
+
+impl Machine<'_> {
+    /// `sync --once`: what it answered.
+    pub(crate) fn sync_once(&self) -> serde_json::Value {
+        let password = self.field.password();
+        let args = ["sync", "--once", "--json", "--password-file", password.to_str().unwrap()];
+        serde_json::from_str(&self.field.run(&self.home, &args, "")).unwrap()
+    }
+
+    pub(crate) fn status(&self) -> serde_json::Value {
+        serde_json::from_str(&self.field.run(&self.home, &["status", "--json"], "")).unwrap()
+    }
+
+    /// The daemon. It may take a moment until it is up: [`Machine::is_idle`].
+    pub(crate) fn start(&self) -> Running {
+        let password = self.field.password();
+        let args = ["sync", "--password-file", password.to_str().unwrap()];
+        self.field.spawn(self.name, self.field.command(&self.home, &args), Stdio::null())
+    }
+
+    /// Whether the daemon runs, has made a pass and has nothing to do.
+    pub(crate) fn is_idle(&self) -> bool {
+        let status = self.status();
+        status["running"] == true && status["state"] == "idle" && !status["last_sync"].is_null()
+    }
+
+    /// What lies in `.syncagent/tmp`.
+    pub(crate) fn temps(&self) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(self.folder.join(".syncagent/tmp")) else { return Vec::new() };
+        entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
+    }
+
+    pub(crate) fn log(&self) -> String {
+        let log = self.field.log(self.name);
+        let from = log.len().saturating_sub(4000);
+        let from = (from..=log.len()).find(|&at| log.is_char_boundary(at)).unwrap_or(0);
+        log[from..].to_owned()
+    }
+}
