@@ -15,7 +15,7 @@ use syncagent_vault::op::{Content, PutBody};
 use super::{Engine, Outcome, file_error};
 use crate::error::ClientError;
 use crate::folder::apply::{ApplyError, Expect, Folder, Staged};
-use crate::folder::disk::At;
+use crate::folder::disk::{At, EntryKind};
 use crate::folder::scan::RACY_NS;
 use crate::index::ConflictRow;
 use crate::transfer::decode_leaves;
@@ -71,6 +71,23 @@ impl Applied {
 struct Left {
     mark: Mark,
     seen: Fingerprint,
+}
+
+/// What a step expects to find.
+struct Stood {
+    print: Fingerprint,
+    /// Of a link.
+    target: Option<String>,
+}
+
+impl Stood {
+    fn file(print: Fingerprint) -> Self {
+        Self { print, target: None }
+    }
+
+    fn directory(inode: u64) -> Self {
+        Self::file(Fingerprint { inode, ..Fingerprint::default() })
+    }
 }
 
 impl Left {
@@ -509,43 +526,39 @@ impl Engine {
             Step::MakeDir { path, .. } => Ok(Some(Left::directory(folder.make_dir(path)?))),
             Step::Fetch { path, replaces, aside, mtime_ns, .. } => {
                 let Some(mut staged) = staged else { return Err(ApplyError::Changed { path: path.clone() }) };
-                let expect = self.expect(*replaces, local, applied);
+                let expect = self.expect(*replaces, path, local, applied)?;
                 let placed = folder.place(&mut staged, path, &expect, aside.as_ref().map(|aside| &aside.path))?;
                 Ok(Some(Left::file(self.trust(placed.fingerprint, *mtime_ns), placed.fingerprint)))
             }
             Step::Link { node, path, target, replaces, aside } => {
                 let mtime_ns = self.placed.tree.get(*node).map_or(0, |node| node.mtime_ns);
-                let expect = self.expect(*replaces, local, applied);
+                let expect = self.expect(*replaces, path, local, applied)?;
                 let aside = aside.as_ref().map(|aside| &aside.path);
                 let placed = folder.place_link(target, mtime_ns, path, &expect, aside)?;
                 Ok(Some(Left::file(Mark::Print(Some(placed.fingerprint)), placed.fingerprint)))
             }
             Step::SetMeta { node, path, exec, mtime_ns } => {
-                let adopted = || match self.scan.as_ref()?.entries.get(path)? {
-                    Observed::File { fingerprint, .. } => Some(*fingerprint),
-                    _ => None,
-                };
-                let known = applied.seen.contains_key(node) || local.nodes.contains_key(node);
-                // An equal file of another id takes over this one's: the disk knows it by its place alone.
-                let expect = if known { self.fingerprint(*node, local, applied) } else { adopted() };
-                let Some(expect) = expect else {
+                let Some(stood) = self.stood(*node, path, local, applied) else {
                     return Err(ApplyError::Changed { path: path.clone() });
                 };
-                let print = folder.set_meta(path, expect, Some(*exec), Some(*mtime_ns))?;
+                let print = folder.set_meta(path, stood.print, Some(*exec), Some(*mtime_ns))?;
                 Ok(Some(Left::file(self.trust(print, *mtime_ns), print)))
             }
             Step::Move { node, from, to, exchange_with } => {
-                let inode = self.inode(*node, local, applied);
-                let before = self.fingerprint(*node, local, applied);
+                let before = self.stood(*node, from, local, applied).map(|stood| stood.print);
+                let inode = before.map_or(0, |print| print.inode);
                 // A write that kept length and mtime shows in the inode's own time, which the rename itself moves.
                 let unchanged = Some(folder.disk().stat(At::Tree(from))?.fingerprint()) == before;
                 match exchange_with {
-                    Some(other) => folder.swap_nodes(from, to, inode, self.inode(*other, local, applied))?,
+                    Some(other) => {
+                        let other = self.stood(*other, to, local, applied).map_or(0, |stood| stood.print.inode);
+                        folder.swap_nodes(from, to, inode, other)?;
+                    }
                     None => folder.move_node(from, to, inode)?,
                 }
                 // A rename moves the inode's own time; the content's must be as it was.
                 let stat = folder.disk().stat(At::Tree(to))?;
-                if local.nodes.get(node).is_some_and(|node| matches!(node.state, LocalState::Directory { .. })) {
+                if stat.kind == EntryKind::Directory {
                     return Ok(Some(Left::directory(stat.inode)));
                 }
                 let now = stat.fingerprint();
@@ -557,7 +570,7 @@ impl Engine {
             Step::Remove { node, path, kind } => {
                 match kind {
                     Kind::Directory => folder.remove_dir(path)?,
-                    _ => folder.remove(path, &self.expect(Some(*node), local, applied))?,
+                    _ => folder.remove(path, &self.expect(Some(*node), path, local, applied)?)?,
                 }
                 Ok(None)
             }
@@ -572,32 +585,51 @@ impl Engine {
     }
 
     /// What the plan was made against.
-    fn expect(&self, node: Option<NodeId>, local: &Local, applied: &Applied) -> Expect {
-        let Some(node) = node else { return Expect::Absent };
-        let target = match local.nodes.get(&node).map(|node| &node.state) {
-            Some(LocalState::Symlink { target, .. }) => Some(target.clone()),
-            Some(LocalState::Same) => match self.ancestor.get(node).map(|row| &row.node.body) {
-                Some(Body::Symlink { target }) => Some(target.clone()),
-                _ => None,
-            },
-            _ => None,
-        };
-        match (target, self.fingerprint(node, local, applied)) {
-            (Some(target), _) => Expect::Link { target },
-            (None, Some(print)) => Expect::File(print),
-            (None, None) => Expect::Absent,
+    fn expect(
+        &self,
+        node: Option<NodeId>,
+        path: &TreePath,
+        local: &Local,
+        applied: &Applied,
+    ) -> Result<Expect, ApplyError> {
+        let Some(node) = node else { return Ok(Expect::Absent) };
+        match self.stood(node, path, local, applied) {
+            Some(Stood { target: Some(target), .. }) => Ok(Expect::Link { target }),
+            Some(Stood { print, .. }) => Ok(Expect::File(print)),
+            None => Err(ApplyError::Changed { path: path.clone() }),
         }
     }
 
-    fn fingerprint(&self, node: NodeId, local: &Local, applied: &Applied) -> Option<Fingerprint> {
-        let seen = applied.seen.get(&node).copied();
-        seen.or_else(|| local.fingerprint(node)).or_else(|| self.ancestor.get(node)?.fingerprint)
-    }
-
-    fn inode(&self, node: NodeId, local: &Local, applied: &Applied) -> u64 {
-        match (applied.seen.get(&node), local.nodes.get(&node).map(|node| &node.state)) {
-            (None, Some(LocalState::Directory { inode, .. })) => *inode,
-            _ => self.fingerprint(node, local, applied).map_or(0, |print| print.inode),
+    /// What stands at `path` for `node`: as its last step left it, as the scan told it apart, or, if the plan gave
+    /// it a new id, as the scan found it there.
+    fn stood(&self, node: NodeId, path: &TreePath, local: &Local, applied: &Applied) -> Option<Stood> {
+        let link = |body: Option<&Body>| match body {
+            Some(Body::Symlink { target }) => Some(target.clone()),
+            _ => None,
+        };
+        if let Some(print) = applied.seen.get(&node) {
+            let target = link(self.placed.tree.get(node).map(|node| &node.body));
+            return Some(Stood { print: *print, target });
+        }
+        match local.nodes.get(&node).map(|node| &node.state) {
+            Some(LocalState::File { fingerprint, .. }) => Some(Stood::file(*fingerprint)),
+            Some(LocalState::Symlink { target, fingerprint }) => {
+                Some(Stood { print: *fingerprint, target: Some(target.clone()) })
+            }
+            Some(LocalState::Directory { inode, .. }) => Some(Stood::directory(*inode)),
+            Some(LocalState::Same) => {
+                let row = self.ancestor.get(node)?;
+                Some(Stood { print: row.fingerprint?, target: link(Some(&row.node.body)) })
+            }
+            Some(LocalState::Unknown) => None,
+            None => match self.scan.as_ref()?.entries.get(path)? {
+                Observed::File { fingerprint, .. } => Some(Stood::file(*fingerprint)),
+                Observed::Symlink { fingerprint, target } => {
+                    Some(Stood { print: *fingerprint, target: Some(target.clone()) })
+                }
+                Observed::Directory { inode, .. } => Some(Stood::directory(*inode)),
+                Observed::Unknown => None,
+            },
         }
     }
 }

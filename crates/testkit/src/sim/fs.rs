@@ -333,6 +333,11 @@ impl Fs {
 
     // ---- changing ----
 
+    /// Lets the next stamp differ from the last one.
+    pub fn wait_a_tick(&self) {
+        self.clock.advance_ns(super::clock::TICK_NS);
+    }
+
     fn stamp(&self) -> i64 {
         self.clock.stamp_ns()
     }
