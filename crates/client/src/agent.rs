@@ -47,7 +47,13 @@ impl Keepsake {
         let bytes: Secret<CODE_LEN> = random::secret(random);
         let code = RecoveryCode::from_bytes(bytes.expose());
         let slot_random = SlotRandom::new(random);
-        let slot = Slot::seal(key, &Opener::Recovery(&code), KdfParams::DEFAULT, now_ms / 1000, &slot_random)?;
+        let slot = Slot::seal(
+            key,
+            &Opener::Recovery(&code),
+            KdfParams::DEFAULT,
+            now_ms / 1000,
+            &slot_random,
+        )?;
         let mut keepsake = Secret::zeroed();
         keepsake.as_mut()[..SLOT_LEN].copy_from_slice(slot.as_bytes());
         keepsake.as_mut()[SLOT_LEN..].copy_from_slice(bytes.expose());
@@ -79,22 +85,43 @@ impl Keepsake {
 
 /// The key that the agent of `home` holds; none if there is no agent.
 pub fn fetch(home: &Home) -> Result<Option<VaultKey>, ClientError> {
-    let Some(mut stream) = connect(home) else { return Ok(None) };
-    let keepsake = stream.write_all(&[GET]).and_then(|()| Keepsake::read(&mut stream));
-    let Ok(keepsake) = keepsake else { return Ok(None) };
-    let pinned = home.credentials()?.and_then(|credentials| credentials.check_value);
+    let Some(mut stream) = connect(home) else {
+        return Ok(None);
+    };
+    let keepsake = stream
+        .write_all(&[GET])
+        .and_then(|()| Keepsake::read(&mut stream));
+    let Ok(keepsake) = keepsake else {
+        return Ok(None);
+    };
+    let pinned = home
+        .credentials()?
+        .and_then(|credentials| credentials.check_value);
     keepsake.open(pinned.as_ref()).map(Some)
 }
 
 /// Ends the agent of `home`; false if there was none.
 pub fn lock(home: &Home) -> Result<bool, ClientError> {
-    let Some(mut stream) = connect(home) else { return Ok(false) };
+    let Some(mut stream) = connect(home) else {
+        return Ok(false);
+    };
     let mut answer = [0];
-    stream
+    match stream
         .write_all(&[LOCK])
         .and_then(|()| stream.read_exact(&mut answer))
-        .map_err(ClientError::io("talk to the agent at", home.agent_path()))?;
-    Ok(answer == [DONE])
+    {
+        Ok(()) => Ok(true),
+        // Somebody else locked at the same moment, and the agent is gone.
+        Err(error) if is_gone(&error) => Ok(true),
+        Err(error) => Err(ClientError::io("talk to the agent at", home.agent_path())(
+            error,
+        )),
+    }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
 }
 
 fn connect(home: &Home) -> Option<Stream> {
@@ -108,16 +135,20 @@ pub fn run(home: &Home, keepsake: Keepsake, ready: impl FnOnce()) -> Result<(), 
     let path = home.agent_path();
     let dir = path.parent().unwrap_or(&path);
     private::create_dir(dir).map_err(ClientError::io("create", dir))?;
-    let turn = private::open_lock(&path.with_extension("lock")).map_err(ClientError::io("open", &path))?;
+    let turn =
+        private::open_lock(&path.with_extension("lock")).map_err(ClientError::io("open", &path))?;
     match turn.try_lock() {
         Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(ClientError::Busy("the key is unlocked already".into())),
+        Err(TryLockError::WouldBlock) => {
+            return Err(ClientError::Busy("the key is unlocked already".into()));
+        }
         Err(TryLockError::Error(error)) => return Err(ClientError::io("lock", &path)(error)),
     }
     // An agent that was killed leaves its socket behind; the lock says that nobody listens there.
     let _ = fs::remove_file(&path);
     let name = system::name(&path).map_err(ClientError::io("use", &path))?;
-    let listener = system::listen(ListenerOptions::new().name(name)).map_err(ClientError::io("listen on", &path))?;
+    let listener = system::listen(ListenerOptions::new().name(name))
+        .map_err(ClientError::io("listen on", &path))?;
     let keepsake = Arc::new(keepsake);
     // Without this the page may be written to a swap file. A limit that forbids it is no reason to refuse the service.
     let _guard = region::lock(keepsake.0.expose().as_ptr(), KEEPSAKE_LEN)
@@ -139,21 +170,22 @@ pub fn run(home: &Home, keepsake: Keepsake, ready: impl FnOnce()) -> Result<(), 
             }
         }
     });
-    // The process ends with this, and the memory with it.
-    let _ = locked.recv();
+    let whoever_locked: Result<Stream, _> = locked.recv();
+    // Whoever is told that it is locked finds nobody to ask any more. The process ends with this, and the memory with it.
     let _ = fs::remove_file(&path);
+    if let Ok(mut stream) = whoever_locked {
+        let _ = stream.write_all(&[DONE]);
+    }
     Ok(())
 }
 
-fn serve(mut stream: Stream, keepsake: &Keepsake, told: &std::sync::mpsc::Sender<()>) {
+fn serve(mut stream: Stream, keepsake: &Keepsake, told: &std::sync::mpsc::Sender<Stream>) {
     let mut request = [0];
-    let answered = system::set_patience(&stream, PATIENCE).and_then(|()| stream.read_exact(&mut request));
+    let answered =
+        system::set_patience(&stream, PATIENCE).and_then(|()| stream.read_exact(&mut request));
     match (answered, request) {
         (Ok(()), [GET]) => drop(keepsake.write(&mut stream)),
-        (Ok(()), [LOCK]) => {
-            let _ = stream.write_all(&[DONE]);
-            let _ = told.send(());
-        }
+        (Ok(()), [LOCK]) => drop(told.send(stream)),
         _ => {}
     }
 }

@@ -27,8 +27,8 @@ pub use words::{WORDS, fingerprint};
 use crate::error::ClientError;
 use crate::home::{Config, Credentials, Home};
 use crate::index::Index;
-use crate::remote::{Remote, RemoteError};
 use crate::remote::http::{self, Transport};
+use crate::remote::{Remote, RemoteError};
 
 type Result<T> = std::result::Result<T, SetupError>;
 
@@ -39,7 +39,9 @@ pub enum SetupError {
     #[error("{0}")]
     Usage(String),
     /// A recovery code without a typing error that does not open this vault.
-    #[error("this recovery code does not open this vault: it belongs to another one, or was replaced by a newer code")]
+    #[error(
+        "this recovery code does not open this vault: it belongs to another one, or was replaced by a newer code"
+    )]
     WrongCode,
     /// Anything else.
     #[error(transparent)]
@@ -188,13 +190,28 @@ impl Setup<'_> {
         if choices.cloud_slot {
             pending.push(self.seal(&key, &Opener::Password(&password))?);
         }
-        let genesis = Genesis { dedup_vault: choices.dedup_vault, ..Genesis::default() };
-        Ok(NewVault { key, code, slot, genesis, pending })
+        let genesis = Genesis {
+            dedup_vault: choices.dedup_vault,
+            ..Genesis::default()
+        };
+        Ok(NewVault {
+            key,
+            code,
+            slot,
+            genesis,
+            pending,
+        })
     }
 
     /// Makes a new vault this machine's own.
     pub fn keep_vault(&self, vault: NewVault) -> Result<VaultKey> {
-        let NewVault { key, slot, genesis, pending, .. } = vault;
+        let NewVault {
+            key,
+            slot,
+            genesis,
+            pending,
+            ..
+        } = vault;
         self.keep(&key, &slot, Some(genesis), None, pending)?;
         Ok(key)
     }
@@ -205,7 +222,11 @@ impl Setup<'_> {
             return Ok(InPlace::Nothing);
         }
         Ok(match self.home.credentials()? {
-            Some(here) if here.vault == Some(vault) && check_value.is_some() && here.check_value == check_value => {
+            Some(here)
+                if here.vault == Some(vault)
+                    && check_value.is_some()
+                    && here.check_value == check_value =>
+            {
                 InPlace::Same
             }
             Some(here) if here.key_used => InPlace::Used,
@@ -219,8 +240,19 @@ impl Setup<'_> {
     }
 
     /// Registers this machine, makes its folder, and notes what the server said.
-    pub async fn register(&self, transport: &dyn Transport, registration: Registration<'_>) -> Result<Registered> {
-        let Registration { invitation, server, name, folder, insecure, platform } = registration;
+    pub async fn register(
+        &self,
+        transport: &dyn Transport,
+        registration: Registration<'_>,
+    ) -> Result<Registered> {
+        let Registration {
+            invitation,
+            server,
+            name,
+            folder,
+            insecure,
+            platform,
+        } = registration;
         if !is_machine_name(name) {
             return Err(SetupError::Usage(format!(
                 "'{name}' is no name for a machine: 3 to 32 of the characters A-Z a-z 0-9 _ -"
@@ -233,7 +265,9 @@ impl Setup<'_> {
         }
         let folder = self.make_folder(folder)?;
         let (message, public, id) = self.home.update_credentials(self.random, |credentials| {
-            let signature = credentials.machine.sign(&register_message(&invitation.hash(), name));
+            let signature = credentials
+                .machine
+                .sign(&register_message(&invitation.hash(), name));
             (signature, *credentials.machine.public(), credentials.id())
         })?;
         let hex = |bytes: &[u8]| data_encoding::HEXLOWER.encode(bytes);
@@ -246,12 +280,20 @@ impl Setup<'_> {
         };
         let response = http::register(transport, &request).await?;
         let token = Zeroizing::new(response.token);
-        if response.machine != id || token.len() != 64 || !token.bytes().all(|b| b.is_ascii_hexdigit()) {
+        if response.machine != id
+            || token.len() != 64
+            || !token.bytes().all(|b| b.is_ascii_hexdigit())
+        {
             return Err(RemoteError::Protocol("not an answer to this registration".into()).into());
         }
-        let ours = self.home.credentials()?.and_then(|credentials| credentials.vault);
-        if let (Some(ours), Some(theirs)) = (ours.filter(|_| self.home.key_path().exists()), response.vault)
-            && ours != theirs
+        let ours = self
+            .home
+            .credentials()?
+            .and_then(|credentials| credentials.vault);
+        if let (Some(ours), Some(theirs)) = (
+            ours.filter(|_| self.home.key_path().exists()),
+            response.vault,
+        ) && ours != theirs
         {
             return Err(ClientError::Halted {
                 code: Code::Vault,
@@ -261,7 +303,8 @@ impl Setup<'_> {
             }
             .into());
         }
-        self.home.update_credentials(self.random, |credentials| credentials.token = Some(token))?;
+        self.home
+            .update_credentials(self.random, |credentials| credentials.token = Some(token))?;
         let config = Config {
             server: Some(server.to_owned()),
             name: Some(name.to_owned()),
@@ -270,7 +313,10 @@ impl Setup<'_> {
             ..self.home.config()?
         };
         self.home.save_config(&config)?;
-        Ok(Registered { vault: response.vault, head: response.head })
+        Ok(Registered {
+            vault: response.vault,
+            head: response.head,
+        })
     }
 
     fn make_folder(&self, folder: &Path) -> Result<PathBuf> {
@@ -296,7 +342,14 @@ impl Setup<'_> {
             url: self.home.config()?.server.unwrap_or_default(),
         };
         let random = SlotRandom::new(self.random);
-        Ok(export::seal(key, &Password::new(password), self.kdf, self.now_ms / 1000, &random, &contents)?)
+        Ok(export::seal(
+            key,
+            &Password::new(password),
+            self.kdf,
+            self.now_ms / 1000,
+            &random,
+            &contents,
+        )?)
     }
 
     /// The position this machine has verified, and the vault's choices.
@@ -306,25 +359,50 @@ impl Setup<'_> {
         if self.home.state_path().exists() {
             let index = Index::open(&self.home.state_path())?;
             head = index.position()?;
-            genesis = index.genesis()?.map(|bytes| Genesis::parse(&bytes)).transpose()?;
+            genesis = index
+                .genesis()?
+                .map(|bytes| Genesis::parse(&bytes))
+                .transpose()?;
         }
         let trusted = here.as_ref().and_then(|here| here.trusted);
-        let head = head.or(trusted).unwrap_or(Head { n: 0, hash: CommitHash::genesis(vault) });
-        Ok((head, genesis.or(here.and_then(|here| here.genesis)).unwrap_or_default()))
+        let head = head.or(trusted).unwrap_or(Head {
+            n: 0,
+            hash: CommitHash::genesis(vault),
+        });
+        Ok((
+            head,
+            genesis
+                .or(here.and_then(|here| here.genesis))
+                .unwrap_or_default(),
+        ))
     }
 
     /// Opens an export.
     pub fn open_export(&self, text: &str, password: &str) -> Result<ForeignKey> {
         let (key, contents) = export::open(text, &Password::new(password))?;
-        let trusted = (contents.n > 0).then_some(Head { n: contents.n, hash: contents.hash });
+        let trusted = (contents.n > 0).then_some(Head {
+            n: contents.n,
+            hash: contents.hash,
+        });
         let server = (!contents.url.is_empty()).then_some(contents.url);
-        Ok(ForeignKey { key, genesis: Some(contents.genesis), trusted, server })
+        Ok(ForeignKey {
+            key,
+            genesis: Some(contents.genesis),
+            trusted,
+            server,
+        })
     }
 
     /// Makes a key from elsewhere this machine's own, sealed by `password`.
     pub fn keep_foreign(&self, foreign: &ForeignKey, password: &str) -> Result<()> {
         let slot = self.seal(&foreign.key, &Opener::Password(&Password::new(password)))?;
-        self.keep(&foreign.key, &slot, foreign.genesis, foreign.trusted, Vec::new())
+        self.keep(
+            &foreign.key,
+            &slot,
+            foreign.genesis,
+            foreign.trusted,
+            Vec::new(),
+        )
     }
 
     fn keep(
@@ -337,23 +415,27 @@ impl Setup<'_> {
     ) -> Result<()> {
         let check_value = key.check_value()?;
         let same = self.in_place(key.vault(), Some(check_value))? == InPlace::Same;
-        let other_vault = self.home.credentials()?.is_some_and(|here| here.vault.is_some_and(|v| v != key.vault()));
+        let other_vault = self
+            .home
+            .credentials()?
+            .is_some_and(|here| here.vault.is_some_and(|v| v != key.vault()));
         if other_vault {
             forget_index(self.home)?;
         }
-        self.home.update_credentials(self.random, |credentials: &mut Credentials| {
-            credentials.vault = Some(key.vault());
-            credentials.check_value = Some(check_value);
-            if !same {
-                credentials.genesis = genesis;
-                credentials.key_used = false;
-                credentials.recovery_tested = false;
-                credentials.pending_slots = pending_slots;
-                credentials.trusted = trusted;
-            } else if trusted.map(|head| head.n) > credentials.trusted.map(|head| head.n) {
-                credentials.trusted = trusted;
-            }
-        })?;
+        self.home
+            .update_credentials(self.random, |credentials: &mut Credentials| {
+                credentials.vault = Some(key.vault());
+                credentials.check_value = Some(check_value);
+                if !same {
+                    credentials.genesis = genesis;
+                    credentials.key_used = false;
+                    credentials.recovery_tested = false;
+                    credentials.pending_slots = pending_slots;
+                    credentials.trusted = trusted;
+                } else if trusted.map(|head| head.n) > credentials.trusted.map(|head| head.n) {
+                    credentials.trusted = trusted;
+                }
+            })?;
         Ok(self.home.save_slot(slot)?)
     }
 
@@ -369,11 +451,15 @@ impl Setup<'_> {
             ));
         }
         let slot = self.seal(key, &Opener::Password(&opener))?;
-        let on_server = cloud.then(|| self.seal(key, &Opener::Password(&opener))).transpose()?;
+        let on_server = cloud
+            .then(|| self.seal(key, &Opener::Password(&opener)))
+            .transpose()?;
         self.home.save_slot(&slot)?;
         if let Some(on_server) = on_server {
             self.home.update_credentials(self.random, |credentials| {
-                credentials.pending_slots.retain(|slot| slot.slot_type() != SlotType::Password);
+                credentials
+                    .pending_slots
+                    .retain(|slot| slot.slot_type() != SlotType::Password);
                 credentials.pending_slots.push(on_server);
             })?;
         }
@@ -383,16 +469,30 @@ impl Setup<'_> {
     fn has_cloud_slot(&self) -> Result<bool> {
         let number = SlotType::Password.number();
         let pending = self.home.credentials()?.is_some_and(|credentials| {
-            credentials.pending_slots.iter().any(|slot| slot.slot_type() == SlotType::Password)
+            credentials
+                .pending_slots
+                .iter()
+                .any(|slot| slot.slot_type() == SlotType::Password)
         });
-        Ok(pending || (self.home.state_path().exists() && Index::open(&self.home.state_path())?.keyslot(number)?.is_some()))
+        Ok(pending
+            || (self.home.state_path().exists()
+                && Index::open(&self.home.state_path())?
+                    .keyslot(number)?
+                    .is_some()))
     }
 
     /// Proves that the recovery code opens what is kept for it, and notes that it does.
-    pub async fn test_recovery(&self, code: &RecoveryCode, remote: Option<&dyn Remote>) -> Result<()> {
+    pub async fn test_recovery(
+        &self,
+        code: &RecoveryCode,
+        remote: Option<&dyn Remote>,
+    ) -> Result<()> {
         let here = self.home.credentials()?;
         let waiting = here.as_ref().and_then(|here| {
-            here.pending_slots.iter().find(|slot| slot.slot_type() == SlotType::Recovery).map(|slot| slot.as_bytes().to_vec())
+            here.pending_slots
+                .iter()
+                .find(|slot| slot.slot_type() == SlotType::Recovery)
+                .map(|slot| slot.as_bytes().to_vec())
         });
         let pinned = match self.home.state_path().exists() {
             true => Index::open(&self.home.state_path())?.keyslot(SlotType::Recovery.number())?,
@@ -407,17 +507,30 @@ impl Setup<'_> {
             .iter()
             .find(|slot| pinned.is_none_or(|pinned| pinned == slot.hash()))
             .or(slots.first())
-            .ok_or_else(|| ClientError::Setup("no recovery code was ever made for this vault, or the server lost it".into()))?;
+            .ok_or_else(|| {
+                ClientError::Setup(
+                    "no recovery code was ever made for this vault, or the server lost it".into(),
+                )
+            })?;
         let check_value = here.and_then(|here| here.check_value);
-        slot.open(&Opener::Recovery(code), check_value.as_ref()).map_err(|error| match error {
-            VaultError::Keyslot => SetupError::WrongCode,
-            error => error.into(),
-        })?;
-        Ok(self.home.update_credentials(self.random, |credentials| credentials.recovery_tested = true)?)
+        slot.open(&Opener::Recovery(code), check_value.as_ref())
+            .map_err(|error| match error {
+                VaultError::Keyslot => SetupError::WrongCode,
+                error => error.into(),
+            })?;
+        Ok(self.home.update_credentials(self.random, |credentials| {
+            credentials.recovery_tested = true
+        })?)
     }
 
     fn seal(&self, key: &VaultKey, opener: &Opener<'_>) -> Result<Slot> {
-        Ok(Slot::seal(key, opener, self.kdf, self.now_ms / 1000, &SlotRandom::new(self.random))?)
+        Ok(Slot::seal(
+            key,
+            opener,
+            self.kdf,
+            self.now_ms / 1000,
+            &SlotRandom::new(self.random),
+        )?)
     }
 }
 
@@ -427,7 +540,17 @@ pub fn open_slots(slots: &[Slot], opener: &Opener<'_>) -> Result<(ForeignKey, [u
     let mut wrong = VaultError::Keyslot;
     for slot in slots {
         match slot.open(opener, None) {
-            Ok(key) => return Ok((ForeignKey { key, genesis: None, trusted: None, server: None }, slot.hash())),
+            Ok(key) => {
+                return Ok((
+                    ForeignKey {
+                        key,
+                        genesis: None,
+                        trusted: None,
+                        server: None,
+                    },
+                    slot.hash(),
+                ));
+            }
             Err(error) => wrong = error,
         }
     }
@@ -452,7 +575,10 @@ pub async fn slots_of(remote: &dyn Remote, slot_type: SlotType) -> Result<Vec<Sl
 /// server, but that a server shows an older history would not be.
 pub fn reset(home: &Home, random: &dyn Random) -> Result<()> {
     // An index that cannot be read any more is the reason to be here.
-    let verified = Index::open(&home.state_path()).and_then(|index| index.position()).ok().flatten();
+    let verified = Index::open(&home.state_path())
+        .and_then(|index| index.position())
+        .ok()
+        .flatten();
     home.update_credentials(random, |credentials| {
         if verified.map(|head| head.n) > credentials.trusted.map(|head| head.n) {
             credentials.trusted = verified;
@@ -468,7 +594,9 @@ fn forget_index(home: &Home) -> Result<()> {
         file.push(suffix);
         let file = PathBuf::from(file);
         match fs::remove_file(&file) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(ClientError::io("remove", file)(error).into()),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(ClientError::io("remove", file)(error).into());
+            }
             _ => {}
         }
     }
@@ -478,7 +606,16 @@ fn forget_index(home: &Home) -> Result<()> {
 /// A name for a machine that the computer's name suggests.
 pub fn machine_name(host: &str) -> String {
     let short = host.split('.').next().unwrap_or_default();
-    let name: String = short.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }).collect();
+    let name: String = short
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || c == '_' {
+                c
+            } else {
+                '-'
+            }
+        })
+        .collect();
     let name: String = name.trim_matches('-').chars().take(32).collect();
     match name.len() {
         0 => "machine".to_owned(),

@@ -38,7 +38,8 @@ pub(super) fn detach() {
 #[cfg(target_os = "linux")]
 mod dump {
     pub(super) fn forbid() {
-        let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+        let _ =
+            rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     }
 }
 

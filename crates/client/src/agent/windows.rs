@@ -10,7 +10,11 @@ use interprocess::local_socket::{GenericNamespaced, Listener, ListenerOptions, N
 /// The pipe's name: pipes have no directories, so the path is hashed into it.
 pub(super) fn name(path: &Path) -> io::Result<Name<'static>> {
     let hash = syncagent_protocol::sha256(&[path.as_os_str().as_encoded_bytes()]);
-    format!("syncagent-agent-{}", data_encoding::HEXLOWER.encode(&hash[..16])).to_ns_name::<GenericNamespaced>()
+    format!(
+        "syncagent-agent-{}",
+        data_encoding::HEXLOWER.encode(&hash[..16])
+    )
+    .to_ns_name::<GenericNamespaced>()
 }
 
 /// Listens for its owner alone.

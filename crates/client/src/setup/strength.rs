@@ -14,7 +14,13 @@ pub fn estimate(password: &str) -> f64 {
     for c in password.chars() {
         bits += match before {
             Some(last) if u32::from(c).abs_diff(u32::from(last)) <= 1 => 0.5,
-            Some(last) if last.is_alphabetic() && c.is_alphabetic() && last.is_lowercase() == c.is_lowercase() => 2.3,
+            Some(last)
+                if last.is_alphabetic()
+                    && c.is_alphabetic()
+                    && last.is_lowercase() == c.is_lowercase() =>
+            {
+                2.3
+            }
             _ if c.is_ascii_digit() => 3.3,
             _ if c.is_ascii_alphabetic() => 4.7,
             _ if c == ' ' => 1.0,
@@ -40,7 +46,12 @@ mod tests {
             ("abcdefghijklmnopqrstuvwxyz0123456789", false),
             ("mein passwort", false),
         ] {
-            assert_eq!(estimate(text) >= CLOUD_BITS, enough, "{text}: {}", estimate(text));
+            assert_eq!(
+                estimate(text) >= CLOUD_BITS,
+                enough,
+                "{text}: {}",
+                estimate(text)
+            );
         }
     }
 }

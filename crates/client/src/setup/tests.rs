@@ -13,11 +13,20 @@ impl Machine {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::at(dir.path().join("home"));
-        Self { _dir: dir, home, random: OsRandom::default() }
+        Self {
+            _dir: dir,
+            home,
+            random: OsRandom::default(),
+        }
     }
 
     fn setup(&self) -> Setup<'_> {
-        Setup { home: &self.home, random: &self.random, now_ms: 1_700_000_000_000, kdf: KdfParams::FLOOR }
+        Setup {
+            home: &self.home,
+            random: &self.random,
+            now_ms: 1_700_000_000_000,
+            kdf: KdfParams::FLOOR,
+        }
     }
 
     fn init(&self, choices: VaultChoices) -> RecoveryCode {
@@ -37,26 +46,51 @@ impl Machine {
 }
 
 fn block<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+    tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap()
+        .block_on(future)
 }
 
 #[test]
 fn a_new_vault_has_a_key_file_and_a_recovery_slot_to_post() {
     let machine = Machine::new();
-    machine.init(VaultChoices { dedup_vault: true, cloud_slot: false });
+    machine.init(VaultChoices {
+        dedup_vault: true,
+        cloud_slot: false,
+    });
     let here = machine.here();
     let types: Vec<_> = here.pending_slots.iter().map(Slot::slot_type).collect();
     assert_eq!(types, [SlotType::Recovery]);
     assert!(here.genesis.unwrap().dedup_vault && !here.key_used);
-    assert_eq!(machine.key(PASSWORD).check_value().unwrap(), here.check_value.unwrap());
-    assert!(machine.home.unlock(&Password::new("another password")).is_err());
+    assert_eq!(
+        machine.key(PASSWORD).check_value().unwrap(),
+        here.check_value.unwrap()
+    );
+    assert!(
+        machine
+            .home
+            .unlock(&Password::new("another password"))
+            .is_err()
+    );
 }
 
 #[test]
 fn a_slot_goes_to_the_server_only_for_a_password_worth_it() {
     let machine = Machine::new();
-    let choices = VaultChoices { cloud_slot: true, ..VaultChoices::default() };
-    assert_eq!(machine.setup().new_vault("password1234", choices).err().unwrap().code(), Code::Usage);
+    let choices = VaultChoices {
+        cloud_slot: true,
+        ..VaultChoices::default()
+    };
+    assert_eq!(
+        machine
+            .setup()
+            .new_vault("password1234", choices)
+            .err()
+            .unwrap()
+            .code(),
+        Code::Usage
+    );
     machine.init(choices);
     assert_eq!(machine.here().pending_slots.len(), 2);
 }
@@ -64,24 +98,49 @@ fn a_slot_goes_to_the_server_only_for_a_password_worth_it() {
 #[test]
 fn a_short_password_is_refused() {
     let machine = Machine::new();
-    assert!(machine.setup().new_vault("elevenchars", VaultChoices::default()).is_err());
+    assert!(
+        machine
+            .setup()
+            .new_vault("elevenchars", VaultChoices::default())
+            .is_err()
+    );
     assert!(machine.home.slot().unwrap().is_none());
 }
 
 #[test]
 fn a_key_travels_with_position_and_choices() {
     let (a, b) = (Machine::new(), Machine::new());
-    a.init(VaultChoices { dedup_vault: true, cloud_slot: false });
-    let text = a.setup().export(&a.key(PASSWORD), "a password of its own").unwrap();
+    a.init(VaultChoices {
+        dedup_vault: true,
+        cloud_slot: false,
+    });
+    let text = a
+        .setup()
+        .export(&a.key(PASSWORD), "a password of its own")
+        .unwrap();
     assert!(b.setup().open_export(&text, PASSWORD).is_err());
-    let foreign = b.setup().open_export(&text, "a password of its own").unwrap();
-    assert_eq!(b.setup().foreign_in_place(&foreign).unwrap(), InPlace::Nothing);
-    b.setup().keep_foreign(&foreign, "the other machine's").unwrap();
+    let foreign = b
+        .setup()
+        .open_export(&text, "a password of its own")
+        .unwrap();
+    assert_eq!(
+        b.setup().foreign_in_place(&foreign).unwrap(),
+        InPlace::Nothing
+    );
+    b.setup()
+        .keep_foreign(&foreign, "the other machine's")
+        .unwrap();
     assert_eq!(b.setup().foreign_in_place(&foreign).unwrap(), InPlace::Same);
     let here = b.here();
     assert!(here.genesis.unwrap().dedup_vault);
-    assert_eq!((here.vault, here.trusted, here.pending_slots.len()), (a.here().vault, None, 0));
-    assert_eq!(b.key("the other machine's").check_value().unwrap(), a.key(PASSWORD).check_value().unwrap());
+    assert_eq!(
+        (here.vault, here.trusted, here.pending_slots.len()),
+        (a.here().vault, None, 0)
+    );
+    assert_eq!(
+        b.key("the other machine's").check_value().unwrap(),
+        a.key(PASSWORD).check_value().unwrap()
+    );
 }
 
 #[test]
@@ -91,26 +150,62 @@ fn a_key_that_wrote_something_is_not_replaced_unseen() {
     b.init(VaultChoices::default());
     let text = a.setup().export(&a.key(PASSWORD), PASSWORD).unwrap();
     let foreign = b.setup().open_export(&text, PASSWORD).unwrap();
-    assert_eq!(b.setup().foreign_in_place(&foreign).unwrap(), InPlace::Unused);
-    b.home.update_credentials(&b.random, |here| here.key_used = true).unwrap();
+    assert_eq!(
+        b.setup().foreign_in_place(&foreign).unwrap(),
+        InPlace::Unused
+    );
+    b.home
+        .update_credentials(&b.random, |here| here.key_used = true)
+        .unwrap();
     assert_eq!(b.setup().foreign_in_place(&foreign).unwrap(), InPlace::Used);
     // What the index knows is another vault's.
     drop(Index::open(&b.home.state_path()).unwrap());
     b.setup().keep_foreign(&foreign, PASSWORD).unwrap();
     assert!(!b.home.state_path().exists());
-    assert_eq!((b.here().vault, b.here().pending_slots.len(), b.here().key_used), (a.here().vault, 0, false));
+    assert_eq!(
+        (
+            b.here().vault,
+            b.here().pending_slots.len(),
+            b.here().key_used
+        ),
+        (a.here().vault, 0, false)
+    );
 }
 
 #[test]
 fn a_password_is_changed_by_sealing_again() {
     let machine = Machine::new();
-    machine.init(VaultChoices { cloud_slot: true, ..VaultChoices::default() });
+    machine.init(VaultChoices {
+        cloud_slot: true,
+        ..VaultChoices::default()
+    });
     let key = machine.key(PASSWORD);
-    let before: Vec<_> = machine.here().pending_slots.iter().map(Slot::slot_id).collect();
-    assert!(machine.setup().change_password(&key, "abandon-zoo-ladder-cruise-melody").unwrap());
+    let before: Vec<_> = machine
+        .here()
+        .pending_slots
+        .iter()
+        .map(Slot::slot_id)
+        .collect();
+    assert!(
+        machine
+            .setup()
+            .change_password(&key, "abandon-zoo-ladder-cruise-melody")
+            .unwrap()
+    );
     assert!(machine.home.unlock(&Password::new(PASSWORD)).is_err());
-    assert_eq!(machine.key("abandon-zoo-ladder-cruise-melody").check_value().unwrap(), key.check_value().unwrap());
-    let after: Vec<_> = machine.here().pending_slots.iter().map(Slot::slot_id).collect();
+    assert_eq!(
+        machine
+            .key("abandon-zoo-ladder-cruise-melody")
+            .check_value()
+            .unwrap(),
+        key.check_value().unwrap()
+    );
+    let after: Vec<_> = machine
+        .here()
+        .pending_slots
+        .iter()
+        .map(Slot::slot_id)
+        .collect();
     assert_eq!((after.len(), after[0]), (2, before[0]));
     assert_ne!(after[1], before[1]);
 }
@@ -121,7 +216,10 @@ fn a_recovery_code_is_proved() {
     let code = machine.init(VaultChoices::default());
     let other = RecoveryCode::generate(&machine.random);
     let wrong = block(machine.setup().test_recovery(&other, None)).unwrap_err();
-    assert_eq!((wrong.code(), machine.here().recovery_tested), (Code::Keyslot, false));
+    assert_eq!(
+        (wrong.code(), machine.here().recovery_tested),
+        (Code::Keyslot, false)
+    );
     block(machine.setup().test_recovery(&code, None)).unwrap();
     assert!(machine.here().recovery_tested);
 }
