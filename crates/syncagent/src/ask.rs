@@ -14,7 +14,9 @@ pub(crate) fn yes(context: &Context, question: &str) -> Result<bool> {
         return Ok(true);
     }
     if !context.interactive {
-        return Err(Failure::usage(format!("{question} Nobody can be asked here: --yes answers")));
+        return Err(Failure::usage(format!(
+            "{question} Nobody can be asked here: --yes answers"
+        )));
     }
     loop {
         let answer = line(&format!("{question} [y/N] "))?;
@@ -30,9 +32,16 @@ pub(crate) fn yes(context: &Context, question: &str) -> Result<bool> {
 pub(crate) fn line(prompt: &str) -> Result<Zeroizing<String>> {
     let failed = |error| Failure::new(Code::Read, format!("cannot ask: {error}"));
     let mut stderr = std::io::stderr();
-    stderr.write_all(prompt.as_bytes()).and_then(|()| stderr.flush()).map_err(failed)?;
+    stderr
+        .write_all(prompt.as_bytes())
+        .and_then(|()| stderr.flush())
+        .map_err(failed)?;
     let mut text = Zeroizing::new(String::new());
-    match std::io::stdin().lock().read_line(&mut text).map_err(failed)? {
+    match std::io::stdin()
+        .lock()
+        .read_line(&mut text)
+        .map_err(failed)?
+    {
         0 => Err(Failure::usage("stopped: there was no answer")),
         _ => Ok(text),
     }

@@ -28,29 +28,58 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<u8> {
     let done = match command {
         Command::Demo { dir } => demo::run(context, &dir),
         Command::Server { command, run } => server::run(context, command, run),
-        Command::Init { password, cloud_slot, dedup, recovery_file } => {
-            init::run(context, &password, cloud_slot, dedup, recovery_file.as_deref())
-        }
-        Command::Join { link, dir, machine, password, export_file, export_password_file, recovery_code_file } => {
-            let source = join::Source { export_file, export_password_file, recovery_code_file };
+        Command::Init {
+            password,
+            cloud_slot,
+            dedup,
+            recovery_file,
+        } => init::run(
+            context,
+            &password,
+            cloud_slot,
+            dedup,
+            recovery_file.as_deref(),
+        ),
+        Command::Join {
+            link,
+            dir,
+            machine,
+            password,
+            export_file,
+            export_password_file,
+            recovery_code_file,
+        } => {
+            let source = join::Source {
+                export_file,
+                export_password_file,
+                recovery_code_file,
+            };
             return join::run(context, &link, dir.as_deref(), &machine, &password, &source);
         }
-        Command::Register { server, token, machine, folder } => {
-            register::run(context, &server, &token, &machine, folder.as_deref())
-        }
+        Command::Register {
+            server,
+            token,
+            machine,
+            folder,
+        } => register::run(context, &server, &token, &machine, folder.as_deref()),
         Command::Machines { command } => machines::run(context, command),
         Command::Unlock { password } => agent::unlock(context, &password),
         Command::Lock => agent::lock(context),
-        Command::ChangePassword { password, new_password_file } => {
-            key::change_password(context, &password, new_password_file.as_deref())
-        }
-        Command::ExportKey { password, export_password_file } => {
-            key::export(context, &password, export_password_file.as_deref())
-        }
-        Command::ImportKey { password, export_password_file } => {
-            key::import(context, &password, export_password_file.as_deref())
-        }
-        Command::Recovery { command: RecoveryCommand::Test { code_file } } => recovery::test(context, code_file.as_deref()),
+        Command::ChangePassword {
+            password,
+            new_password_file,
+        } => key::change_password(context, &password, new_password_file.as_deref()),
+        Command::ExportKey {
+            password,
+            export_password_file,
+        } => key::export(context, &password, export_password_file.as_deref()),
+        Command::ImportKey {
+            password,
+            export_password_file,
+        } => key::import(context, &password, export_password_file.as_deref()),
+        Command::Recovery {
+            command: RecoveryCommand::Test { code_file },
+        } => recovery::test(context, code_file.as_deref()),
         Command::Fingerprint => fingerprint::run(context),
         Command::Sync { password, once } => return sync::run(context, &password, once),
         Command::Status { watch } => return status::run(context, watch),
@@ -59,15 +88,33 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<u8> {
         Command::Now => status::now(context),
         Command::Ls { path, recursive } => browse::ls(context, &path, recursive),
         Command::Versions { path } => browse::versions(context, &path),
-        Command::Restore { password, path, version, place } => {
+        Command::Restore {
+            password,
+            path,
+            version,
+            place,
+        } => {
             return restore::version(context, &password, &path, version, place);
         }
-        Command::Trash { command: TrashCommand::List } => browse::trash(context),
-        Command::Trash { command: TrashCommand::Restore { password, path, place } } => {
+        Command::Trash {
+            command: TrashCommand::List,
+        } => browse::trash(context),
+        Command::Trash {
+            command:
+                TrashCommand::Restore {
+                    password,
+                    path,
+                    place,
+                },
+        } => {
             return restore::trash(context, &password, &path, place);
         }
-        Command::Conflicts { command: ConflictsCommand::List } => conflicts::list(context),
-        Command::Ignore { command: IgnoreCommand::Check { paths } } => ignore::check(context, &paths),
+        Command::Conflicts {
+            command: ConflictsCommand::List,
+        } => conflicts::list(context),
+        Command::Ignore {
+            command: IgnoreCommand::Check { paths },
+        } => ignore::check(context, &paths),
         Command::Paths => paths::run(context),
         Command::Reset => reset::run(context),
         Command::Agent => agent::be_one(context),

@@ -89,7 +89,12 @@ impl Context {
     }
 
     pub(crate) fn setup<'a>(&'a self, home: &'a Home) -> Setup<'a> {
-        Setup { home, random: &*self.random, now_ms: self.now_ms(), kdf: KdfParams::DEFAULT }
+        Setup {
+            home,
+            random: &*self.random,
+            now_ms: self.now_ms(),
+            kdf: KdfParams::DEFAULT,
+        }
     }
 
     /// Runs what waits for the network.
@@ -97,7 +102,12 @@ impl Context {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
-            .map_err(|error| Failure::new(syncagent_protocol::Code::State, format!("cannot start threads: {error}")))?;
+            .map_err(|error| {
+                Failure::new(
+                    syncagent_protocol::Code::State,
+                    format!("cannot start threads: {error}"),
+                )
+            })?;
         let result = runtime.block_on(future);
         // Blocking work that nobody waits for any more is not waited for here either.
         runtime.shutdown_background();
@@ -115,19 +125,29 @@ impl Context {
         let credentials = home.credentials()?.ok_or_else(not_registered)?;
         let token = credentials.token.as_ref().ok_or_else(not_registered)?;
         let vault = credentials.vault.ok_or_else(no_key)?;
-        Ok(HttpRemote::new(self.network(&home.config()?)?, vault, token))
+        Ok(HttpRemote::new(
+            self.network(&home.config()?)?,
+            vault,
+            token,
+        ))
     }
 
     /// The vault whose key this machine has.
     pub(crate) fn vault(&self, home: &Home) -> Result<VaultId> {
-        home.credentials()?.and_then(|credentials| credentials.vault).ok_or_else(no_key)
+        home.credentials()?
+            .and_then(|credentials| credentials.vault)
+            .ok_or_else(no_key)
     }
 }
 
 pub(crate) fn not_registered() -> Failure {
-    Failure::setup("this machine is not registered with a server: run `syncagent register` or `syncagent join`")
+    Failure::setup(
+        "this machine is not registered with a server: run `syncagent register` or `syncagent join`",
+    )
 }
 
 pub(crate) fn no_key() -> Failure {
-    Failure::setup("this machine has no key yet: run `syncagent init` for a new vault, or `syncagent import-key`")
+    Failure::setup(
+        "this machine has no key yet: run `syncagent init` for a new vault, or `syncagent import-key`",
+    )
 }

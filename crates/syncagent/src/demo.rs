@@ -77,7 +77,10 @@ pub(crate) fn run(context: &Context, dir: &Path) -> Result {
             None => Ok(()),
             Some(name) => Err(Failure::new(
                 Code::State,
-                format!("{name} ended by itself: {} says why", place.own("logs").join(format!("{name}.log")).display()),
+                format!(
+                    "{name} ended by itself: {} says why",
+                    place.own("logs").join(format!("{name}.log")).display()
+                ),
             )),
         }
     })
@@ -88,7 +91,9 @@ fn take(context: &Context, dir: &Path) -> Result<Place> {
     let dir = context.absolute(dir);
     let failed = |error| Failure::file(Code::Write, "make the demonstration in", &dir)(error);
     if dir.join(OWN).is_dir() {
-        return Ok(Place { dir: fs::canonicalize(&dir).map_err(failed)? });
+        return Ok(Place {
+            dir: fs::canonicalize(&dir).map_err(failed)?,
+        });
     }
     if fs::symlink_metadata(&dir).is_ok() {
         return Err(Failure::usage(format!(
@@ -97,23 +102,43 @@ fn take(context: &Context, dir: &Path) -> Result<Place> {
         )));
     }
     // Made whole and then named, so that whoever is killed in between leaves nothing that is refused the next time.
-    let name = dir.file_name().ok_or_else(|| Failure::usage("name a directory for the demonstration"))?;
+    let name = dir
+        .file_name()
+        .ok_or_else(|| Failure::usage("name a directory for the demonstration"))?;
     let tag: [u8; 4] = random::bytes(&*context.random);
-    let new = dir.with_file_name(format!(".{}-{:08x}", name.to_string_lossy(), u32::from_be_bytes(tag)));
-    fs::create_dir_all(new.join(OWN)).and_then(|()| fs::rename(&new, &dir)).map_err(failed)?;
-    Ok(Place { dir: fs::canonicalize(&dir).map_err(failed)? })
+    let new = dir.with_file_name(format!(
+        ".{}-{:08x}",
+        name.to_string_lossy(),
+        u32::from_be_bytes(tag)
+    ));
+    fs::create_dir_all(new.join(OWN))
+        .and_then(|()| fs::rename(&new, &dir))
+        .map_err(failed)?;
+    Ok(Place {
+        dir: fs::canonicalize(&dir).map_err(failed)?,
+    })
 }
 
 /// One demonstration at a time. The lock ends with the process, whatever ends that.
 fn lock(place: &Place) -> Result<File> {
     let path = place.own("lock");
     let failed = |error| Failure::file(Code::Write, "lock", &path)(error);
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            Err(Failure::new(Code::Busy, format!("a demonstration already runs in {}: stop it first", place.dir.display())))
-        }
+        Err(TryLockError::WouldBlock) => Err(Failure::new(
+            Code::Busy,
+            format!(
+                "a demonstration already runs in {}: stop it first",
+                place.dir.display()
+            ),
+        )),
         Err(TryLockError::Error(error)) => Err(failed(error)),
     }
 }
@@ -128,7 +153,11 @@ fn write_password(context: &Context, place: &Place) -> Result {
     // Lower-case base32 in groups: 120 bits that can be read aloud.
     let letters: Vec<char> = "abcdefghijkmnpqrstuvwxyz23456789".chars().collect();
     let mut text = String::new();
-    let bits = |i: usize| (0..5).fold(0, |value, j| value << 1 | usize::from(bytes[(5 * i + j) / 8] >> (7 - (5 * i + j) % 8) & 1));
+    let bits = |i: usize| {
+        (0..5).fold(0, |value, j| {
+            value << 1 | usize::from(bytes[(5 * i + j) / 8] >> (7 - (5 * i + j) % 8) & 1)
+        })
+    };
     for i in 0..24 {
         if i > 0 && i % 6 == 0 {
             text.push('-');
@@ -138,7 +167,9 @@ fn write_password(context: &Context, place: &Place) -> Result {
     let new = place.own("password.new");
     let _ = fs::remove_file(&new);
     let mut file = private_file::create_new(&new).map_err(failed)?;
-    file.write_all(format!("{text}\n").as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+    file.write_all(format!("{text}\n").as_bytes())
+        .and_then(|()| file.sync_all())
+        .map_err(failed)?;
     fs::rename(&new, &path).map_err(failed)
 }
 
@@ -159,20 +190,39 @@ async fn start(context: &Context, place: &Place, children: &Children<'_>) -> Res
 /// The server, at the port it had before if that is free.
 async fn start_server(place: &Place, children: &Children<'_>) -> Result<(Child, String)> {
     let port_file = place.own("port");
-    let mut port: u16 = fs::read_to_string(&port_file).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+    let mut port: u16 = fs::read_to_string(&port_file)
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(0);
     let data = place.server();
     let deadline = tokio::time::Instant::now() + PATIENCE;
     let half_way = tokio::time::Instant::now() + PATIENCE / 4;
     loop {
         let listen = format!("127.0.0.1:{port}");
-        let arguments = ["server".as_ref(), "--data".as_ref(), data.as_os_str(), "--listen".as_ref(), listen.as_ref()];
+        let arguments = [
+            "server".as_ref(),
+            "--data".as_ref(),
+            data.as_os_str(),
+            "--listen".as_ref(),
+            listen.as_ref(),
+        ];
         let mut child = children.start("server", None, &arguments)?;
         if let Some(line) = child.first_line().await
-            && let Some(url) = line.strip_prefix("listening on ").and_then(|rest| rest.split(", data in ").next())
+            && let Some(url) = line
+                .strip_prefix("listening on ")
+                .and_then(|rest| rest.split(", data in ").next())
         {
-            let now: u16 = url.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or(port);
+            let now: u16 = url
+                .rsplit(':')
+                .next()
+                .and_then(|port| port.parse().ok())
+                .unwrap_or(port);
             if now != port {
-                fs::write(&port_file, now.to_string()).map_err(Failure::file(Code::Write, "write", &port_file))?;
+                fs::write(&port_file, now.to_string()).map_err(Failure::file(
+                    Code::Write,
+                    "write",
+                    &port_file,
+                ))?;
             }
             return Ok((child, url.to_owned()));
         }
@@ -194,20 +244,47 @@ async fn set_up(place: &Place, children: &Children<'_>, machine: &str, url: &str
             let code = place.own("recovery-code");
             // Of a key that was never kept.
             let _ = fs::remove_file(&code);
-            let arguments = ["init".as_ref(), password[0], password[1], "--recovery-file".as_ref(), code.as_os_str()];
+            let arguments = [
+                "init".as_ref(),
+                password[0],
+                password[1],
+                "--recovery-file".as_ref(),
+                code.as_os_str(),
+            ];
             children.run(machine, Some(&home), &arguments, None).await?;
         } else {
             let export_password = ["--export-password-file".as_ref(), password[1]];
-            let export = ["export-key".as_ref(), password[0], password[1], export_password[0], export_password[1]];
-            let export = children.run(MACHINES[0], Some(&place.home(MACHINES[0])), &export, None).await?;
-            let import = ["import-key".as_ref(), password[0], password[1], export_password[0], export_password[1]];
-            children.run(machine, Some(&home), &import, Some(export)).await?;
+            let export = [
+                "export-key".as_ref(),
+                password[0],
+                password[1],
+                export_password[0],
+                export_password[1],
+            ];
+            let export = children
+                .run(MACHINES[0], Some(&place.home(MACHINES[0])), &export, None)
+                .await?;
+            let import = [
+                "import-key".as_ref(),
+                password[0],
+                password[1],
+                export_password[0],
+                export_password[1],
+            ];
+            children
+                .run(machine, Some(&home), &import, Some(export))
+                .await?;
         }
     }
     let registered = home.credentials()?.is_some_and(|here| here.token.is_some());
     if !registered || home.config()?.server.as_deref() != Some(url) {
         let data = place.server();
-        let invite = ["server".as_ref(), "invite".as_ref(), "--data".as_ref(), data.as_os_str()];
+        let invite = [
+            "server".as_ref(),
+            "invite".as_ref(),
+            "--data".as_ref(),
+            data.as_os_str(),
+        ];
         let invitation = children.run("server", None, &invite, None).await?;
         let folder = place.folder(machine);
         let register = [
@@ -232,7 +309,11 @@ async fn start_machine(place: &Place, children: &Children<'_>, machine: &str) ->
     let password = place.password();
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
-        let sync = ["sync".as_ref(), "--password-file".as_ref(), password.as_os_str()];
+        let sync = [
+            "sync".as_ref(),
+            "--password-file".as_ref(),
+            password.as_os_str(),
+        ];
         let mut child = children.start(machine, Some(&home), &sync)?;
         loop {
             if child.has_ended()? {
@@ -251,10 +332,23 @@ async fn start_machine(place: &Place, children: &Children<'_>, machine: &str) ->
 }
 
 async fn is_up(children: &Children<'_>, machine: &str, home: &Home) -> bool {
-    let status = children.run(machine, Some(home), &["status".as_ref(), "--json".as_ref()], None).await;
-    let status = status.ok().and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
+    let status = children
+        .run(
+            machine,
+            Some(home),
+            &["status".as_ref(), "--json".as_ref()],
+            None,
+        )
+        .await;
+    let status = status
+        .ok()
+        .and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
     status.is_some_and(|status| {
-        status["running"] == true && ["idle", "conflict"].iter().any(|state| status["state"] == *state) && !status["last_sync"].is_null()
+        status["running"] == true
+            && ["idle", "conflict"]
+                .iter()
+                .any(|state| status["state"] == *state)
+            && !status["last_sync"].is_null()
     })
 }
 
@@ -268,7 +362,13 @@ fn announce(context: &Context, place: &Place, url: &str) -> Result {
         password: PathBuf,
     }
     let [laptop, desktop] = MACHINES.map(|machine| place.folder(machine));
-    let answer = Answer { url, server: place.server(), laptop, desktop, password: place.password() };
+    let answer = Answer {
+        url,
+        server: place.server(),
+        laptop,
+        desktop,
+        password: place.password(),
+    };
     context.output.result(&answer, || {
         let (laptop, desktop) = (answer.laptop.display(), answer.desktop.display());
         format!(

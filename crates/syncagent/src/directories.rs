@@ -26,7 +26,9 @@ pub(crate) fn server_data(variables: &Variables) -> Result<PathBuf> {
 
 /// The folder that is synchronised if nobody says otherwise.
 pub(crate) fn folder(variables: &Variables) -> Result<PathBuf> {
-    system::user_home(variables).map(|home| home.join("SyncAgent")).ok_or_else(nowhere)
+    system::user_home(variables)
+        .map(|home| home.join("SyncAgent"))
+        .ok_or_else(nowhere)
 }
 
 fn nowhere() -> Failure {

@@ -21,7 +21,10 @@ pub(crate) type Result<T = ()> = std::result::Result<T, Failure>;
 
 impl Failure {
     pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self {
+            code,
+            message: message.into(),
+        }
     }
 
     pub(crate) fn usage(message: impl Into<String>) -> Self {
@@ -53,7 +56,11 @@ impl From<ClientError> for Failure {
         match error {
             ClientError::Remote(error) => error.into(),
             ClientError::Vault(error) => error.into(),
-            ClientError::File { path, code, message } if path.is_root() => Self::new(code, message),
+            ClientError::File {
+                path,
+                code,
+                message,
+            } if path.is_root() => Self::new(code, message),
             error => Self::new(error.code(), error.to_string()),
         }
     }
@@ -71,8 +78,12 @@ impl From<SetupError> for Failure {
 impl From<VaultError> for Failure {
     fn from(error: VaultError) -> Self {
         let advice = match error {
-            VaultError::Keyslot => ". Try again; if the password is lost, `syncagent join` with the recovery code helps",
-            VaultError::Export => ". Copy it whole, in one line, and give the password it was exported with",
+            VaultError::Keyslot => {
+                ". Try again; if the password is lost, `syncagent join` with the recovery code helps"
+            }
+            VaultError::Export => {
+                ". Copy it whole, in one line, and give the password it was exported with"
+            }
             _ => "",
         };
         Self::new(error.code(), format!("{error}{advice}"))
@@ -95,7 +106,11 @@ impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Self {
         let code = match &error {
             OpenError::Busy(_) => Code::Busy,
-            OpenError::Directory { error, .. } if error.kind() == std::io::ErrorKind::StorageFull => Code::DiskFull,
+            OpenError::Directory { error, .. }
+                if error.kind() == std::io::ErrorKind::StorageFull =>
+            {
+                Code::DiskFull
+            }
             OpenError::Directory { .. } => Code::Write,
             OpenError::Catalog { .. } if error.is_retryable() => Code::Busy,
             OpenError::Catalog { .. } => Code::State,
@@ -115,7 +130,12 @@ impl Exit {
     pub(crate) const CONFLICTS: u8 = 10;
 
     pub(crate) fn add(&mut self, status: u8) {
-        let rank = |status| Self::ORDER.iter().position(|&known| known == status).unwrap_or(0);
+        let rank = |status| {
+            Self::ORDER
+                .iter()
+                .position(|&known| known == status)
+                .unwrap_or(0)
+        };
         if rank(status) < rank(self.0) {
             self.0 = status;
         }

@@ -18,7 +18,12 @@ const KEPT_FILES: usize = 14;
 
 /// Starts logging. `to` is what goes to the terminal; `dir` gets the files, with what people would not want to see scroll
 /// by as well.
-pub(crate) fn start(context: &Context, to: LogTo, usual: LevelFilter, dir: Option<&Path>) -> Result {
+pub(crate) fn start(
+    context: &Context,
+    to: LogTo,
+    usual: LevelFilter,
+    dir: Option<&Path>,
+) -> Result {
     let level = match (context.global.quiet, context.global.verbose) {
         (true, _) => LevelFilter::ERROR,
         (false, 0) => usual,
@@ -33,7 +38,15 @@ pub(crate) fn start(context: &Context, to: LogTo, usual: LevelFilter, dir: Optio
         // Libraries below speak of every packet; what they complain of is enough.
         tracing_subscriber::filter::Targets::new()
             .with_default(level.min(LevelFilter::WARN))
-            .with_targets(["syncagent", "syncagent_client", "syncagent_server", "syncagent_sync"].map(|target| (target, level)))
+            .with_targets(
+                [
+                    "syncagent",
+                    "syncagent_client",
+                    "syncagent_server",
+                    "syncagent_sync",
+                ]
+                .map(|target| (target, level)),
+            )
     };
     let terminal = tracing_subscriber::fmt::layer()
         .with_ansi(false)
@@ -49,13 +62,23 @@ pub(crate) fn start(context: &Context, to: LogTo, usual: LevelFilter, dir: Optio
                 .filename_suffix("log")
                 .max_log_files(KEPT_FILES)
                 .build(dir)
-                .map_err(|error| Failure::new(Code::Write, format!("cannot write logs to {}: {error}", dir.display())))?;
-            let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(Mutex::new(appender));
+                .map_err(|error| {
+                    Failure::new(
+                        Code::Write,
+                        format!("cannot write logs to {}: {error}", dir.display()),
+                    )
+                })?;
+            let layer = tracing_subscriber::fmt::layer()
+                .with_ansi(false)
+                .with_writer(Mutex::new(appender));
             Some(layer.with_filter(ours(level.max(LevelFilter::INFO))))
         }
         None => None,
     };
     // Only a second start in one process can fail, and the first one goes on.
-    let _ = tracing_subscriber::registry().with(terminal).with(file).try_init();
+    let _ = tracing_subscriber::registry()
+        .with(terminal)
+        .with(file)
+        .try_init();
     Ok(())
 }

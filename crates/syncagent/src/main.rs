@@ -37,7 +37,11 @@ struct SystemClock;
 impl Clock for SystemClock {
     fn now_ms(&self) -> u64 {
         // A clock that stands before 1970 stamps 0: time decides nothing.
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| {
+                u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+            })
     }
 }
 
@@ -60,8 +64,17 @@ fn main() -> ExitCode {
 }
 
 fn context(global: cli::Global, output: Output) -> failure::Result<Context> {
-    let variables = VARIABLES.iter().filter_map(|&name| Some((name, std::env::var_os(name)?)));
-    let state = |what| move |error| failure::Failure::new(syncagent_protocol::Code::State, format!("no {what}: {error}"));
+    let variables = VARIABLES
+        .iter()
+        .filter_map(|&name| Some((name, std::env::var_os(name)?)));
+    let state = |what| {
+        move |error| {
+            failure::Failure::new(
+                syncagent_protocol::Code::State,
+                format!("no {what}: {error}"),
+            )
+        }
+    };
     Ok(Context {
         global,
         variables: Variables(variables.filter(|(_, value)| !value.is_empty()).collect()),

@@ -20,7 +20,10 @@ pub(crate) struct Output {
 
 impl Output {
     pub(crate) fn new(global: &Global) -> Self {
-        Self { json: global.json, quiet: global.quiet }
+        Self {
+            json: global.json,
+            quiet: global.quiet,
+        }
     }
 
     /// Whether a script reads.
@@ -42,13 +45,18 @@ impl Output {
 
     /// A line of JSON.
     pub(crate) fn json_line(&self, json: &impl Serialize) -> Result {
-        let line = serde_json::to_string(json).map_err(|error| Failure::new(Code::State, error.to_string()))?;
+        let line = serde_json::to_string(json)
+            .map_err(|error| Failure::new(Code::State, error.to_string()))?;
         print(&format!("{line}\n"))
     }
 
     /// Text for stdout, exactly; a line break is added if there is none.
     pub(crate) fn text(&self, text: &str) -> Result {
-        let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+        let end = if text.is_empty() || text.ends_with('\n') {
+            ""
+        } else {
+            "\n"
+        };
         print(&format!("{text}{end}"))
     }
 
@@ -73,7 +81,11 @@ impl Output {
         }
         eprintln!("error[{}]: {}", failure.code, failure.message);
         if self.json {
-            let error = Inner { code: failure.code, message: &failure.message, exit: failure.code.exit() };
+            let error = Inner {
+                code: failure.code,
+                message: &failure.message,
+                exit: failure.code.exit(),
+            };
             // Whether stdout can be written no longer matters.
             let _ = self.json_line(&Shape { error });
         }
@@ -82,10 +94,16 @@ impl Output {
 
 fn print(text: &str) -> Result {
     let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
         // `syncagent ls | head` has seen enough.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        Err(error) => Err(Failure::new(Code::Write, format!("cannot write to stdout: {error}"))),
+        Err(error) => Err(Failure::new(
+            Code::Write,
+            format!("cannot write to stdout: {error}"),
+        )),
         Ok(()) => Ok(()),
     }
 }

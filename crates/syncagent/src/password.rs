@@ -61,7 +61,12 @@ pub(crate) fn new(context: &Context, home: &Home, args: &PasswordArgs, what: &st
 }
 
 /// A new password from a file, or typed twice.
-pub(crate) fn new_from_file(context: &Context, file: Option<&Path>, what: &str, flag: &str) -> Result<Text> {
+pub(crate) fn new_from_file(
+    context: &Context,
+    file: Option<&Path>,
+    what: &str,
+    flag: &str,
+) -> Result<Text> {
     match file {
         Some(file) => {
             let text = first_line_of(context, file)?;
@@ -72,7 +77,12 @@ pub(crate) fn new_from_file(context: &Context, file: Option<&Path>, what: &str, 
 }
 
 /// A password from a file, or typed.
-pub(crate) fn from_file(context: &Context, file: Option<&Path>, what: &str, flag: &str) -> Result<Text> {
+pub(crate) fn from_file(
+    context: &Context,
+    file: Option<&Path>,
+    what: &str,
+    flag: &str,
+) -> Result<Text> {
     match file {
         Some(file) => first_line_of(context, file),
         None if context.interactive => ask::hidden(&format!("{what}: ")),
@@ -84,7 +94,11 @@ pub(crate) fn from_file(context: &Context, file: Option<&Path>, what: &str, flag
 pub(crate) fn first_line_of(context: &Context, file: &Path) -> Result<Text> {
     let file = context.absolute(file);
     let text = std::fs::read_to_string(&file).map(Zeroizing::new);
-    text.map(|text| first_line(&text)).map_err(Failure::file(Code::Locked, "read the password in", &file))
+    text.map(|text| first_line(&text)).map_err(Failure::file(
+        Code::Locked,
+        "read the password in",
+        &file,
+    ))
 }
 
 fn asked_twice(context: &Context, what: &str, flag: &str) -> Result<Text> {
@@ -92,7 +106,9 @@ fn asked_twice(context: &Context, what: &str, flag: &str) -> Result<Text> {
         return Err(nobody(flag));
     }
     loop {
-        let text = ask::hidden(&format!("{what} (at least {MIN_PASSWORD_CHARS} characters): "))?;
+        let text = ask::hidden(&format!(
+            "{what} (at least {MIN_PASSWORD_CHARS} characters): "
+        ))?;
         if let Err(error) = setup::check_password(&text) {
             context.output.remark(&format!("{error}."));
         } else if ask::hidden("Once more: ")? == text {
@@ -104,7 +120,10 @@ fn asked_twice(context: &Context, what: &str, flag: &str) -> Result<Text> {
 }
 
 fn nobody(flag: &str) -> Failure {
-    Failure::new(Code::Locked, format!("a password is needed and nobody can be asked: give {flag}"))
+    Failure::new(
+        Code::Locked,
+        format!("a password is needed and nobody can be asked: give {flag}"),
+    )
 }
 
 /// What needs no question.
@@ -125,7 +144,8 @@ fn given(context: &Context, home: &Home, args: &PasswordArgs) -> Result<Option<T
 }
 
 fn output_of(line: &str) -> Result<Text> {
-    let failed = |why: String| Failure::new(Code::Locked, format!("the password command `{line}` {why}"));
+    let failed =
+        |why: String| Failure::new(Code::Locked, format!("the password command `{line}` {why}"));
     // It may ask somebody by itself, so it gets the terminal.
     let output = shell::command(line)
         .stdin(Stdio::inherit())
@@ -137,7 +157,9 @@ fn output_of(line: &str) -> Result<Text> {
         return Err(failed(format!("failed ({})", output.status)));
     }
     let text = Zeroizing::new(output.stdout);
-    std::str::from_utf8(&text).map(first_line).map_err(|_| failed("did not print text".to_owned()))
+    std::str::from_utf8(&text)
+        .map(first_line)
+        .map_err(|_| failed("did not print text".to_owned()))
 }
 
 fn first_line(text: &str) -> Text {

@@ -19,8 +19,12 @@ const GRACE: Duration = Duration::from_secs(15);
 ///
 /// Listening begins when this is called, not when the answer is first awaited: no signal in between is missed.
 pub(crate) fn told_to_end(until_eof: bool) -> Result<impl Future<Output = ()> + Send + 'static> {
-    let signal =
-        system::listen().map_err(|error| Failure::new(syncagent_protocol::Code::State, format!("no signals: {error}")))?;
+    let signal = system::listen().map_err(|error| {
+        Failure::new(
+            syncagent_protocol::Code::State,
+            format!("no signals: {error}"),
+        )
+    })?;
     let eof = until_eof.then(|| {
         let (ended, eof) = tokio::sync::oneshot::channel::<()>();
         // A thread, because a read from stdin cannot be taken back, and a runtime would wait for it at its end.

@@ -18,16 +18,21 @@ pub(super) fn open_index(context: &Context) -> Result<Index> {
     context.vault(&home)?;
     match home.state_path().exists() {
         true => Ok(Index::open(&home.state_path())?),
-        false => Err(Failure::setup("nothing was synchronised yet: run `syncagent sync` first")),
+        false => Err(Failure::setup(
+            "nothing was synchronised yet: run `syncagent sync` first",
+        )),
     }
 }
 
 /// What hangs at a path that a person typed.
 pub(super) fn find(tree: &Tree, path: &str) -> Result<(TreePath, NodeId)> {
-    let parsed = TreePath::parse(path).map_err(|error| Failure::usage(format!("'{path}' is no path in the vault: {error}")))?;
+    let parsed = TreePath::parse(path)
+        .map_err(|error| Failure::usage(format!("'{path}' is no path in the vault: {error}")))?;
     match tree.at(&parsed) {
         Some(node) => Ok((parsed, node)),
-        None => Err(Failure::not_found(format!("there is no {parsed} in the vault: `syncagent ls` shows what there is"))),
+        None => Err(Failure::not_found(format!(
+            "there is no {parsed} in the vault: `syncagent ls` shows what there is"
+        ))),
     }
 }
 
@@ -54,7 +59,16 @@ impl Entry {
             Body::Symlink { target } => (None, None, Some(target.clone())),
         };
         let modified = text::rfc3339(ms(node.mtime_ns));
-        Self { path, id, kind: kind_word(node.body.kind()), size, exec, target, modified, mtime_ns: node.mtime_ns }
+        Self {
+            path,
+            id,
+            kind: kind_word(node.body.kind()),
+            size,
+            exec,
+            target,
+            modified,
+            mtime_ns: node.mtime_ns,
+        }
     }
 
     fn row(&self) -> Vec<String> {
@@ -93,26 +107,49 @@ pub(super) fn ls(context: &Context, path: &str, recursive: bool) -> Result {
     let placed = log.placed();
     let (path, node) = find(&placed.tree, path)?;
     let entry = |(path, id): (TreePath, NodeId)| Some(Entry::new(path, id, placed.tree.get(id)?));
-    let is_directory = node == NodeId::ROOT || placed.tree.get(node).is_some_and(|node| node.body.kind() == Kind::Directory);
+    let is_directory = node == NodeId::ROOT
+        || placed
+            .tree
+            .get(node)
+            .is_some_and(|node| node.body.kind() == Kind::Directory);
     let entries: Vec<Entry> = match (is_directory, recursive) {
         (false, _) => entry((path, node)).into_iter().collect(),
-        (true, true) => placed.tree.walk(node).into_iter().filter_map(entry).collect(),
-        (true, false) => {
-            placed.tree.children(node).filter_map(|(name, id)| entry((path.join(name), id))).collect()
-        }
+        (true, true) => placed
+            .tree
+            .walk(node)
+            .into_iter()
+            .filter_map(entry)
+            .collect(),
+        (true, false) => placed
+            .tree
+            .children(node)
+            .filter_map(|(name, id)| entry((path.join(name), id)))
+            .collect(),
     };
-    let answer = Answer { head: log.head(), entries, unplaced: placed.unplaced.into_keys().collect() };
-    context.output.result(&answer, || text::table(&answer.entries.iter().map(Entry::row).collect::<Vec<_>>()))?;
+    let answer = Answer {
+        head: log.head(),
+        entries,
+        unplaced: placed.unplaced.into_keys().collect(),
+    };
+    context.output.result(&answer, || {
+        text::table(&answer.entries.iter().map(Entry::row).collect::<Vec<_>>())
+    })?;
     if !answer.unplaced.is_empty() {
         let n = text::count(answer.unplaced.len() as u64, "thing");
-        context.output.remark(&format!("{n} in the vault cannot be placed; `syncagent status` says why."));
+        context.output.remark(&format!(
+            "{n} in the vault cannot be placed; `syncagent status` says why."
+        ));
     }
     Ok(())
 }
 
 /// Names of machines by id.
 fn machine_names(index: &Index) -> Result<BTreeMap<MachineId, String>> {
-    Ok(index.machines()?.into_iter().map(|machine| (machine.id, machine.add.name)).collect())
+    Ok(index
+        .machines()?
+        .into_iter()
+        .map(|machine| (machine.id, machine.add.name))
+        .collect())
 }
 
 fn name_of(names: &BTreeMap<MachineId, String>, id: MachineId) -> String {
@@ -145,7 +182,10 @@ pub(super) fn versions(context: &Context, path: &str) -> Result {
     let names = machine_names(&index)?;
     let mut versions = Vec::new();
     for version in index.versions(id)? {
-        let put = version.put.as_deref().and_then(|bytes| Put::parse(bytes, id).ok());
+        let put = version
+            .put
+            .as_deref()
+            .and_then(|bytes| Put::parse(bytes, id).ok());
         let node = put.map(|put| put.node());
         versions.push(Row {
             version: version.n,
@@ -155,7 +195,11 @@ pub(super) fn versions(context: &Context, path: &str) -> Result {
                 OpKind::Purge => "purge",
                 OpKind::Unreadable => "unreadable",
             },
-            path: node.as_ref().map(|node| last_path(&index, node)).transpose()?.map(|path| path.as_str().to_owned()),
+            path: node
+                .as_ref()
+                .map(|node| last_path(&index, node))
+                .transpose()?
+                .map(|path| path.as_str().to_owned()),
             size: node.as_ref().and_then(|node| match node.body {
                 Body::File { size, .. } => Some(size),
                 _ => None,
@@ -168,11 +212,24 @@ pub(super) fn versions(context: &Context, path: &str) -> Result {
     }
     let answer = Answer { path, id, versions };
     context.output.result(&answer, || {
-        let mut rows = vec![["VERSION", "TIME", "MACHINE", "SIZE", "PATH"].map(str::to_owned).to_vec()];
+        let mut rows = vec![
+            ["VERSION", "TIME", "MACHINE", "SIZE", "PATH"]
+                .map(str::to_owned)
+                .to_vec(),
+        ];
         rows.extend(answer.versions.iter().map(|row| {
-            let path = row.path.as_deref().map_or_else(|| format!("({})", row.action), text::shown);
+            let path = row
+                .path
+                .as_deref()
+                .map_or_else(|| format!("({})", row.action), text::shown);
             let size = row.size.map_or_else(String::new, text::size);
-            vec![row.version.to_string(), text::time(row.time_ms), row.machine.clone(), size, path]
+            vec![
+                row.version.to_string(),
+                text::time(row.time_ms),
+                row.machine.clone(),
+                size,
+                path,
+            ]
         }));
         text::table(&rows)
     })
@@ -188,12 +245,17 @@ fn last_path(index: &Index, node: &Node) -> Result<TreePath> {
             break;
         }
         let versions = index.versions(parent)?;
-        let put = versions.iter().find_map(|version| Put::parse(version.put.as_deref()?, parent).ok());
+        let put = versions
+            .iter()
+            .find_map(|version| Put::parse(version.put.as_deref()?, parent).ok());
         let Some(put) = put else { break };
         names.push(put.name.clone());
         parent = put.parent;
     }
-    Ok(names.iter().rev().fold(TreePath::ROOT, |path, name| path.join(name)))
+    Ok(names
+        .iter()
+        .rev()
+        .fold(TreePath::ROOT, |path, name| path.join(name)))
 }
 
 /// Something in the trash.
@@ -216,7 +278,13 @@ pub(super) fn trashed(index: &Index) -> Result<Vec<Trashed>> {
     let names = machine_names(index)?;
     let mut rows = Vec::new();
     for (id, n, version) in index.trash()? {
-        let Some(put) = version.put.as_deref().and_then(|bytes| Put::parse(bytes, id).ok()) else { continue };
+        let Some(put) = version
+            .put
+            .as_deref()
+            .and_then(|bytes| Put::parse(bytes, id).ok())
+        else {
+            continue;
+        };
         let node = put.node();
         rows.push(Trashed {
             path: last_path(index, &node)?,
@@ -240,16 +308,25 @@ pub(super) fn trash(context: &Context) -> Result {
     struct Answer {
         trash: Vec<Trashed>,
     }
-    let answer = Answer { trash: trashed(&open_index(context)?)? };
-    context.output.result(&answer, || match answer.trash.is_empty() {
-        true => "the trash is empty".to_owned(),
-        false => {
-            let rows = answer.trash.iter().map(|row| {
-                let size = row.size.map_or_else(String::new, text::size);
-                let slash = if row.kind == "directory" { "/" } else { "" };
-                vec![text::time(row.deleted_ms), row.machine.clone(), size, format!("{}{slash}", row.path)]
-            });
-            text::table(&rows.collect::<Vec<_>>())
-        }
-    })
+    let answer = Answer {
+        trash: trashed(&open_index(context)?)?,
+    };
+    context
+        .output
+        .result(&answer, || match answer.trash.is_empty() {
+            true => "the trash is empty".to_owned(),
+            false => {
+                let rows = answer.trash.iter().map(|row| {
+                    let size = row.size.map_or_else(String::new, text::size);
+                    let slash = if row.kind == "directory" { "/" } else { "" };
+                    vec![
+                        text::time(row.deleted_ms),
+                        row.machine.clone(),
+                        size,
+                        format!("{}{slash}", row.path),
+                    ]
+                });
+                text::table(&rows.collect::<Vec<_>>())
+            }
+        })
 }

@@ -32,15 +32,31 @@ pub(super) fn list(context: &Context) -> Result {
         copy: row.copy,
         time_ms: row.time_ms,
     });
-    let answer = Answer { conflicts: rows.collect() };
-    context.output.result(&answer, || match answer.conflicts.is_empty() {
-        true => "no conflicts".to_owned(),
-        false => text::table(&answer.conflicts.iter().map(|row| {
-            vec![text::time(row.time_ms), text::shown(&row.path), text::shown(&row.copy_path)]
-        }).collect::<Vec<_>>()),
-    })?;
+    let answer = Answer {
+        conflicts: rows.collect(),
+    };
+    context
+        .output
+        .result(&answer, || match answer.conflicts.is_empty() {
+            true => "no conflicts".to_owned(),
+            false => text::table(
+                &answer
+                    .conflicts
+                    .iter()
+                    .map(|row| {
+                        vec![
+                            text::time(row.time_ms),
+                            text::shown(&row.path),
+                            text::shown(&row.copy_path),
+                        ]
+                    })
+                    .collect::<Vec<_>>(),
+            ),
+        })?;
     if !answer.conflicts.is_empty() {
-        context.output.remark("Keep what you need from both, then delete or rename the copy.");
+        context
+            .output
+            .remark("Keep what you need from both, then delete or rename the copy.");
     }
     Ok(())
 }

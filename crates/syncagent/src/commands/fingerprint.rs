@@ -23,10 +23,14 @@ pub(super) fn run(context: &Context) -> Result {
         true => Index::open(&home.state_path())?.position()?,
         false => None,
     };
-    let head = head.ok_or_else(|| Failure::setup("nothing was synchronised yet: run `syncagent sync` first"))?;
+    let head = head.ok_or_else(|| {
+        Failure::setup("nothing was synchronised yet: run `syncagent sync` first")
+    })?;
     let words = fingerprint(vault, head);
     let shown = format!("{}  (position {})", words.join(" "), head.n);
-    context.output.result(&Answer { words, vault, head }, || shown)?;
+    context
+        .output
+        .result(&Answer { words, vault, head }, || shown)?;
     context.output.remark("Two machines at the same position show the same words, or somebody shows them different histories.");
     Ok(())
 }

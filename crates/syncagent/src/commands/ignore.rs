@@ -27,27 +27,51 @@ pub(super) fn check(context: &Context, paths: &[PathBuf]) -> Result {
     struct Answer {
         paths: Vec<Row>,
     }
-    let folder = context.home()?.config()?.folder.ok_or_else(not_registered)?;
+    let folder = context
+        .home()?
+        .config()?
+        .folder
+        .ok_or_else(not_registered)?;
     let mut rows = Vec::new();
     for path in paths {
         let path = in_folder(context, &folder, path)?;
         let on_disk = folder.join(path.as_str());
         let verdict = rules_for(&folder, &path).check(&path, on_disk.is_dir());
         rows.push(match verdict {
-            Verdict::Kept => Row { path, ignored: false, rule: None, source: None, line: None },
-            Verdict::Ignored { rule, source, line } => {
-                Row { path, ignored: true, rule: Some(rule), source: Some(source), line: Some(line) }
-            }
+            Verdict::Kept => Row {
+                path,
+                ignored: false,
+                rule: None,
+                source: None,
+                line: None,
+            },
+            Verdict::Ignored { rule, source, line } => Row {
+                path,
+                ignored: true,
+                rule: Some(rule),
+                source: Some(source),
+                line: Some(line),
+            },
         });
     }
     let answer = Answer { paths: rows };
     context.output.result(&answer, || {
-        text::table(&answer.paths.iter().map(|row| match (&row.rule, &row.source, row.line) {
-            (Some(rule), Some(source), Some(line)) => {
-                vec![row.path.to_string(), "ignored".to_owned(), format!("{source}:{line}: {rule}")]
-            }
-            _ => vec![row.path.to_string(), "synchronised".to_owned()],
-        }).collect::<Vec<_>>())
+        text::table(
+            &answer
+                .paths
+                .iter()
+                .map(|row| match (&row.rule, &row.source, row.line) {
+                    (Some(rule), Some(source), Some(line)) => {
+                        vec![
+                            row.path.to_string(),
+                            "ignored".to_owned(),
+                            format!("{source}:{line}: {rule}"),
+                        ]
+                    }
+                    _ => vec![row.path.to_string(), "synchronised".to_owned()],
+                })
+                .collect::<Vec<_>>(),
+        )
     })
 }
 
@@ -61,7 +85,10 @@ fn in_folder(context: &Context, folder: &Path, path: &Path) -> Result<TreePath> 
             Err(_) => path.to_owned(),
         },
     };
-    let parts = inside.components().map(|part| part.as_os_str().to_str()).collect::<Option<Vec<_>>>();
+    let parts = inside
+        .components()
+        .map(|part| part.as_os_str().to_str())
+        .collect::<Option<Vec<_>>>();
     let text = parts.ok_or_else(outside)?.join("/");
     TreePath::parse(&text).map_err(|_| outside())
 }
@@ -72,7 +99,9 @@ fn rules_for(folder: &Path, path: &TreePath) -> Ignore {
     let mut at = Some(path.clone());
     while let Some(dir) = at {
         for name in [SHARED, LOCAL] {
-            let Ok(name) = syncagent_protocol::Name::parse(name) else { continue };
+            let Ok(name) = syncagent_protocol::Name::parse(name) else {
+                continue;
+            };
             let file = dir.join(&name);
             if let Ok(text) = std::fs::read_to_string(folder.join(file.as_str())) {
                 ignore.set_file(&file, &text);

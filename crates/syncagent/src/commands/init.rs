@@ -39,7 +39,13 @@ pub(super) fn run(
         context.output.remark("Create the master password of the new vault. It is never sent anywhere and cannot be reset.");
     }
     let text = password::new(context, &home, args, "Master password")?;
-    let vault = setup.new_vault(&text, VaultChoices { dedup_vault: dedup == Dedup::Vault, cloud_slot })?;
+    let vault = setup.new_vault(
+        &text,
+        VaultChoices {
+            dedup_vault: dedup == Dedup::Vault,
+            cloud_slot,
+        },
+    )?;
     let code = vault.recovery_code();
     let file = recovery_file.map(|file| context.absolute(file));
     // The code first: a key whose code nobody has seen could not be got back.
@@ -56,11 +62,22 @@ pub(super) fn run(
         recovery_file: file.as_deref(),
         cloud_slot,
     };
-    context.output.result(&made, || if shown { format!("recovery code: {}", *code) } else { String::new() })?;
+    context.output.result(&made, || {
+        if shown {
+            format!("recovery code: {}", *code)
+        } else {
+            String::new()
+        }
+    })?;
     if let Some(file) = &file {
-        context.output.remark(&format!("The recovery code is in {}. Print it, then delete the file.", file.display()));
+        context.output.remark(&format!(
+            "The recovery code is in {}. Print it, then delete the file.",
+            file.display()
+        ));
     } else if shown {
-        context.output.remark("Write the recovery code down: it is the only way back if the password is lost.");
+        context.output.remark(
+            "Write the recovery code down: it is the only way back if the password is lost.",
+        );
     }
     context.output.remark(match home.credentials()?.is_some_and(|here| here.token.is_some()) {
         true => "The vault is made. Next: `syncagent sync`.",
@@ -96,7 +113,10 @@ fn show_and_confirm(context: &Context, code: &str) -> Result {
     let first = usize::from(dice[0]) % groups.len();
     let second = (first + 1 + usize::from(dice[1]) % (groups.len() - 1)) % groups.len();
     for wanted in [first, second] {
-        while !ask::line(&format!("Group {} of {}: ", wanted + 1, groups.len()))?.trim().eq_ignore_ascii_case(groups[wanted]) {
+        while !ask::line(&format!("Group {} of {}: ", wanted + 1, groups.len()))?
+            .trim()
+            .eq_ignore_ascii_case(groups[wanted])
+        {
             eprintln!("That is not what stands there.");
         }
     }
@@ -106,6 +126,7 @@ fn show_and_confirm(context: &Context, code: &str) -> Result {
 fn write_new(file: &Path, code: &str) -> Result {
     let failed = |error| Failure::file(Code::Write, "write the recovery code to", file)(error);
     let mut new = private_file::create_new(file).map_err(failed)?;
-    new.write_all(format!("{code}\n").as_bytes()).and_then(|()| new.sync_all()).map_err(failed)
+    new.write_all(format!("{code}\n").as_bytes())
+        .and_then(|()| new.sync_all())
+        .map_err(failed)
 }
-

@@ -42,7 +42,14 @@ pub(super) fn run(
     })?;
     let home = context.home()?;
     let invitation = register::parse(token)?;
-    let registered = context.block_on(register::register(context, &home, server, &invitation, machine, dir))?;
+    let registered = context.block_on(register::register(
+        context,
+        &home,
+        server,
+        &invitation,
+        machine,
+        dir,
+    ))?;
     context.output.remark(&format!("Registered at {server}."));
     let (slot, key) = match home.slot()? {
         // A second try after the key was taken over.
@@ -56,29 +63,49 @@ pub(super) fn run(
             })?;
             let got = get_key(context, &home, vault, args, source)?;
             if got.key.vault() != vault {
-                return Err(Failure::new(Code::Vault, "this key is for another vault than the invitation"));
+                return Err(Failure::new(
+                    Code::Vault,
+                    "this key is for another vault than the invitation",
+                ));
             }
             key::may_replace(context, &home, &got.key)?;
             context.setup(&home).keep_foreign(&got.key, &got.text)?;
-            context.output.remark("The key is here. Synchronising for the first time ...");
+            context
+                .output
+                .remark("The key is here. Synchronising for the first time ...");
             (got.slot, got.key.into_key())
         }
     };
     let status = sync::once(context, &home, key)?;
     check_slot(&home, slot)?;
-    context.output.remark("Done. `syncagent sync` keeps the folder up to date.");
+    context
+        .output
+        .remark("Done. `syncagent sync` keeps the folder up to date.");
     Ok(status)
 }
 
-fn get_key(context: &Context, home: &Home, vault: VaultId, args: &PasswordArgs, source: &Source) -> Result<Got> {
+fn get_key(
+    context: &Context,
+    home: &Home,
+    vault: VaultId,
+    args: &PasswordArgs,
+    source: &Source,
+) -> Result<Got> {
     if let Some(file) = &source.export_file {
-        return from_export(context, home, args, file, source.export_password_file.as_deref());
+        return from_export(
+            context,
+            home,
+            args,
+            file,
+            source.export_password_file.as_deref(),
+        );
     }
     let remote = remote(context, home, vault)?;
     if let Some(file) = &source.recovery_code_file {
         return from_recovery(context, home, args, &remote, Some(file));
     }
-    let slots = context.block_on(async { Ok(setup::slots_of(&remote, SlotType::Password).await?) })?;
+    let slots =
+        context.block_on(async { Ok(setup::slots_of(&remote, SlotType::Password).await?) })?;
     if slots.is_empty() {
         if !context.interactive {
             return Err(Failure::new(
@@ -86,20 +113,41 @@ fn get_key(context: &Context, home: &Home, vault: VaultId, args: &PasswordArgs, 
                 "the server keeps no password slot for this vault: give --export-file or --recovery-code-file",
             ));
         }
-        context.output.remark("The server keeps no password slot for this vault, so the recovery code opens it.");
+        context.output.remark(
+            "The server keeps no password slot for this vault, so the recovery code opens it.",
+        );
         return from_recovery(context, home, args, &remote, None);
     }
     let text = password::existing(context, home, args)?;
     let (key, hash) = setup::open_slots(&slots, &Opener::Password(&Password::new(&text)))?;
-    Ok(Got { key, text, slot: Some((SlotType::Password, hash)) })
+    Ok(Got {
+        key,
+        text,
+        slot: Some((SlotType::Password, hash)),
+    })
 }
 
-fn from_export(context: &Context, home: &Home, args: &PasswordArgs, file: &Path, password_file: Option<&Path>) -> Result<Got> {
+fn from_export(
+    context: &Context,
+    home: &Home,
+    args: &PasswordArgs,
+    file: &Path,
+    password_file: Option<&Path>,
+) -> Result<Got> {
     let export = password::first_line_of(context, file)?;
-    let password = password::from_file(context, password_file, "Password of the export", "--export-password-file")?;
+    let password = password::from_file(
+        context,
+        password_file,
+        "Password of the export",
+        "--export-password-file",
+    )?;
     let key = context.setup(home).open_export(&export, &password)?;
     let text = password::new(context, home, args, "Master password for this machine")?;
-    Ok(Got { key, text, slot: None })
+    Ok(Got {
+        key,
+        text,
+        slot: None,
+    })
 }
 
 fn from_recovery(
@@ -110,24 +158,40 @@ fn from_recovery(
     file: Option<&Path>,
 ) -> Result<Got> {
     let code = recovery::read_code(context, file)?;
-    let slots = context.block_on(async { Ok(setup::slots_of(remote, SlotType::Recovery).await?) })?;
-    let (key, hash) = setup::open_slots(&slots, &Opener::Recovery(&code)).map_err(|error| match error.code() {
-        Code::Keyslot => Failure::new(Code::Keyslot, "this recovery code does not open the vault of the invitation"),
-        _ => error.into(),
+    let slots =
+        context.block_on(async { Ok(setup::slots_of(remote, SlotType::Recovery).await?) })?;
+    let (key, hash) = setup::open_slots(&slots, &Opener::Recovery(&code)).map_err(|error| {
+        match error.code() {
+            Code::Keyslot => Failure::new(
+                Code::Keyslot,
+                "this recovery code does not open the vault of the invitation",
+            ),
+            _ => error.into(),
+        }
     })?;
     let text = password::new(context, home, args, "Master password for this machine")?;
-    Ok(Got { key, text, slot: Some((SlotType::Recovery, hash)) })
+    Ok(Got {
+        key,
+        text,
+        slot: Some((SlotType::Recovery, hash)),
+    })
 }
 
 fn remote(context: &Context, home: &Home, vault: VaultId) -> Result<HttpRemote> {
     let here = home.credentials()?.ok_or_else(not_registered)?;
     let token = here.token.as_ref().ok_or_else(not_registered)?;
-    Ok(HttpRemote::new(context.network(&home.config()?)?, vault, token))
+    Ok(HttpRemote::new(
+        context.network(&home.config()?)?,
+        vault,
+        token,
+    ))
 }
 
 /// The slot came from the server; now that the log is verified, it says whether that slot is a member's.
 fn check_slot(home: &Home, slot: Option<(SlotType, [u8; 32])>) -> Result {
-    let Some((slot_type, hash)) = slot else { return Ok(()) };
+    let Some((slot_type, hash)) = slot else {
+        return Ok(());
+    };
     match Index::open(&home.state_path())?.keyslot(slot_type.number())? {
         Some(pinned) if pinned != hash => Err(Failure::new(
             Code::Keyslot,

@@ -47,7 +47,11 @@ fn list(context: &Context) -> Result {
     let answer = Answer { machines };
     context.output.result(&answer, || {
         let now = context.now_ms();
-        let mut table = vec![["NAME", "STATE", "LAST SEEN", "FILES IN SYNC", "PLATFORM"].map(str::to_owned).to_vec()];
+        let mut table = vec![
+            ["NAME", "STATE", "LAST SEEN", "FILES IN SYNC", "PLATFORM"]
+                .map(str::to_owned)
+                .to_vec(),
+        ];
         table.extend(answer.machines.iter().map(|row| {
             let state = match (row.removed, row.removal_signed) {
                 (true, true) => "removed".to_owned(),
@@ -55,8 +59,18 @@ fn list(context: &Context) -> Result {
                 (false, _) if row.state.is_empty() => "-".to_owned(),
                 (false, _) => row.state.clone(),
             };
-            let name = if row.this { format!("{} (this one)", row.name) } else { row.name.clone() };
-            vec![name, state, text::ago(row.last_seen_ms, now), row.files.to_string(), row.platform.clone()]
+            let name = if row.this {
+                format!("{} (this one)", row.name)
+            } else {
+                row.name.clone()
+            };
+            vec![
+                name,
+                state,
+                text::ago(row.last_seen_ms, now),
+                row.files.to_string(),
+                row.platform.clone(),
+            ]
         }));
         text::table(&table)
     })
@@ -70,11 +84,16 @@ fn rows(context: &Context, home: &Home) -> Result<Vec<Row>> {
     };
     let remote = context.remote(home)?;
     let machines = context.block_on(async { Ok(remote.machines().await?) })?;
-    Ok(machines.into_iter().map(|machine| row(machine, this, &known)).collect())
+    Ok(machines
+        .into_iter()
+        .map(|machine| row(machine, this, &known))
+        .collect())
 }
 
 fn row(machine: Machine, this: Option<MachineId>, known: &[KnownMachine]) -> Row {
-    let removal_signed = known.iter().any(|known| known.id == machine.id && known.revoked_n.is_some());
+    let removal_signed = known
+        .iter()
+        .any(|known| known.id == machine.id && known.revoked_n.is_some());
     Row {
         this: this == Some(machine.id),
         last_seen: text::rfc3339(machine.last_seen_ms),
@@ -100,16 +119,29 @@ fn remove(context: &Context, name: &str) -> Result {
     let machine = machines
         .iter()
         .find(|row| !row.removed && (row.name == name || row.id.to_string() == name))
-        .ok_or_else(|| Failure::not_found(format!("there is no machine '{name}': `syncagent machines` lists them")))?;
+        .ok_or_else(|| {
+            Failure::not_found(format!(
+                "there is no machine '{name}': `syncagent machines` lists them"
+            ))
+        })?;
     let question = format!(
         "Remove {}{}? It gets nothing any more and cannot come back with its key. No data is touched, there neither.",
         machine.name,
-        if machine.this { ", which is this machine" } else { "" }
+        if machine.this {
+            ", which is this machine"
+        } else {
+            ""
+        }
     );
     if !ask::yes(context, &question)? {
         return Err(Failure::usage("nothing was changed"));
     }
     let remote = context.remote(&home)?;
     context.block_on(async { Ok(remote.remove_machine(machine.id).await?) })?;
-    context.output.result(&Answer { removed: &machine.name }, || format!("{} is removed", machine.name))
+    context.output.result(
+        &Answer {
+            removed: &machine.name,
+        },
+        || format!("{} is removed", machine.name),
+    )
 }

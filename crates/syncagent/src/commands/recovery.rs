@@ -24,7 +24,9 @@ pub(super) fn test(context: &Context, code_file: Option<&Path>) -> Result {
     let remote = context.remote(&home).ok();
     let remote = remote.as_ref().map(|remote| remote as &dyn Remote);
     context.block_on(async { Ok(context.setup(&home).test_recovery(&code, remote).await?) })?;
-    context.output.result(&Answer { works: true }, || "the recovery code works".to_owned())
+    context.output.result(&Answer { works: true }, || {
+        "the recovery code works".to_owned()
+    })
 }
 
 /// A recovery code from a file, or typed. Typing errors are found here.
@@ -41,5 +43,8 @@ pub(super) fn read_code(context: &Context, file: Option<&Path>) -> Result<Recove
         }
     };
     // What `init` printed can be given as it stands.
-    Ok(text.trim().trim_start_matches("recovery code:").parse::<RecoveryCode>()?)
+    Ok(text
+        .trim()
+        .trim_start_matches("recovery code:")
+        .parse::<RecoveryCode>()?)
 }

@@ -25,22 +25,42 @@ struct Answer<'a> {
     head: Option<Head>,
 }
 
-pub(super) fn run(context: &Context, server: &str, token: &str, machine: &MachineArgs, folder: Option<&Path>) -> Result {
+pub(super) fn run(
+    context: &Context,
+    server: &str,
+    token: &str,
+    machine: &MachineArgs,
+    folder: Option<&Path>,
+) -> Result {
     let home = context.home()?;
     let invitation = parse(token)?;
-    let registered = context.block_on(register(context, &home, server, &invitation, machine, folder))?;
+    let registered = context.block_on(register(
+        context,
+        &home,
+        server,
+        &invitation,
+        machine,
+        folder,
+    ))?;
     let config = home.config()?;
     show(context, &config, &registered)?;
     let next = match home.slot()?.is_some() {
         true => "Next: `syncagent sync`.",
-        false => "Next: `syncagent init` for a new vault, or `syncagent import-key` for the one that is there.",
+        false => {
+            "Next: `syncagent init` for a new vault, or `syncagent import-key` for the one that is there."
+        }
     };
     context.output.remark(next);
     Ok(())
 }
 
 pub(super) fn parse(token: &str) -> Result<Invitation> {
-    token.parse().map_err(|error| Failure::new(Code::Auth, format!("{error}. `syncagent server invite` prints one")))
+    token.parse().map_err(|error| {
+        Failure::new(
+            Code::Auth,
+            format!("{error}. `syncagent server invite` prints one"),
+        )
+    })
 }
 
 pub(super) async fn register(
@@ -53,10 +73,16 @@ pub(super) async fn register(
 ) -> Result<Registered> {
     let before = home.config()?;
     let network = Network::new(server, machine.insecure)?;
-    let name = machine.name.clone().or(before.name).unwrap_or_else(|| machine_name(&host::name(&context.variables)));
+    let name = machine
+        .name
+        .clone()
+        .or(before.name)
+        .unwrap_or_else(|| machine_name(&host::name(&context.variables)));
     let folder: PathBuf = match folder {
         Some(folder) => context.absolute(folder),
-        None => before.folder.map_or_else(|| directories::folder(&context.variables), Ok)?,
+        None => before
+            .folder
+            .map_or_else(|| directories::folder(&context.variables), Ok)?,
     };
     let registration = Registration {
         invitation,
@@ -70,8 +96,22 @@ pub(super) async fn register(
 }
 
 fn show(context: &Context, config: &Config, registered: &Registered) -> Result {
-    let (name, server) = (config.name.as_deref().unwrap_or_default(), config.server.as_deref().unwrap_or_default());
+    let (name, server) = (
+        config.name.as_deref().unwrap_or_default(),
+        config.server.as_deref().unwrap_or_default(),
+    );
     let folder = config.folder.as_deref().unwrap_or(Path::new(""));
-    let answer = Answer { name, server, folder, vault: registered.vault, head: registered.head };
-    context.output.result(&answer, || format!("registered {name} at {server}; the folder is {}", folder.display()))
+    let answer = Answer {
+        name,
+        server,
+        folder,
+        vault: registered.vault,
+        head: registered.head,
+    };
+    context.output.result(&answer, || {
+        format!(
+            "registered {name} at {server}; the folder is {}",
+            folder.display()
+        )
+    })
 }

@@ -21,5 +21,7 @@ pub(super) fn run(context: &Context) -> Result {
         return Err(Failure::usage("nothing was changed"));
     }
     setup::reset(&home, &*context.random)?;
-    context.output.result(&Answer { reset: true }, || "done; the next `syncagent sync` compares everything anew".to_owned())
+    context.output.result(&Answer { reset: true }, || {
+        "done; the next `syncagent sync` compares everything anew".to_owned()
+    })
 }

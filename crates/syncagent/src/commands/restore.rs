@@ -20,12 +20,39 @@ use crate::password;
 /// How long a daemon is waited for after it agreed.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-pub(super) fn version(context: &Context, args: &PasswordArgs, path: &str, n: u64, place: PlaceArgs) -> Result<u8> {
-    run(context, args, Restore { what: path.to_owned(), version: Some(n), occupied: occupied(place) })
+pub(super) fn version(
+    context: &Context,
+    args: &PasswordArgs,
+    path: &str,
+    n: u64,
+    place: PlaceArgs,
+) -> Result<u8> {
+    run(
+        context,
+        args,
+        Restore {
+            what: path.to_owned(),
+            version: Some(n),
+            occupied: occupied(place),
+        },
+    )
 }
 
-pub(super) fn trash(context: &Context, args: &PasswordArgs, path: &str, place: PlaceArgs) -> Result<u8> {
-    run(context, args, Restore { what: path.to_owned(), version: None, occupied: occupied(place) })
+pub(super) fn trash(
+    context: &Context,
+    args: &PasswordArgs,
+    path: &str,
+    place: PlaceArgs,
+) -> Result<u8> {
+    run(
+        context,
+        args,
+        Restore {
+            what: path.to_owned(),
+            version: None,
+            occupied: occupied(place),
+        },
+    )
 }
 
 fn occupied(place: PlaceArgs) -> Occupied {
@@ -46,22 +73,37 @@ fn run(context: &Context, args: &PasswordArgs, mut restore: Restore) -> Result<u
     context.vault(&home)?;
     let (restored, on_disk) = loop {
         match bring_back(context, &home, args, &restore) {
-            Err(failure) if failure.code == Code::Conflict && context.interactive && std::io::stdout().is_terminal() => {
+            Err(failure)
+                if failure.code == Code::Conflict
+                    && context.interactive
+                    && std::io::stdout().is_terminal() =>
+            {
                 restore.occupied = ask_occupied(&restore.what)?;
             }
             result => break result?,
         }
     };
-    context.output.result(&Answer { restored: &restored, on_disk }, || format!("restored {}", shown(&restored.path)))?;
+    context.output.result(
+        &Answer {
+            restored: &restored,
+            on_disk,
+        },
+        || format!("restored {}", shown(&restored.path)),
+    )?;
     if !on_disk {
-        context.output.remark("It is in the vault again and comes to the folder with the next `syncagent sync`.");
+        context.output.remark(
+            "It is in the vault again and comes to the folder with the next `syncagent sync`.",
+        );
     }
     Ok(0)
 }
 
 fn ask_occupied(what: &str) -> Result<Occupied> {
     loop {
-        let question = format!("Something else stands in the place of {}. [k]eep both, [r]eplace it, or [s]top? ", shown(what));
+        let question = format!(
+            "Something else stands in the place of {}. [k]eep both, [r]eplace it, or [s]top? ",
+            shown(what)
+        );
         match ask::line(&question)?.trim() {
             "k" => return Ok(Occupied::KeepBoth),
             "r" => return Ok(Occupied::Replace),
@@ -72,7 +114,12 @@ fn ask_occupied(what: &str) -> Result<Occupied> {
 }
 
 /// Through the daemon if there is one, which has the key already; else right here.
-fn bring_back(context: &Context, home: &Home, args: &PasswordArgs, restore: &Restore) -> Result<(Restored, bool)> {
+fn bring_back(
+    context: &Context,
+    home: &Home,
+    args: &PasswordArgs,
+    restore: &Restore,
+) -> Result<(Restored, bool)> {
     let running = context.block_on(async { Ok(Client::connect(home).await.is_some()) })?;
     match running {
         true => context.block_on(through_daemon(context, home, restore)),
@@ -80,28 +127,45 @@ fn bring_back(context: &Context, home: &Home, args: &PasswordArgs, restore: &Res
     }
 }
 
-async fn through_daemon(context: &Context, home: &Home, restore: &Restore) -> Result<(Restored, bool)> {
+async fn through_daemon(
+    context: &Context,
+    home: &Home,
+    restore: &Restore,
+) -> Result<(Restored, bool)> {
     let gone = || Failure::new(Code::Busy, "the daemon ended while it was asked: try again");
     let daemon = Client::connect(home).await.ok_or_else(gone)?;
     let answer = daemon.tell(Command::Restore(restore.clone())).await?;
     let told_ms = context.now_ms();
     let restored = serde_json::from_value(answer)
         .map_err(|_| Failure::new(Code::Busy, "the daemon speaks another version: restart it"))?;
-    let mut states = Client::connect(home).await.ok_or_else(gone)?.watch().await?;
+    let mut states = Client::connect(home)
+        .await
+        .ok_or_else(gone)?
+        .watch()
+        .await?;
     let settled = async {
         // The pass that brings it to the disk begins after the answer.
         while let Ok(Some(status)) = states.next().await {
-            if status.last_sync >= Some(told_ms) || !matches!(status.state, State::Syncing | State::Idle | State::Conflict) {
+            if status.last_sync >= Some(told_ms)
+                || !matches!(status.state, State::Syncing | State::Idle | State::Conflict)
+            {
                 return status.last_sync >= Some(told_ms);
             }
         }
         false
     };
-    let on_disk = tokio::time::timeout(PATIENCE, settled).await.unwrap_or(false);
+    let on_disk = tokio::time::timeout(PATIENCE, settled)
+        .await
+        .unwrap_or(false);
     Ok((restored, on_disk))
 }
 
-fn here(context: &Context, home: &Home, args: &PasswordArgs, restore: &Restore) -> Result<(Restored, bool)> {
+fn here(
+    context: &Context,
+    home: &Home,
+    args: &PasswordArgs,
+    restore: &Restore,
+) -> Result<(Restored, bool)> {
     let key = password::open_key(context, home, args)?;
     context.block_on(async {
         let (_lock, mut engine) = sync::open(context, home, key)?;

@@ -64,7 +64,9 @@ fn last(home: &Home) -> Result<Status> {
     let index = Index::open(&home.state_path())?;
     let kept = index.meta(LAST_STATUS)?;
     // Another version may have written it: then it is not known.
-    let mut status: Status = kept.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+    let mut status: Status = kept
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        .unwrap_or_default();
     status.head = index.position()?.or(status.head);
     Ok(status)
 }
@@ -76,20 +78,41 @@ pub(super) fn run(context: &Context, watch: bool) -> Result<u8> {
     context.block_on(async {
         match (Client::connect(&home).await, watch) {
             (Some(daemon), true) => follow(context, &home, daemon, recovery_tested).await,
-            (Some(daemon), false) => show(context, Answer { running: true, status: daemon.status().await?, recovery_tested }),
+            (Some(daemon), false) => show(
+                context,
+                Answer {
+                    running: true,
+                    status: daemon.status().await?,
+                    recovery_tested,
+                },
+            ),
             (None, true) => Err(nothing_runs()),
-            (None, false) => show(context, Answer { running: false, status: last(&home)?, recovery_tested }),
+            (None, false) => show(
+                context,
+                Answer {
+                    running: false,
+                    status: last(&home)?,
+                    recovery_tested,
+                },
+            ),
         }
     })
 }
 
 fn show(context: &Context, answer: Answer) -> Result<u8> {
-    context.output.result(&answer, || describe(context, &answer))?;
+    context
+        .output
+        .result(&answer, || describe(context, &answer))?;
     Ok(exit_of(&answer.status))
 }
 
 /// Shows every change until the daemon ends or somebody has seen enough.
-async fn follow(context: &Context, home: &Home, daemon: Client, recovery_tested: bool) -> Result<u8> {
+async fn follow(
+    context: &Context,
+    home: &Home,
+    daemon: Client,
+    recovery_tested: bool,
+) -> Result<u8> {
     let told_to_end = signals::told_to_end(context.global.until_eof)?;
     tokio::pin!(told_to_end);
     let mut lines = daemon.watch().await?;
@@ -100,9 +123,23 @@ async fn follow(context: &Context, home: &Home, daemon: Client, recovery_tested:
         };
         let Some(status) = next else {
             let status = last(home)?;
-            return show(context, Answer { running: false, status, recovery_tested });
+            return show(
+                context,
+                Answer {
+                    running: false,
+                    status,
+                    recovery_tested,
+                },
+            );
         };
-        show(context, Answer { running: true, status, recovery_tested })?;
+        show(
+            context,
+            Answer {
+                running: true,
+                status,
+                recovery_tested,
+            },
+        )?;
     }
 }
 
@@ -133,7 +170,11 @@ pub(super) fn resume(context: &Context) -> Result {
 }
 
 pub(super) fn now(context: &Context) -> Result {
-    command(context, Command::Now, "looking")
+    let (verb, done) = match context.global.yes {
+        true => (Command::Approve, "looking, and changing what was held"),
+        false => (Command::Now, "looking"),
+    };
+    command(context, verb, done)
 }
 
 fn exit_of(status: &Status) -> u8 {
@@ -141,7 +182,11 @@ fn exit_of(status: &Status) -> u8 {
     if !status.conflicts.is_empty() {
         exit.add(Exit::CONFLICTS);
     }
-    status.errors.iter().filter(|error| !error.path.is_empty()).for_each(|error| exit.add(error.code.exit()));
+    status
+        .errors
+        .iter()
+        .filter(|error| !error.path.is_empty())
+        .for_each(|error| exit.add(error.code.exit()));
     if let Some(held) = &status.held {
         exit.add(held.code.exit());
     }
@@ -149,10 +194,25 @@ fn exit_of(status: &Status) -> u8 {
 }
 
 fn describe(context: &Context, answer: &Answer) -> String {
-    let Status { state, pending, errors, skipped, conflicts, held, head, files, last_sync, notices, progress } = &answer.status;
+    let Status {
+        state,
+        pending,
+        errors,
+        skipped,
+        conflicts,
+        held,
+        head,
+        files,
+        last_sync,
+        notices,
+        progress,
+    } = &answer.status;
     let mut lines = vec![match (answer.running, last_sync) {
         (true, _) => state.as_str().to_owned(),
-        (false, Some(_)) => format!("{} (nothing is running; `syncagent sync` keeps the folder up to date)", state.as_str()),
+        (false, Some(_)) => format!(
+            "{} (nothing is running; `syncagent sync` keeps the folder up to date)",
+            state.as_str()
+        ),
         (false, None) => "never synchronised: run `syncagent sync`".to_owned(),
     }];
     let mut row = |name: &str, value: String| lines.push(format!("  {name:<10} {value}"));
@@ -162,7 +222,10 @@ fn describe(context: &Context, answer: &Answer) -> String {
     row("files", format!("{files} in sync"));
     if *pending > 0 {
         let left = progress.bytes_total.saturating_sub(progress.bytes_done);
-        row("pending", format!("{} ({})", text::count(*pending, "file"), text::size(left)));
+        row(
+            "pending",
+            format!("{} ({})", text::count(*pending, "file"), text::size(left)),
+        );
     }
     if let Some(head) = head {
         row("position", head.n.to_string());
@@ -171,19 +234,36 @@ fn describe(context: &Context, answer: &Answer) -> String {
         row("last sync", text::ago(*last_sync, context.now_ms()));
     }
     for error in errors {
-        row("failed", format!("{}: {} ({})", shown(&error.path), error.message, error.code));
+        let path = if error.path.is_empty() {
+            String::new()
+        } else {
+            format!("{}: ", shown(&error.path))
+        };
+        row(
+            "failed",
+            format!("{path}{} ({})", error.message, error.code),
+        );
     }
     for conflict in conflicts {
-        row("conflict", format!("{} and {}", shown(&conflict.path), shown(&conflict.copy)));
+        row(
+            "conflict",
+            format!("{} and {}", shown(&conflict.path), shown(&conflict.copy)),
+        );
     }
     for skipped in skipped {
-        row("left alone", format!("{}: {}", shown(&skipped.path), skipped.detail));
+        row(
+            "left alone",
+            format!("{}: {}", shown(&skipped.path), skipped.detail),
+        );
     }
     for notice in notices {
         row("note", notice.clone());
     }
     if !answer.recovery_tested {
-        row("note", "the recovery code was never tested: `syncagent recovery test`".to_owned());
+        row(
+            "note",
+            "the recovery code was never tested: `syncagent recovery test`".to_owned(),
+        );
     }
     lines.join("\n")
 }

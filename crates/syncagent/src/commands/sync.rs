@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use syncagent_client::daemon::{self, Options};
-use syncagent_client::engine::{Engine, EngineConfig, Hint, Outcome, State, Status};
+use syncagent_client::engine::{Engine, EngineConfig, FileError, Hint, Outcome, State, Status};
 use syncagent_client::folder::disk::NativeDisk;
 use syncagent_client::home::{Home, HomeLock};
 use syncagent_client::index::Index;
 use syncagent_client::remote::http::HttpRemote;
-use syncagent_client::work::Work;
 use syncagent_client::setup;
+use syncagent_client::work::Work;
 use syncagent_protocol::Code;
 use syncagent_sync::schedule::Config as Schedule;
 use syncagent_vault::keys::VaultKey;
@@ -31,7 +31,11 @@ pub(super) fn run(context: &Context, args: &PasswordArgs, once: bool) -> Result<
     let home = context.home()?;
     is_set_up(&home)?;
     let key = password::open_key(context, &home, args)?;
-    if once { self::once(context, &home, key) } else { watch(context, &home, key) }
+    if once {
+        self::once(context, &home, key)
+    } else {
+        watch(context, &home, key)
+    }
 }
 
 /// Says what is missing before anybody is asked for a password.
@@ -39,8 +43,13 @@ fn is_set_up(home: &Home) -> Result {
     if home.slot()?.is_none() {
         return Err(no_key());
     }
-    let registered = home.credentials()?.is_some_and(|here| here.token.is_some()) && home.config()?.folder.is_some();
-    if registered { Ok(()) } else { Err(not_registered()) }
+    let registered = home.credentials()?.is_some_and(|here| here.token.is_some())
+        && home.config()?.folder.is_some();
+    if registered {
+        Ok(())
+    } else {
+        Err(not_registered())
+    }
 }
 
 /// One machine, ready to work, and the lock that makes it the only one on its home.
@@ -55,7 +64,9 @@ pub(super) fn open(context: &Context, home: &Home, key: VaultKey) -> Result<(Hom
         disk: Arc::new(open_folder(&folder)?),
         index: Index::open(&home.state_path())?,
         remote: Arc::new(remote),
-        name: config.name.unwrap_or_else(|| setup::machine_name(&host::name(&context.variables))),
+        name: config
+            .name
+            .unwrap_or_else(|| setup::machine_name(&host::name(&context.variables))),
         platform: host::platform(),
         home: Some(home.clone()),
         work: Work::Pool,
@@ -76,7 +87,10 @@ fn open_folder(folder: &Path) -> Result<NativeDisk> {
         true => Failure::new(error.code(), error.to_string()),
         false => Failure::new(
             Code::Root,
-            format!("the folder {} is missing; nothing is deleted anywhere. Is its disk mounted?", folder.display()),
+            format!(
+                "the folder {} is missing; nothing is deleted anywhere. Is its disk mounted?",
+                folder.display()
+            ),
         ),
     })
 }
@@ -94,19 +108,29 @@ struct Answer {
 
 /// One pass.
 pub(super) fn once(context: &Context, home: &Home, key: VaultKey) -> Result<u8> {
-    logs::start(context, LogTo::Stderr, LevelFilter::ERROR, Some(&home.log_dir()))?;
+    logs::start(
+        context,
+        LogTo::Stderr,
+        LevelFilter::ERROR,
+        Some(&home.log_dir()),
+    )?;
     context.block_on(async {
         let (_lock, mut engine) = open(context, home, key)?;
         let progress = tokio::spawn(show_progress(Progress::new(context), engine.watch()));
+        if context.global.yes {
+            engine.allow_mass_change();
+        }
         let result = engine.pass(Hint::Everything).await;
         progress.abort();
         let _ = progress.await;
         let status = engine.status();
-        engine.index().set_meta(LAST_STATUS, &status::encode(&status)?)?;
+        engine
+            .index()
+            .set_meta(LAST_STATUS, &status::encode(&status)?)?;
         let outcome = result?;
         let exit = exit_of(&outcome);
         for error in &outcome.errors {
-            context.output.remark(&format!("{}: {}: {}", error.code, shown(&error.path), error.message));
+            context.output.remark(&describe(error));
         }
         let answer = Answer {
             sent: outcome.sent,
@@ -120,6 +144,14 @@ pub(super) fn once(context: &Context, home: &Home, key: VaultKey) -> Result<u8> 
         context.output.result(&answer, || summary(&outcome))?;
         Ok(exit)
     })
+}
+
+/// One failure in a line; those of a whole pass have no path.
+fn describe(error: &FileError) -> String {
+    match error.path.is_empty() {
+        true => format!("{}: {}", error.code, error.message),
+        false => format!("{}: {}: {}", error.code, shown(&error.path), error.message),
+    }
 }
 
 async fn show_progress(mut progress: Progress, mut status: watch::Receiver<Status>) {
@@ -137,13 +169,20 @@ fn exit_of(outcome: &Outcome) -> u8 {
     if !outcome.conflicts.is_empty() {
         exit.add(Exit::CONFLICTS);
     }
-    outcome.errors.iter().for_each(|error| exit.add(error.code.exit()));
+    outcome
+        .errors
+        .iter()
+        .for_each(|error| exit.add(error.code.exit()));
     exit.status()
 }
 
 fn summary(outcome: &Outcome) -> String {
     let mut parts = Vec::new();
-    for (n, word) in [(outcome.sent, "sent"), (outcome.fetched, "fetched"), (outcome.removed, "removed here")] {
+    for (n, word) in [
+        (outcome.sent, "sent"),
+        (outcome.fetched, "fetched"),
+        (outcome.removed, "removed here"),
+    ] {
         if n > 0 {
             parts.push(format!("{n} {word}"));
         }
@@ -157,12 +196,21 @@ fn summary(outcome: &Outcome) -> String {
             parts.push(text::count(n as u64, one));
         }
     }
-    if parts.is_empty() { "in sync".to_owned() } else { format!("in sync: {}", parts.join(", ")) }
+    if parts.is_empty() {
+        "in sync".to_owned()
+    } else {
+        format!("in sync: {}", parts.join(", "))
+    }
 }
 
 /// The daemon: runs until it is told to end.
 fn watch(context: &Context, home: &Home, key: VaultKey) -> Result<u8> {
-    logs::start(context, LogTo::Stderr, LevelFilter::ERROR, Some(&home.log_dir()))?;
+    logs::start(
+        context,
+        LogTo::Stderr,
+        LevelFilter::ERROR,
+        Some(&home.log_dir()),
+    )?;
     context.block_on(async {
         let told_to_end = signals::told_to_end(context.global.until_eof)?;
         let (_lock, engine) = open(context, home, key)?;
@@ -173,7 +221,11 @@ fn watch(context: &Context, home: &Home, key: VaultKey) -> Result<u8> {
             schedule: Schedule::default(),
         };
         let status = engine.watch();
-        let told = tokio::spawn(tell(context.output.clone(), Progress::new(context), engine.watch()));
+        let told = tokio::spawn(tell(
+            context.output.clone(),
+            Progress::new(context),
+            engine.watch(),
+        ));
         let result = daemon::run(engine, options, told_to_end).await;
         told.abort();
         let _ = told.await;
@@ -193,7 +245,11 @@ async fn tell(output: Output, mut progress: Progress, mut status: watch::Receive
             // Who no longer reads does not keep the folder from being synchronised.
             let _ = output.json_line(&now);
         } else if now.state == State::Syncing {
-            progress.show("synchronising", now.progress.bytes_done, now.progress.bytes_total);
+            progress.show(
+                "synchronising",
+                now.progress.bytes_done,
+                now.progress.bytes_total,
+            );
         } else if told != Some((now.state, now.files)) {
             told = Some((now.state, now.files));
             progress.clear();
@@ -207,7 +263,19 @@ async fn tell(output: Output, mut progress: Progress, mut status: watch::Receive
 
 fn line(status: &Status) -> String {
     let state = status.state.as_str();
-    let why = status.held.as_ref().map(|held| format!(": {}: {}", held.code, held.message));
-    let why = why.or_else(|| status.errors.first().map(|error| format!(": {}: {} {}", error.code, shown(&error.path), error.message)));
-    format!("{state}, {} in sync{}", text::count(status.files, "file"), why.unwrap_or_default())
+    let why = status
+        .held
+        .as_ref()
+        .map(|held| format!(": {}: {}", held.code, held.message));
+    let why = why.or_else(|| {
+        status
+            .errors
+            .first()
+            .map(|error| format!(": {}", describe(error)))
+    });
+    format!(
+        "{state}, {} in sync{}",
+        text::count(status.files, "file"),
+        why.unwrap_or_default()
+    )
 }

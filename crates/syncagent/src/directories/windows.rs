@@ -17,5 +17,7 @@ pub(super) fn home(variables: &Variables) -> Option<Home> {
 }
 
 pub(super) fn server_data(variables: &Variables) -> Option<PathBuf> {
-    variables.path("LOCALAPPDATA").map(|dir| dir.join("SyncAgent-Server"))
+    variables
+        .path("LOCALAPPDATA")
+        .map(|dir| dir.join("SyncAgent-Server"))
 }

@@ -3,5 +3,8 @@
 use crate::context::Variables;
 
 pub(crate) fn name(_variables: &Variables) -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
 }

@@ -3,5 +3,8 @@
 use crate::context::Variables;
 
 pub(crate) fn name(variables: &Variables) -> String {
-    variables.get("COMPUTERNAME").map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    variables
+        .get("COMPUTERNAME")
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default()
 }

@@ -19,7 +19,11 @@ impl Progress {
     pub(crate) fn new(context: &Context) -> Self {
         let terminal = std::io::stderr().is_terminal();
         let quiet = context.output.is_quiet();
-        let colour = if context.variables.get("NO_COLOR").is_some() { "" } else { ".cyan" };
+        let colour = if context.variables.get("NO_COLOR").is_some() {
+            ""
+        } else {
+            ".cyan"
+        };
         let bar = (terminal && !quiet).then(|| {
             let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::hidden());
             let template = format!(
@@ -31,7 +35,11 @@ impl Progress {
             bar.enable_steady_tick(Duration::from_millis(200));
             bar
         });
-        Self { bar, plain: !terminal && !quiet, told: 0 }
+        Self {
+            bar,
+            plain: !terminal && !quiet,
+            told: 0,
+        }
     }
 
     /// `done` of `total` bytes.

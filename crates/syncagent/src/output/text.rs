@@ -21,13 +21,24 @@ pub(crate) fn size(bytes: u64) -> String {
 
 /// `2026-01-02 03:04:05Z`.
 pub(crate) fn time(ms: u64) -> String {
-    let Utc { year, month, day, hour, minute, second } = Utc::from_unix_s((ms / 1000).cast_signed());
+    let Utc {
+        year,
+        month,
+        day,
+        hour,
+        minute,
+        second,
+    } = Utc::from_unix_s((ms / 1000).cast_signed());
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}Z")
 }
 
 /// `2026-01-02T03:04:05.678Z` (RFC 3339).
 pub(crate) fn rfc3339(ms: u64) -> String {
-    format!("{}.{:03}Z", time(ms).replace(' ', "T").trim_end_matches('Z'), ms % 1000)
+    format!(
+        "{}.{:03}Z",
+        time(ms).replace(' ', "T").trim_end_matches('Z'),
+        ms % 1000
+    )
 }
 
 /// `3 min ago`.
@@ -59,7 +70,13 @@ pub(crate) fn count(n: u64, one: &str) -> String {
 /// Rows in aligned columns, two spaces apart; the last one is left as it is.
 pub(crate) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+            .unwrap_or(0)
+    };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
     for row in rows {
@@ -67,7 +84,10 @@ pub(crate) fn table(rows: &[Vec<String>]) -> String {
         for (i, cell) in row.iter().enumerate() {
             line.push_str(cell);
             if i + 1 < row.len() {
-                line.extend(std::iter::repeat_n(' ', widths[i] - cell.chars().count() + 2));
+                line.extend(std::iter::repeat_n(
+                    ' ',
+                    widths[i] - cell.chars().count() + 2,
+                ));
             }
         }
         text.push_str(line.trim_end());
@@ -83,16 +103,30 @@ mod tests {
     #[test]
     fn sizes_and_times() {
         let sizes = [0, 1023, 1024, 1536, 1_048_575, 1 << 30, u64::MAX].map(size);
-        assert_eq!(sizes, ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "1.0 MiB", "1.0 GiB", "16.0 EiB"]);
+        assert_eq!(
+            sizes,
+            [
+                "0 B", "1023 B", "1.0 KiB", "1.5 KiB", "1.0 MiB", "1.0 GiB", "16.0 EiB"
+            ]
+        );
         assert_eq!(time(1_700_000_000_000), "2023-11-14 22:13:20Z");
         assert_eq!(rfc3339(1_700_000_000_042), "2023-11-14T22:13:20.042Z");
-        assert_eq!([0, 15_000, 180_000, 8_000_000].map(|ms| ago(0, ms)), ["just now", "15 s ago", "3 min ago", "2 h ago"]);
-        assert_eq!([count(1, "file"), count(2, "file"), count(0, "copy")], ["1 file", "2 files", "0 copies"]);
+        assert_eq!(
+            [0, 15_000, 180_000, 8_000_000].map(|ms| ago(0, ms)),
+            ["just now", "15 s ago", "3 min ago", "2 h ago"]
+        );
+        assert_eq!(
+            [count(1, "file"), count(2, "file"), count(0, "copy")],
+            ["1 file", "2 files", "0 copies"]
+        );
     }
 
     #[test]
     fn columns_line_up() {
-        let rows = [vec!["a".into(), "bb".into()], vec!["ccc".into(), "d".into()]];
+        let rows = [
+            vec!["a".into(), "bb".into()],
+            vec!["ccc".into(), "d".into()],
+        ];
         assert_eq!(table(&rows), "a    bb\nccc  d\n");
     }
 }

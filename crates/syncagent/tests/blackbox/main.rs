@@ -1,0 +1,10 @@
+//! The binary as a person or a script runs it: files, exit statuses, output. `SYNCAGENT_BIN` names another binary.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod codes;
+mod daemon;
+mod demo;
+mod keys;
+mod script;
+mod world;

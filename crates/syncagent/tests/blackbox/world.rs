@@ -1,0 +1,412 @@
+//! Servers and machines made of the real binary, each in a directory of its own.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// Longer than anything here takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Waits for a condition; the one place where time passes.
+pub(crate) fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "waited too long for: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// What a command did.
+pub(crate) struct Run {
+    pub(crate) exit: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Run {
+    fn new(output: Output) -> Self {
+        Self {
+            exit: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).expect("stdout is text"),
+            stderr: String::from_utf8(output.stderr).expect("stderr is text"),
+        }
+    }
+
+    /// Fails unless the command ended with this status.
+    #[track_caller]
+    pub(crate) fn exits(self, wanted: i32) -> Self {
+        assert_eq!(
+            self.exit, wanted,
+            "stdout: {}\nstderr: {}",
+            self.stdout, self.stderr
+        );
+        self
+    }
+
+    /// Fails unless stderr names this code.
+    #[track_caller]
+    pub(crate) fn says(self, code: &str) -> Self {
+        assert!(
+            self.stderr.contains(&format!("error[{code}]: ")),
+            "no {code} in: {}",
+            self.stderr
+        );
+        self
+    }
+
+    /// The JSON on stdout, which holds nothing else.
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("{error} in stdout: {}", self.stdout))
+    }
+}
+
+pub(crate) fn binary() -> PathBuf {
+    std::env::var_os("SYNCAGENT_BIN")
+        .map_or_else(|| env!("CARGO_BIN_EXE_syncagent").into(), PathBuf::from)
+}
+
+/// A command in an environment without a home and without a terminal.
+pub(crate) fn command(dir: &Path) -> Command {
+    let mut command = Command::new(binary());
+    for (name, _) in
+        std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SYNCAGENT_"))
+    {
+        command.env_remove(name);
+    }
+    command
+        .env("HOME", dir.join("nobody"))
+        .env_remove("XDG_RUNTIME_DIR")
+        .current_dir(dir)
+        .stdin(Stdio::null());
+    command
+}
+
+/// A child that does not outlive its test.
+pub(crate) struct Running(Child);
+
+impl Running {
+    pub(crate) fn start(command: &mut Command) -> Self {
+        Self(
+            command
+                .stdin(Stdio::piped())
+                .spawn()
+                .expect("the binary starts"),
+        )
+    }
+
+    pub(crate) fn take_stdout(&mut self) -> BufReader<std::process::ChildStdout> {
+        BufReader::new(self.0.stdout.take().expect("stdout is a pipe"))
+    }
+
+    pub(crate) fn has_ended(&mut self) -> Option<i32> {
+        self.0
+            .try_wait()
+            .expect("a child can be asked")
+            .map(|status| status.code().unwrap_or(-1))
+    }
+
+    /// Asks it to end, as `kill` and service managers do, and waits for its status.
+    pub(crate) fn terminate(mut self) -> i32 {
+        let asked = Command::new("kill")
+            .arg(self.0.id().to_string())
+            .status()
+            .expect("kill runs");
+        assert!(asked.success());
+        until("a child to end", || self.has_ended())
+    }
+
+    /// Ends it without asking.
+    pub(crate) fn kill(mut self) {
+        self.0.kill().expect("a child can be killed");
+        self.0.wait().expect("a child ends");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A server, and the machines round it.
+pub(crate) struct World {
+    dir: tempfile::TempDir,
+    server: Option<Running>,
+    /// The lines the server printed.
+    pub(crate) announced: String,
+    pub(crate) url: String,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        fs::write(
+            dir.path().join("password"),
+            "correct horse battery staple\n",
+        )
+        .unwrap();
+        fs::write(
+            dir.path().join("export-password"),
+            "another password for the way\n",
+        )
+        .unwrap();
+        fs::write(
+            dir.path().join("wrong-password"),
+            "not the password at all\n",
+        )
+        .unwrap();
+        let mut world = Self {
+            dir,
+            server: None,
+            announced: String::new(),
+            url: String::new(),
+        };
+        world.start_server("127.0.0.1:0");
+        world
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(crate) fn start_server(&mut self, listen: &str) {
+        let log = fs::File::options()
+            .append(true)
+            .create(true)
+            .open(self.path("server.log"))
+            .unwrap();
+        let mut server = Running::start(
+            command(self.dir())
+                .args(["server", "--data", "server", "--listen", listen])
+                .stdout(Stdio::piped())
+                .stderr(log),
+        );
+        let mut line = String::new();
+        server.take_stdout().read_line(&mut line).unwrap();
+        let rest = line
+            .strip_prefix("listening on ")
+            .unwrap_or_else(|| panic!("the server said {line:?}"));
+        self.url = rest.split(", data in ").next().unwrap().to_owned();
+        self.announced = line;
+        self.server = Some(server);
+        until("the server's health", || healthy(&self.url).then_some(()));
+    }
+
+    pub(crate) fn stop_server(&mut self) -> i32 {
+        self.server.take().expect("a server runs").terminate()
+    }
+
+    pub(crate) fn address(&self) -> String {
+        self.url.trim_start_matches("http://").to_owned()
+    }
+
+    pub(crate) fn invite(&self) -> String {
+        let run = run(command(self.dir()).args(["server", "invite", "--data", "server"])).exits(0);
+        assert_eq!(run.stdout.lines().count(), 1);
+        run.stdout.trim().to_owned()
+    }
+
+    /// A machine with a home and a folder, and nothing done yet.
+    pub(crate) fn machine(&self, name: &str) -> Machine {
+        let home = self.path(&format!("{name}-home"));
+        let folder = self.path(name);
+        Machine {
+            dir: self.dir().to_owned(),
+            home,
+            folder,
+            name: format!("{name}-machine"),
+            password: self.path("password"),
+        }
+    }
+
+    /// A machine that made a vault and is registered.
+    pub(crate) fn first(&self, name: &str) -> Machine {
+        let machine = self.machine(name);
+        machine
+            .run(&[
+                "init",
+                "--password-file",
+                "password",
+                "--recovery-file",
+                "recovery-code",
+                "--cloud-slot",
+            ])
+            .exits(0);
+        self.register(&machine);
+        machine
+    }
+
+    /// A machine that got the key from another one and is registered.
+    pub(crate) fn next(&self, name: &str, from: &Machine) -> Machine {
+        let machine = self.machine(name);
+        let export = from.with_passwords("export-key").exits(0).stdout;
+        let import = [
+            "import-key",
+            "--password-file",
+            "password",
+            "--export-password-file",
+            "export-password",
+        ];
+        machine.feed(&import, &export).exits(0);
+        self.register(&machine);
+        machine
+    }
+
+    pub(crate) fn register(&self, machine: &Machine) {
+        let folder = machine.folder.to_string_lossy().into_owned();
+        let token = self.invite();
+        let name = machine.name.as_str();
+        machine
+            .run(&[
+                "register", "--server", &self.url, "--token", &token, "--name", name, "--folder",
+                &folder,
+            ])
+            .exits(0);
+    }
+}
+
+/// Whether a server answers on `/healthz`.
+pub(crate) fn healthy(url: &str) -> bool {
+    let address = url.trim_start_matches("http://");
+    let Ok(mut stream) = TcpStream::connect(address) else {
+        return false;
+    };
+    let request = format!("GET /healthz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    let mut line = String::new();
+    stream.write_all(request.as_bytes()).is_ok()
+        && BufReader::new(stream).read_line(&mut line).is_ok()
+        && line.starts_with("HTTP/1.1 200")
+}
+
+pub(crate) fn run(command: &mut Command) -> Run {
+    Run::new(command.output().expect("the binary runs"))
+}
+
+/// One machine.
+pub(crate) struct Machine {
+    dir: PathBuf,
+    home: PathBuf,
+    pub(crate) folder: PathBuf,
+    name: String,
+    pub(crate) password: PathBuf,
+}
+
+impl Machine {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = command(&self.dir);
+        command.env("SYNCAGENT_HOME", &self.home).args(arguments);
+        command
+    }
+
+    pub(crate) fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// Runs a command that nobody can be asked by.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Run {
+        run(&mut self.command(arguments))
+    }
+
+    /// Runs a command that reads stdin.
+    pub(crate) fn feed(&self, arguments: &[&str], input: &str) -> Run {
+        let mut command = self.command(arguments);
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        child
+            .stdin
+            .take()
+            .expect("stdin is a pipe")
+            .write_all(input.as_bytes())
+            .expect("stdin is read");
+        Run::new(child.wait_with_output().expect("the binary ends"))
+    }
+
+    pub(crate) fn with_passwords(&self, verb: &str) -> Run {
+        self.run(&[
+            verb,
+            "--password-file",
+            "password",
+            "--export-password-file",
+            "export-password",
+        ])
+    }
+
+    pub(crate) fn sync_once(&self) -> Run {
+        self.run(&["sync", "--once", "--password-file", "password"])
+    }
+
+    pub(crate) fn status(&self) -> Value {
+        self.run(&["status", "--json"]).json()
+    }
+
+    pub(crate) fn start_daemon(&self) -> Running {
+        let log = fs::File::options()
+            .append(true)
+            .create(true)
+            .open(self.dir.join(format!("{}.log", self.name)))
+            .unwrap();
+        let daemon = Running::start(
+            self.command(&["sync", "--password-file", "password"])
+                .stdout(Stdio::null())
+                .stderr(log),
+        );
+        until("the first pass", || {
+            let status = self.status();
+            (status["running"] == true
+                && status["state"] == "idle"
+                && !status["last_sync"].is_null())
+            .then_some(())
+        });
+        daemon
+    }
+
+    pub(crate) fn write(&self, path: &str, text: &str) {
+        let path = self.folder.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    pub(crate) fn read(&self, path: &str) -> Option<String> {
+        fs::read_to_string(self.folder.join(path)).ok()
+    }
+
+    pub(crate) fn names(&self) -> Vec<String> {
+        let names = fs::read_dir(&self.folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.filter(|name| name != ".syncagent").collect();
+        names.sort();
+        names
+    }
+}
+
+/// The keys of a JSON object, in order.
+pub(crate) fn keys(value: &Value) -> Vec<&str> {
+    let mut keys: Vec<&str> = value
+        .as_object()
+        .expect("an object")
+        .keys()
+        .map(String::as_str)
+        .collect();
+    keys.sort_unstable();
+    keys
+}
