@@ -82,6 +82,24 @@ pub enum Hint {
     Paths(BTreeSet<TreePath>),
 }
 
+impl Default for Hint {
+    fn default() -> Self {
+        Self::Paths(BTreeSet::new())
+    }
+}
+
+impl Hint {
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Paths(mut paths), Self::Paths(more)) => {
+                paths.extend(more);
+                Self::Paths(paths)
+            }
+            _ => Self::Everything,
+        }
+    }
+}
+
 /// One machine at work.
 pub struct Engine {
     keys: Arc<Keys>,
@@ -107,6 +125,8 @@ pub struct Engine {
     placed: Placed,
     ancestor: Ancestor,
     scan: Option<Scan>,
+    /// What the scan may not show yet: a pass that fails before it could look leaves it to the next one.
+    unlooked: Hint,
     pending_ids: BTreeMap<TreePath, NodeId>,
     hashes: BTreeMap<TreePath, (Fingerprint, ContentHash)>,
     /// Nodes whose content in the vault could not be put together; tried again with the next full look.
@@ -189,6 +209,7 @@ impl Engine {
             placed,
             ancestor,
             scan: None,
+            unlooked: Hint::default(),
             pending_ids,
             hashes: BTreeMap::new(),
             unavailable: BTreeMap::new(),
@@ -282,21 +303,23 @@ impl Engine {
             return Err(ClientError::Halted { code: *code, message: message.clone() });
         }
         let mut outcome = Outcome::default();
-        let mut look = match (&self.scan, hint) {
-            (None, _) | (_, Hint::Everything) => {
-                self.unavailable.clear();
-                Hint::Everything
-            }
-            (Some(_), paths) => paths,
-        };
+        self.unlooked = std::mem::take(&mut self.unlooked).and(hint);
+        if self.scan.is_none() || self.unlooked == Hint::Everything {
+            self.unavailable.clear();
+            self.unlooked = Hint::Everything;
+        }
         self.errors.clear();
         for _ in 0..MAX_ROUNDS {
             self.check_root()?;
             self.pull().await?;
             self.post_own_affairs().await?;
+            let look = std::mem::take(&mut self.unlooked);
             self.look(&look);
             // Absences count only if the folder was the right one before and after the look.
-            self.check_root()?;
+            if let Err(error) = self.check_root() {
+                self.scan = None;
+                return Err(error);
+            }
             let (local, plan) = self.decide()?;
             tracing::debug!(steps = ?plan.steps, ops = ?plan.ops, forget = ?plan.forget, "decided");
             self.skipped.clone_from(&plan.skipped);
@@ -306,10 +329,15 @@ impl Engine {
                 break;
             }
             let mut touched = BTreeSet::new();
-            let applied = self.apply(&plan, &local, &mut outcome, &mut touched).await?;
-            let sent = self.send(&plan, &local, &applied, &mut outcome, &mut touched).await?;
-            look = Hint::Paths(touched);
-            if applied.done == 0 && !sent {
+            let acted = match self.apply(&plan, &local, &mut outcome, &mut touched).await {
+                Ok(applied) => {
+                    let sent = self.send(&plan, &local, &applied, &mut outcome, &mut touched).await;
+                    sent.map(|sent| applied.done > 0 || sent)
+                }
+                Err(error) => Err(error),
+            };
+            self.unlooked = Hint::Paths(touched);
+            if !acted? {
                 // Everything left was tried and failed; it is in the errors.
                 break;
             }
