@@ -2,6 +2,7 @@
 //!
 //! The whole grammar stands on this page. A command is one variant here and one module beside it.
 
+mod bench;
 mod cross;
 mod demo;
 #[cfg(test)]
@@ -70,6 +71,8 @@ enum Command {
         /// Where the demonstration keeps its folders.
         dir: Option<PathBuf>,
     },
+    /// Measure A -> server -> B beside rsync: time, processor, bytes on the wire, memory.
+    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
@@ -90,6 +93,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Soak { hours, yes } => suites::soak(&workspace, Consent::new(yes), hours),
         Command::Cross { check: _, yes } => suites::cross(&workspace, Consent::new(yes)),
         Command::Demo { dir } => demo::run(&workspace, dir),
+        Command::Bench(options) => bench::run(&workspace, &options),
     }
 }
 

@@ -39,6 +39,8 @@ pub(crate) enum Need {
     VectorsVenv,
     /// What `cross` compiles with.
     Cross,
+    /// What `bench` compares with.
+    Rsync,
 }
 
 /// Gets one thing, or says why it cannot be had.
@@ -59,6 +61,7 @@ pub(crate) fn ensure(workspace: &Workspace, consent: Consent, needs: &[Need]) ->
             Need::VectorsVenv => wants.extend(vectors_venv(workspace)?),
             Need::Cross if cross::targets().is_empty() => {}
             Need::Cross => wants.extend(cross::wanted(workspace)?),
+            Need::Rsync => wants.extend(rsync()?),
         }
     }
     if wants.is_empty() {
@@ -110,16 +113,26 @@ fn python() -> Result<Option<Want>> {
     }
     Ok(Some(Want {
         what: "Debian package python3-venv (apt-get install)".to_owned(),
-        fetch: Box::new(|_| {
-            quietly(as_root("apt-get")?.arg("update"))?;
-            quietly(as_root("apt-get")?.args([
-                "install",
-                "-y",
-                "--no-install-recommends",
-                "python3-venv",
-            ]))
-        }),
+        fetch: Box::new(|_| apt_install("python3-venv")),
     }))
+}
+
+fn rsync() -> Result<Option<Want>> {
+    if succeeds(Command::new("rsync").arg("--version")) {
+        return Ok(None);
+    }
+    if !has_apt() {
+        bail!("rsync is missing. Install it with the system's packages and run this again");
+    }
+    Ok(Some(Want {
+        what: "Debian package rsync (apt-get install)".to_owned(),
+        fetch: Box::new(|_| apt_install("rsync")),
+    }))
+}
+
+fn apt_install(package: &str) -> Result<()> {
+    quietly(as_root("apt-get")?.arg("update"))?;
+    quietly(as_root("apt-get")?.args(["install", "-y", "--no-install-recommends", package]))
 }
 
 fn vectors_venv(workspace: &Workspace) -> Result<Option<Want>> {
