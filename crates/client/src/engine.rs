@@ -397,7 +397,15 @@ impl Engine {
             now_ns: i64::try_from(self.clock.now_ms()).unwrap_or(i64::MAX).saturating_mul(1_000_000),
         };
         match (&mut self.scan, hint) {
-            (Some(scan), Hint::Paths(paths)) => look.rescan(scan, paths),
+            (Some(scan), Hint::Paths(paths)) => {
+                let mut looked = paths.clone();
+                let mut next = paths.clone();
+                while !next.is_empty() {
+                    look.rescan(scan, &next);
+                    next = moved_from(scan, &looked);
+                    looked.extend(next.iter().cloned());
+                }
+            }
             (scan, _) => *scan = Some(look.scan()),
         }
     }
@@ -516,6 +524,27 @@ fn unfetched(placed: &Placed, ancestor: &Ancestor) -> BTreeSet<String> {
             _ => None,
         })
         .collect()
+}
+
+/// Where else the things found at `looked` or below are said to be: they came from there since the last look. Half a
+/// swap, seen alone, would send one file's content under the other's id.
+fn moved_from(scan: &Scan, looked: &BTreeSet<TreePath>) -> BTreeSet<TreePath> {
+    let inode = |seen: &Observed| match seen {
+        Observed::File { fingerprint, .. } | Observed::Symlink { fingerprint, .. } => fingerprint.inode,
+        Observed::Directory { inode, .. } => *inode,
+        Observed::Unknown => 0,
+    };
+    let mut found = BTreeSet::new();
+    for path in looked {
+        let below = scan.entries.range(path.clone()..).take_while(|(below, _)| below.is_within(path));
+        found.extend(below.map(|(_, seen)| inode(seen)).filter(|inode| *inode != 0));
+    }
+    if found.is_empty() {
+        return BTreeSet::new();
+    }
+    let is_looked = |path: &TreePath| looked.range(..=path.clone()).next_back().is_some_and(|top| path.is_within(top));
+    let elsewhere = scan.entries.iter().filter(|(path, seen)| found.contains(&inode(seen)) && !is_looked(path));
+    elsewhere.map(|(path, _)| path.clone()).collect()
 }
 
 /// Locks the folder; adopts it if this machine never had one.

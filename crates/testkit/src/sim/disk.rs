@@ -14,7 +14,8 @@ use syncagent_protocol::{ContentHash, Name, TreePath};
 
 use super::clock::SimClock;
 use super::dice::Dice;
-use super::fs::{Body, Content, DEVICE, Fs, Ino, OWN, TMP};
+use super::fs::{Body, Content, DEVICE, Fs, Ino, Item, OWN, TMP};
+use super::ledger::short;
 use super::trace::Trace;
 
 type Result<T> = std::result::Result<T, DiskError>;
@@ -53,6 +54,9 @@ struct State {
     /// The verb at which the machine stopped.
     crashed_in: Option<&'static str>,
     violations: Vec<String>,
+    /// Starts of hashes whose places are told whenever they change (`SYNCAGENT_FOLLOW`), and where they were.
+    follow: Option<String>,
+    followed: String,
 }
 
 /// A drive with one synchronised folder. Clones are the same drive.
@@ -75,6 +79,8 @@ impl Drive {
             armed: None,
             crashed_in: None,
             violations: Vec::new(),
+            follow: std::env::var("SYNCAGENT_FOLLOW").ok(),
+            followed: String::new(),
         })))
     }
 
@@ -175,6 +181,7 @@ impl State {
         }
         self.calls += 1;
         self.clock.advance_ns(20_000);
+        self.tell_followed();
         let due = self.armed.as_ref().is_some_and(|armed| match &armed.fault {
             Fault::Error(ErrorKind::Full) => self.calls >= armed.at && NEED_SPACE.contains(&verb),
             _ => self.calls >= armed.at,
@@ -216,6 +223,22 @@ impl State {
                 .line(&self.who, format_args!("  disk: {verb} {at}"));
         }
         Ok(())
+    }
+
+    fn tell_followed(&mut self) {
+        let Some(follow) = &self.follow else { return };
+        let mut places = String::new();
+        for (path, item) in self.fs.everything() {
+            if let Item::File { hash, .. } = item
+                && follow.split(',').any(|start| short(&hash) == start)
+            {
+                places += &format!(" {} at {path};", short(&hash));
+            }
+        }
+        if places != self.followed {
+            self.trace.line(&self.who, format_args!("  **{places}"));
+            self.followed = places;
+        }
     }
 
     /// The directory that `at` hangs in, and its name there.

@@ -262,6 +262,15 @@ impl Fs {
         out
     }
 
+    /// Everything in the tree and in SyncAgent's own directory, by path.
+    pub fn everything(&self) -> BTreeMap<String, Item> {
+        let mut out = self.tree();
+        if let Ok(tmp) = lookup_in(&self.live, &[OWN, TMP]) {
+            self.collect(&self.live, tmp, "//tmp/", &mut out);
+        }
+        out
+    }
+
     /// Everything that a power cut now would certainly leave, by path; temps as well.
     pub fn certain(&self) -> BTreeMap<String, Item> {
         let mut out = BTreeMap::new();

@@ -27,6 +27,8 @@ pub struct Ledger {
     pub excused: BTreeSet<ContentHash>,
     /// Moved, copied or touched by a person: it may survive a deletion elsewhere.
     pub touched: BTreeSet<ContentHash>,
+    /// Copied by a person: one copy may be deleted here and the other there, and nobody has deleted the last one.
+    pub copied: BTreeSet<ContentHash>,
     /// Destroyed on a machine that was in sync with it.
     pub dead: BTreeSet<ContentHash>,
     /// By machine: what stood there at the end of a pass that ended well, and still does.
@@ -125,10 +127,10 @@ impl Ledger {
         for (hash, what) in &self.written {
             let alive = files.contains_key(hash);
             if !alive && !self.destroyed.contains(hash) && !self.excused.contains(hash) {
-                let logged = if log.contains(hash) {
-                    "only a version"
-                } else {
-                    "lost"
+                let logged = match log.contains(hash) {
+                    true if self.copied.contains(hash) => continue,
+                    true => "only a version",
+                    false => "lost",
                 };
                 wrong.push(format!(
                     "{what} ({}) was never deleted, but is {logged}",

@@ -355,6 +355,7 @@ impl User<'_> {
         let to = self.place(fs, &FILES)?;
         let content = fs.content(inode)?.clone();
         fs.create(to.dir, &to.name, Body::File(content))?;
+        self.ledger.copied.insert(fs.content(inode)?.hash());
         self.note_touched(&item);
         heard.push(to.path.clone());
         Ok(format!("copies {} to {}", from.path, to.path))
