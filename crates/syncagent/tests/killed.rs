@@ -1,5 +1,6 @@
 //! SIGKILL at forty random moments, to either machine or the server, while data flows.
 #![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a test fails loudly")]
 
 mod field;
 

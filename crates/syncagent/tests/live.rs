@@ -1,5 +1,6 @@
 //! Two daemons: what is saved on one machine is on the other at once, in both directions, and never in part.
 #![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a test fails loudly")]
 
 mod field;
 

@@ -1,5 +1,6 @@
 //! Ten thousand files as they lie on real machines, there and back, with two people at work.
 #![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a test fails loudly")]
 
 mod field;
 
