@@ -128,6 +128,8 @@ pub struct Engine {
     /// What the scan may not show yet: a pass that fails before it could look leaves it to the next one.
     unlooked: Hint,
     pending_ids: BTreeMap<TreePath, NodeId>,
+    /// Moves of the last batch of steps, by where they lead.
+    own_moves: BTreeMap<TreePath, NodeId>,
     hashes: BTreeMap<TreePath, (Fingerprint, ContentHash)>,
     /// Nodes whose content in the vault could not be put together; tried again with the next full look.
     unavailable: BTreeMap<NodeId, FileError>,
@@ -186,6 +188,7 @@ impl Engine {
         };
         let machines = index.machines()?.into_iter().map(|machine| (machine.id, machine)).collect();
         let pending_ids = index.pending_ids()?;
+        let own_moves = index.own_moves()?;
         let mut engine = Self {
             keys: Arc::new(key.keys()?),
             vault,
@@ -211,6 +214,7 @@ impl Engine {
             scan: None,
             unlooked: Hint::default(),
             pending_ids,
+            own_moves,
             hashes: BTreeMap::new(),
             unavailable: BTreeMap::new(),
             errors: BTreeMap::new(),
@@ -320,6 +324,7 @@ impl Engine {
                 self.scan = None;
                 return Err(error);
             }
+            self.take_in_own_moves()?;
             let (local, plan) = self.decide()?;
             tracing::debug!(steps = ?plan.steps, ops = ?plan.ops, forget = ?plan.forget, "decided");
             self.skipped.clone_from(&plan.skipped);

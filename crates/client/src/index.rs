@@ -153,7 +153,7 @@ impl Index {
         db.pragma_update(None, "synchronous", "FULL")?;
         // Anything over a few MiB of cache only repeats what the engine holds in memory.
         db.pragma_update(None, "cache_size", -2048)?;
-        Migrations::new(vec![M::up(include_str!("index/schema.sql"))])
+        Migrations::new(vec![M::up(include_str!("index/schema.sql")), M::up(include_str!("index/own_moves.sql"))])
             .to_latest(&mut db)
             .map_err(|error| ClientError::State(error.to_string()))?;
         Ok(Self { db })
@@ -427,6 +427,28 @@ impl Index {
         {
             let mut insert = tx.prepare_cached("INSERT OR REPLACE INTO pending_ids VALUES (?1, ?2)")?;
             for (path, node) in ids {
+                insert.execute(params![path.as_str(), node.0])?;
+            }
+        }
+        tx.commit()?;
+        Ok(())
+    }
+
+    /// Moves that this machine was about to make on its own disk, by where they lead.
+    pub fn own_moves(&self) -> Result<BTreeMap<TreePath, NodeId>> {
+        let mut statement = self.db.prepare("SELECT path, node FROM own_moves")?;
+        let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, NodeId(row.get(1)?))))?;
+        let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+        Ok(rows.into_iter().filter_map(|(path, node)| Some((TreePath::parse(&path).ok()?, node))).collect())
+    }
+
+    /// Keeps the moves of the next batch in place of those of the last.
+    pub fn set_own_moves(&mut self, moves: &BTreeMap<TreePath, NodeId>) -> Result<()> {
+        let tx = self.db.transaction()?;
+        tx.execute("DELETE FROM own_moves", [])?;
+        {
+            let mut insert = tx.prepare_cached("INSERT OR REPLACE INTO own_moves VALUES (?1, ?2)")?;
+            for (path, node) in moves {
                 insert.execute(params![path.as_str(), node.0])?;
             }
         }

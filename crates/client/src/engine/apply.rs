@@ -276,6 +276,7 @@ impl Engine {
     ) -> Result<(), ClientError> {
         let mut staged = self.stage(batch, local, copies, applied).await?;
         self.remember_ids(batch)?;
+        self.remember_moves(batch, with_ops)?;
         let folder = Arc::clone(&self.folder);
         let flushed: Vec<&Staged> = staged.values().collect();
         folder.sync_staged(&flushed).map_err(|error| file_error(&TreePath::ROOT, error.code(), &error))?;
@@ -404,6 +405,90 @@ impl Engine {
         }
         self.index.add_pending_ids(ids.iter().map(|(path, id)| (path, id)))?;
         self.pending_ids.extend(ids);
+        Ok(())
+    }
+
+    /// Before a step moves something that the vault does not move: a crash must not make a person's rename of it.
+    fn remember_moves(&mut self, batch: &[Step], with_ops: &BTreeSet<NodeId>) -> Result<(), ClientError> {
+        let mut moves = BTreeMap::new();
+        for step in batch {
+            let Step::Move { node, from, to, exchange_with } = step else { continue };
+            let both = [Some((to, *node)), exchange_with.map(|other| (from, other))];
+            for (path, id) in both.into_iter().flatten() {
+                if !with_ops.contains(&id) && self.ancestor.get(id).is_some() {
+                    moves.insert(path.clone(), id);
+                }
+            }
+        }
+        if moves != self.own_moves {
+            self.index.set_own_moves(&moves)?;
+            self.own_moves = moves;
+        }
+        Ok(())
+    }
+
+    /// What the last batch moved to another name in its directory before it was interrupted has that name in its row
+    /// from now on, and what it fetched under another name is taken away: the vault has it.
+    pub(super) fn take_in_own_moves(&mut self) -> Result<(), ClientError> {
+        let mut rows = Vec::new();
+        for (path, id) in &self.own_moves {
+            let (Some(row), Some(was)) = (self.ancestor.get(*id), self.ancestor_path(*id)) else { continue };
+            let Some(scan) = &self.scan else { continue };
+            let moved = match (scan.entries.get(path), &row.node.body, row.fingerprint) {
+                (Some(Observed::Directory { inode, .. }), Body::Directory, _) => *inode == row.inode,
+                (Some(Observed::File { fingerprint, .. }), Body::File { .. }, Some(print))
+                | (Some(Observed::Symlink { fingerprint, .. }), Body::Symlink { .. }, Some(print)) => {
+                    fingerprint.inode == print.inode
+                }
+                (Some(Observed::File { fingerprint, .. }), Body::File { size, .. }, None) => {
+                    fingerprint.size == *size && !scan.entries.contains_key(&was)
+                }
+                _ => false,
+            };
+            if moved && was != *path && was.parent() == path.parent()
+                && let Some(name) = path.name()
+            {
+                let mut row = row.clone();
+                row.node.name = name;
+                rows.push((*id, Some(row)));
+            }
+        }
+        self.record(rows, Vec::new())?;
+        let leftovers: Vec<(TreePath, NodeId)> = self
+            .pending_ids
+            .iter()
+            .filter(|(path, id)| self.ancestor_path(**id).is_some_and(|was| was != **path))
+            .map(|(path, id)| (path.clone(), *id))
+            .collect();
+        for (path, id) in leftovers {
+            self.remove_leftover(&path, id)?;
+        }
+        Ok(())
+    }
+
+    /// A file that was fetched under a free name, to be exchanged into its place. If it is still what the vault has,
+    /// and its node stands elsewhere, it is of no use.
+    fn remove_leftover(&mut self, path: &TreePath, id: NodeId) -> Result<(), ClientError> {
+        let entries = self.scan.as_ref().map(|scan| &scan.entries);
+        let at_home = self.ancestor_path(id).is_some_and(|was| entries.is_some_and(|scan| scan.contains_key(&was)));
+        let found = entries.and_then(|entries| entries.get(path));
+        let (Some(Observed::File { fingerprint, .. }), true) = (found, at_home) else { return Ok(()) };
+        let fingerprint = *fingerprint;
+        let Some(LastOp::Put(node)) = self.log.get(id).map(|entry| &entry.op) else { return Ok(()) };
+        let Body::File { hash, size, .. } = node.body else { return Ok(()) };
+        if size != fingerprint.size {
+            return Ok(());
+        }
+        self.hash_files(std::slice::from_ref(path));
+        if self.hashes.get(path) == Some(&(fingerprint, hash))
+            && self.folder.remove(path, &Expect::File(fingerprint)).is_ok()
+        {
+            self.folder.settle().map_err(|error| file_error(&TreePath::ROOT, error.code(), &error))?;
+            if let Some(scan) = &mut self.scan {
+                scan.entries.remove(path);
+            }
+            self.record(Vec::new(), vec![path.clone()])?;
+        }
         Ok(())
     }
 
