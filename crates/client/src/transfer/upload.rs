@@ -7,7 +7,7 @@ use bytes::Bytes;
 use syncagent_protocol::ChunkId;
 use syncagent_protocol::pack::{PACK_HEADER, TARGET_PACK_LEN, push_framed};
 use syncagent_vault::chunk::Sealed;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use crate::remote::{Remote, RemoteError};
 
@@ -48,6 +48,9 @@ impl Uploader {
         if !self.sent.insert(chunk.entry.id) {
             return Ok(());
         }
+        while let Some(ended) = self.in_flight.try_join_next() {
+            self.ended(ended)?;
+        }
         if self.pack.len() + 4 + chunk.blob.len() > TARGET_PACK_LEN && !self.pack_ids.is_empty() {
             self.dispatch().await?;
         }
@@ -73,9 +76,16 @@ impl Uploader {
 
     async fn reap(&mut self) -> Result<(), RemoteError> {
         match self.in_flight.join_next().await {
-            Some(Ok(result)) => self.acknowledged.extend(result?),
-            Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            _ => {}
+            Some(ended) => self.ended(ended),
+            None => Ok(()),
+        }
+    }
+
+    fn ended(&mut self, ended: Result<Result<Acknowledged, RemoteError>, JoinError>) -> Result<(), RemoteError> {
+        match ended {
+            Ok(result) => self.acknowledged.extend(result?),
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => {}
         }
         Ok(())
     }
