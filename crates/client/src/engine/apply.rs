@@ -15,7 +15,7 @@ use syncagent_vault::op::{Content, PutBody};
 use super::{Engine, Outcome, file_error};
 use crate::error::ClientError;
 use crate::folder::apply::{ApplyError, Expect, Folder, Staged};
-use crate::folder::disk::{At, EntryKind};
+use crate::folder::disk::{At, EntryKind, Stat};
 use crate::folder::scan::RACY_NS;
 use crate::index::ConflictRow;
 use crate::transfer::decode_leaves;
@@ -71,6 +71,8 @@ impl Applied {
 struct Left {
     mark: Mark,
     seen: Fingerprint,
+    /// The same of the node that it changed places with.
+    other: Option<(NodeId, Fingerprint)>,
 }
 
 /// What a step expects to find.
@@ -92,11 +94,11 @@ impl Stood {
 
 impl Left {
     fn file(mark: Mark, seen: Fingerprint) -> Self {
-        Self { mark, seen }
+        Self { mark, seen, other: None }
     }
 
     fn directory(inode: u64) -> Self {
-        Self { mark: Mark::Inode(inode), seen: Fingerprint { inode, ..Fingerprint::default() } }
+        Self::file(Mark::Inode(inode), Fingerprint { inode, ..Fingerprint::default() })
     }
 }
 
@@ -296,9 +298,10 @@ impl Engine {
             match self.do_step(&folder, step, local, applied, staged.remove(&node)) {
                 Ok(left) => {
                     applied.done += 1;
-                    if let Some(Left { mark, seen }) = left {
+                    if let Some(Left { mark, seen, other }) = left {
                         applied.marks.insert(node, mark);
                         applied.seen.insert(node, seen);
+                        applied.seen.extend(other);
                     }
                     self.note_done(step, plan, outcome)?;
                 }
@@ -441,7 +444,7 @@ impl Engine {
                     fingerprint.inode == print.inode
                 }
                 (Some(Observed::File { fingerprint, .. }), Body::File { size, .. }, None) => {
-                    fingerprint.size == *size && !scan.entries.contains_key(&was)
+                    fingerprint.size == *size && !matches!(scan.entries.get(&was), Some(Observed::File { .. }))
                 }
                 _ => false,
             };
@@ -630,27 +633,34 @@ impl Engine {
                 Ok(Some(Left::file(self.trust(print, *mtime_ns), print)))
             }
             Step::Move { node, from, to, exchange_with } => {
-                let before = self.stood(*node, from, local, applied).map(|stood| stood.print);
+                let disk = folder.disk();
+                let (before, stat) = (self.stood(*node, from, local, applied), disk.stat(At::Tree(from))?);
+                let before = before.map(|stood| stood.print);
                 let inode = before.map_or(0, |print| print.inode);
-                // A write that kept length and mtime shows in the inode's own time, which the rename itself moves.
-                let unchanged = Some(folder.disk().stat(At::Tree(from))?.fingerprint()) == before;
+                let mut left_other = None;
                 match exchange_with {
                     Some(other) => {
-                        let other = self.stood(*other, to, local, applied).map_or(0, |stood| stood.print.inode);
-                        folder.swap_nodes(from, to, inode, other)?;
+                        let print = self.stood(*other, to, local, applied).map(|stood| stood.print);
+                        let stat = disk.stat(At::Tree(to)).ok();
+                        folder.swap_nodes(from, to, inode, print.map_or(0, |print| print.inode))?;
+                        let now = disk.stat(At::Tree(from))?;
+                        let seen = print.zip(stat).map(|(print, stat)| seen_again(print, &stat, &now));
+                        left_other = seen.map(|(seen, _)| (*other, seen));
                     }
                     None => folder.move_node(from, to, inode)?,
                 }
-                // A rename moves the inode's own time; the content's must be as it was.
-                let stat = folder.disk().stat(At::Tree(to))?;
-                if stat.kind == EntryKind::Directory {
-                    return Ok(Some(Left::directory(stat.inode)));
-                }
-                let now = stat.fingerprint();
-                let same = |before: Fingerprint| (before.size, before.mtime_ns) == (now.size, now.mtime_ns);
-                let trusted = !matches!(applied.marks.get(node), Some(Mark::Print(None)));
-                let mark = Mark::Print(before.filter(|before| unchanged && trusted && same(*before)).map(|_| now));
-                Ok(Some(Left::file(mark, now)))
+                let now = disk.stat(At::Tree(to))?;
+                let mut left = match before {
+                    _ if now.kind == EntryKind::Directory => Left::directory(now.inode),
+                    Some(before) => {
+                        let (seen, unchanged) = seen_again(before, &stat, &now);
+                        let trusted = unchanged && !matches!(applied.marks.get(node), Some(Mark::Print(None)));
+                        Left::file(Mark::Print(trusted.then_some(seen)), seen)
+                    }
+                    None => Left::file(Mark::Print(None), now.fingerprint()),
+                };
+                left.other = left_other;
+                Ok(Some(left))
             }
             Step::Remove { node, path, kind } => {
                 match kind {
@@ -717,6 +727,14 @@ impl Engine {
             },
         }
     }
+}
+
+/// What a thing that was `planned` is to be checked against after a rename made `now` of `stat`; and whether it was
+/// what was planned. A write that kept length and mtime shows in the inode's own time, which the rename itself moves.
+fn seen_again(planned: Fingerprint, stat: &Stat, now: &Stat) -> (Fingerprint, bool) {
+    let (stat, now) = (stat.fingerprint(), now.fingerprint());
+    let unchanged = stat == planned && (stat.size, stat.mtime_ns, stat.inode) == (now.size, now.mtime_ns, now.inode);
+    (if unchanged { now } else { planned }, unchanged)
 }
 
 /// The ancestor row that a record becomes.
