@@ -100,8 +100,14 @@ impl TreePath {
 
 impl Ord for TreePath {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        // Component-wise, so that "a/b" sorts before "a.txt" and a directory's content follows it.
-        self.components().cmp(other.components())
+        // Name by name, so that "a/b" sorts before "a.txt" and a directory's content follows it: a slash ranks
+        // below every byte of a name. Byte by byte, because maps of paths compare a great deal.
+        let rank = |byte: u8| if byte == b'/' { 0 } else { byte };
+        let (a, b) = (self.0.as_bytes(), other.0.as_bytes());
+        match a.iter().zip(b).position(|(a, b)| a != b) {
+            Some(at) => rank(a[at]).cmp(&rank(b[at])),
+            None => a.len().cmp(&b.len()),
+        }
     }
 }
 
@@ -155,6 +161,15 @@ mod tests {
             paths.map(|p| p.as_str().to_owned()),
             ["a", "a/b", "a/b/c", "a/z", "a.txt", "b"]
         );
+    }
+
+    #[test]
+    fn the_order_is_that_of_names_one_by_one() {
+        let texts = ["", "a", "a/a", "a/b", "a b", "a.", "a.b/c", "a\u{1}", "ab", "ab/c", "b", "\u{e9}", "\u{e9}/a"];
+        for (x, y) in texts.iter().flat_map(|x| texts.iter().map(move |y| (x, y))) {
+            let (x, y) = (p(x), p(y));
+            assert_eq!(x.cmp(&y), x.components().cmp(y.components()), "{x} {y}");
+        }
     }
 
     #[test]
