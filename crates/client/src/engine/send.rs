@@ -103,6 +103,8 @@ impl Engine {
             progress.bytes_total += files.iter().sum::<u64>();
         });
         let mut sent = false;
+        // Nodes whose ops wait for a later pass; whatever needs one of them waits with it.
+        let mut waiting = applied.failed.clone();
         let mut groups = plan.ops.as_slice();
         while !groups.is_empty() {
             let mut ops = 0;
@@ -113,7 +115,7 @@ impl Engine {
             });
             let (now, after) = groups.split_at(count.count().max(1));
             groups = after;
-            match self.send_batch(plan, now, local, applied, outcome, touched).await? {
+            match self.send_batch(plan, now, local, applied, &mut waiting, outcome, touched).await? {
                 Batch::Posted => {
                     sent = true;
                     self.batch = (self.batch * 2).min(MAX_OPS);
@@ -128,17 +130,43 @@ impl Engine {
         Ok(sent)
     }
 
+    /// Whether a group needs an op that is not sent in this pass: its directory, or a name that would become free.
+    /// Sent alone, it would hang nowhere.
+    fn must_wait(&self, group: &Group, waiting: &BTreeSet<NodeId>) -> bool {
+        let tree = &self.placed.tree;
+        group.0.iter().any(|op| {
+            let needs = match op {
+                Op::Put(put) => {
+                    let holder = tree.child(put.parent, &put.name).filter(|holder| *holder != put.node);
+                    let parent = Some(put.parent).filter(|parent| !tree.contains(*parent));
+                    [holder, parent]
+                }
+                Op::Trash { .. } => [None, None],
+            };
+            waiting.contains(&op.node()) || needs.into_iter().flatten().any(|node| waiting.contains(&node))
+        })
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one batch of one loop; each argument is that loop's state")]
     async fn send_batch(
         &mut self,
         plan: &Plan,
         groups: &[Group],
         local: &Local,
         applied: &Applied,
+        waiting: &mut BTreeSet<NodeId>,
         outcome: &mut Outcome,
         touched: &mut BTreeSet<TreePath>,
     ) -> Result<Batch, ClientError> {
-        let groups: Vec<&Group> =
-            groups.iter().filter(|group| !group.0.iter().any(|op| applied.failed.contains(&op.node()))).collect();
+        let mut sendable = Vec::with_capacity(groups.len());
+        for group in groups {
+            if self.must_wait(group, waiting) {
+                waiting.extend(group.0.iter().map(Op::node));
+            } else {
+                sendable.push(group);
+            }
+        }
+        let groups: Vec<&Group> = sendable;
         let mut uploader = Uploader::new(Arc::clone(&self.remote));
         let mut ready = self.seal_files(&groups, &mut uploader, touched).await?;
         uploader.flush().await?;
@@ -148,7 +176,14 @@ impl Engine {
         let mut commits: Vec<Vec<Pending>> = vec![Vec::new()];
         let mut len = 0;
         for group in groups {
-            let Some(pending) = self.drafts(group, &mut ready, local, applied)? else { continue };
+            let drafts = match self.must_wait(group, waiting) {
+                true => None,
+                false => self.drafts(group, &mut ready, local, applied)?,
+            };
+            let Some(pending) = drafts else {
+                waiting.extend(group.0.iter().map(Op::node));
+                continue;
+            };
             let group_len: usize = pending.iter().map(|op| op.draft.sealed_len()).sum();
             let ops = commits.last().map_or(0, Vec::len);
             if ops > 0 && (len + group_len > COMMIT_LEN || ops + pending.len() > MAX_OPS) {

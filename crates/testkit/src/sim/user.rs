@@ -51,7 +51,7 @@ impl User<'_> {
 
     fn one(&mut self, fs: &mut Fs, heard: &mut Vec<String>) -> Result<String> {
         let kind = self.dice.below(100);
-        let result = match kind {
+        match kind {
             0..20 => self.create(fs, heard),
             20..34 => self.overwrite(fs, heard),
             34..40 => self.append(fs, heard),
@@ -70,8 +70,7 @@ impl User<'_> {
             95..97 => self.copy(fs, heard),
             97..98 => self.touch(fs, heard),
             _ => self.replace_kind(fs, heard),
-        };
-        result
+        }
     }
 
     fn bytes(&mut self) -> Vec<u8> {
