@@ -43,7 +43,11 @@ pub struct Options {
 
 /// Runs until `shutdown` ends. Errors of single passes are states, not ends; only what cannot get better by
 /// waiting, such as a lock that somebody else holds, returns.
-pub async fn run(engine: Engine, options: Options, shutdown: impl Future<Output = ()>) -> Result<(), ClientError> {
+pub async fn run(
+    engine: Engine,
+    options: Options,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ClientError> {
     let (commands, inbox) = mpsc::channel(16);
     let status = engine.watch();
     let control = match &options.home {
@@ -144,7 +148,10 @@ impl Daemon {
             effects.extend(self.tell(Event::Overflow));
         }
         for path in hints.paths {
-            effects.extend(self.tell(Event::Changed { path, closed: hints.closed_write }));
+            effects.extend(self.tell(Event::Changed {
+                path,
+                closed: hints.closed_write,
+            }));
         }
         effects
     }
@@ -179,7 +186,8 @@ impl Daemon {
             Command::Now => (self.tell(Event::Now), Ok(serde_json::Value::Null)),
             Command::Restore(restore) => {
                 let result = self.engine.restore(&restore).await;
-                let reply = result.map(|restored| serde_json::to_value(restored).unwrap_or_default());
+                let reply =
+                    result.map(|restored| serde_json::to_value(restored).unwrap_or_default());
                 (self.tell(Event::Now), reply)
             }
         };

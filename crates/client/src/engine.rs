@@ -22,7 +22,8 @@ use syncagent_sync::guard;
 use syncagent_sync::ignore::{self, Ignore, Verdict};
 use syncagent_sync::scan::{Fingerprint, Observed, Scan};
 use syncagent_sync::{
-    Ancestor, Input, Local, LocalState, LogTree, Placed, Placement, Plan, Policy, Utc, identify, reconcile,
+    Ancestor, Input, Local, LocalState, LogTree, Placed, Placement, Plan, Policy, Utc, identify,
+    reconcile,
 };
 use syncagent_vault::keys::{Keys, VaultKey};
 use syncagent_vault::op::Genesis;
@@ -153,10 +154,25 @@ pub struct Engine {
 impl Engine {
     /// Takes over a folder: locks it, tidies what a crash left, loads the index. Nothing is sent or changed yet.
     pub fn open(config: EngineConfig) -> Result<Self, ClientError> {
-        let EngineConfig { key, credentials, home, name, platform, index, disk, remote, work, clock, random } = config;
+        let EngineConfig {
+            key,
+            credentials,
+            home,
+            name,
+            platform,
+            index,
+            disk,
+            remote,
+            work,
+            clock,
+            random,
+        } = config;
         let vault = key.vault();
         let known = index.meta("folder")?;
-        let expected = known.as_deref().and_then(|bytes| bytes.try_into().ok()).map(|folder| Identity { vault, folder });
+        let expected = known
+            .as_deref()
+            .and_then(|bytes| bytes.try_into().ok())
+            .map(|folder| Identity { vault, folder });
         let (identity, lock) = take_folder(&*disk, vault, expected, &*random)?;
         if known.is_none() {
             index.set_meta("folder", &identity.folder)?;
@@ -180,13 +196,20 @@ impl Engine {
         folder
             .recover(&|key| wanted.contains(key))
             .map_err(|error| file_error(&TreePath::ROOT, error.code(), &error))?;
-        let head = index.position()?.unwrap_or(Head { n: 0, hash: CommitHash::genesis(vault) });
+        let head = index.position()?.unwrap_or(Head {
+            n: 0,
+            hash: CommitHash::genesis(vault),
+        });
         let genesis = match (index.genesis()?, credentials.genesis) {
             (Some(bytes), _) => Genesis::parse(&bytes)?,
             (None, Some(genesis)) => genesis,
             (None, None) => Genesis::default(),
         };
-        let machines = index.machines()?.into_iter().map(|machine| (machine.id, machine)).collect();
+        let machines = index
+            .machines()?
+            .into_iter()
+            .map(|machine| (machine.id, machine))
+            .collect();
         let pending_ids = index.pending_ids()?;
         let own_moves = index.own_moves()?;
         let mut engine = Self {
@@ -265,7 +288,11 @@ impl Engine {
 
     /// Shows a state that is not the engine's own doing: paused, or not any more.
     pub fn set_resting(&mut self, state: State) {
-        let state = if state == State::Idle { self.resting_state() } else { state };
+        let state = if state == State::Idle {
+            self.resting_state()
+        } else {
+            state
+        };
         self.publish(state);
     }
 
@@ -304,7 +331,10 @@ impl Engine {
 
     async fn try_pass(&mut self, hint: Hint) -> Result<Outcome, ClientError> {
         if let Some((code, message)) = &self.halted {
-            return Err(ClientError::Halted { code: *code, message: message.clone() });
+            return Err(ClientError::Halted {
+                code: *code,
+                message: message.clone(),
+            });
         }
         let mut outcome = Outcome::default();
         self.unlooked = std::mem::take(&mut self.unlooked).and(hint);
@@ -336,7 +366,9 @@ impl Engine {
             let mut touched = BTreeSet::new();
             let acted = match self.apply(&plan, &local, &mut outcome, &mut touched).await {
                 Ok(applied) => {
-                    let sent = self.send(&plan, &local, &applied, &mut outcome, &mut touched).await;
+                    let sent = self
+                        .send(&plan, &local, &applied, &mut outcome, &mut touched)
+                        .await;
                     sent.map(|sent| applied.done > 0 || sent)
                 }
                 Err(error) => Err(error),
@@ -365,14 +397,30 @@ impl Engine {
         if self.mass_change_allowed {
             return Ok(());
         }
-        let on_disk = self.ancestor.iter().filter(|(_, row)| row.node.body.kind() != syncagent_protocol::Kind::Directory);
-        let held = guard::check(plan, &self.placed, on_disk.count() as u64, &guard::Limits::default());
-        let Some(held) = held.first() else { return Ok(()) };
+        let on_disk = self
+            .ancestor
+            .iter()
+            .filter(|(_, row)| row.node.body.kind() != syncagent_protocol::Kind::Directory);
+        let held = guard::check(
+            plan,
+            &self.placed,
+            on_disk.count() as u64,
+            &guard::Limits::default(),
+        );
+        let Some(held) = held.first() else {
+            return Ok(());
+        };
         let (count, files) = (held.affected.len(), held.files);
-        let first = held.affected.first().map(|affected| affected.path.to_string()).unwrap_or_default();
+        let first = held
+            .affected
+            .first()
+            .map(|affected| affected.path.to_string())
+            .unwrap_or_default();
         let where_ = match held.direction {
             guard::Direction::OnDisk => "in this folder, because other machines did so",
-            guard::Direction::InVault => "on all other machines, because this folder has changed so",
+            guard::Direction::InVault => {
+                "on all other machines, because this folder has changed so"
+            }
         };
         Err(ClientError::Held {
             code: Code::Brake,
@@ -393,13 +441,19 @@ impl Engine {
     }
 
     fn look(&mut self, hint: &Hint) {
-        let rules = Rules::read(&self.folder, self.scan.as_ref(), self.placement.case_insensitive);
+        let rules = Rules::read(
+            &self.folder,
+            self.scan.as_ref(),
+            self.placement.case_insensitive,
+        );
         let known = |path: &TreePath| self.ancestor.knows(path);
         let look = Look {
             disk: &**self.folder.disk(),
             rules: &rules,
             known: &known,
-            now_ns: i64::try_from(self.clock.now_ms()).unwrap_or(i64::MAX).saturating_mul(1_000_000),
+            now_ns: i64::try_from(self.clock.now_ms())
+                .unwrap_or(i64::MAX)
+                .saturating_mul(1_000_000),
         };
         match (&mut self.scan, hint) {
             (Some(scan), Hint::Paths(paths)) => {
@@ -421,15 +475,29 @@ impl Engine {
             let scan = self.scan.get_or_insert_default();
             let random = Arc::clone(&self.random);
             let mut new_id = move || NodeId(random::bytes(&*random));
-            let identified = identify(&self.ancestor, scan, &self.pending_ids, &self.hashes, &mut new_id);
+            let identified = identify(
+                &self.ancestor,
+                scan,
+                &self.pending_ids,
+                &self.hashes,
+                &mut new_id,
+            );
             if !identified.needs_hash.is_empty() {
                 self.hash_files(&identified.needs_hash);
                 continue;
             }
-            let fresh: Vec<_> =
-                identified.new_ids.iter().filter(|(path, id)| self.pending_ids.get(*path) != Some(*id)).collect();
+            let fresh: Vec<_> = identified
+                .new_ids
+                .iter()
+                .filter(|(path, id)| self.pending_ids.get(*path) != Some(*id))
+                .collect();
             self.index.add_pending_ids(fresh.iter().copied())?;
-            self.pending_ids.extend(identified.new_ids.iter().map(|(path, id)| (path.clone(), *id)));
+            self.pending_ids.extend(
+                identified
+                    .new_ids
+                    .iter()
+                    .map(|(path, id)| (path.clone(), *id)),
+            );
             let local = identified.local;
             let doubtful = self.doubtful(&local);
             if !doubtful.is_empty() {
@@ -462,8 +530,18 @@ impl Engine {
     fn doubtful(&self, local: &Local) -> Vec<TreePath> {
         let mut paths = Vec::new();
         for (id, node) in &local.nodes {
-            let LocalState::File { hash: None, size, mtime_ns, .. } = node.state else { continue };
-            let Some(row) = self.ancestor.get(*id) else { continue };
+            let LocalState::File {
+                hash: None,
+                size,
+                mtime_ns,
+                ..
+            } = node.state
+            else {
+                continue;
+            };
+            let Some(row) = self.ancestor.get(*id) else {
+                continue;
+            };
             let same_look = row.node.mtime_ns == mtime_ns
                 && matches!(&row.node.body, syncagent_protocol::Body::File { size: before, .. } if *before == size);
             if same_look && let Some(path) = local.path_of(*id) {
@@ -476,7 +554,9 @@ impl Engine {
     /// Reads files for their content hash. One that cannot be read is unknown from here on, not changed.
     fn hash_files(&mut self, paths: &[TreePath]) {
         let disk = Arc::clone(self.folder.disk());
-        let now_ns = i64::try_from(self.clock.now_ms()).unwrap_or(i64::MAX).saturating_mul(1_000_000);
+        let now_ns = i64::try_from(self.clock.now_ms())
+            .unwrap_or(i64::MAX)
+            .saturating_mul(1_000_000);
         let results = self.work.map(paths.to_vec(), |path| {
             let result = hash_file(&*disk, &path, now_ns);
             (path, result)
@@ -484,8 +564,14 @@ impl Engine {
         for (path, result) in results {
             match result {
                 Ok((fingerprint, hash)) => {
-                    let scanned = self.scan.as_mut().and_then(|scan| scan.entries.get_mut(&path));
-                    if let Some(Observed::File { fingerprint: seen, .. }) = scanned {
+                    let scanned = self
+                        .scan
+                        .as_mut()
+                        .and_then(|scan| scan.entries.get_mut(&path));
+                    if let Some(Observed::File {
+                        fingerprint: seen, ..
+                    }) = scanned
+                    {
                         *seen = fingerprint;
                     }
                     self.hashes.insert(path, (fingerprint, hash));
@@ -502,7 +588,11 @@ impl Engine {
 
     fn fail(&mut self, path: &TreePath, code: Code, message: &dyn std::fmt::Display) {
         tracing::warn!(%path, %code, %message, "file left alone");
-        let error = FileError { path: path.as_str().to_owned(), code, message: message.to_string() };
+        let error = FileError {
+            path: path.as_str().to_owned(),
+            code,
+            message: message.to_string(),
+        };
         self.errors.insert(path.clone(), error);
     }
 
@@ -522,7 +612,11 @@ impl Engine {
 
 /// Content of the vault that is not on this disk yet: what an interrupted download may go on with.
 fn unfetched(placed: &Placed, ancestor: &Ancestor) -> BTreeSet<String> {
-    let files = placed.tree.iter().filter(|(id, node)| ancestor.get(*id).is_none_or(|row| row.node.body != node.body));
+    let files = placed.tree.iter().filter(|(id, node)| {
+        ancestor
+            .get(*id)
+            .is_none_or(|row| row.node.body != node.body)
+    });
     files
         .filter_map(|(_, node)| match &node.body {
             syncagent_protocol::Body::File { hash, .. } => Some(hash.to_string()),
@@ -535,20 +629,37 @@ fn unfetched(placed: &Placed, ancestor: &Ancestor) -> BTreeSet<String> {
 /// swap, seen alone, would send one file's content under the other's id.
 fn moved_from(scan: &Scan, looked: &BTreeSet<TreePath>) -> BTreeSet<TreePath> {
     let inode = |seen: &Observed| match seen {
-        Observed::File { fingerprint, .. } | Observed::Symlink { fingerprint, .. } => fingerprint.inode,
+        Observed::File { fingerprint, .. } | Observed::Symlink { fingerprint, .. } => {
+            fingerprint.inode
+        }
         Observed::Directory { inode, .. } => *inode,
         Observed::Unknown => 0,
     };
     let mut found = BTreeSet::new();
     for path in looked {
-        let below = scan.entries.range(path.clone()..).take_while(|(below, _)| below.is_within(path));
-        found.extend(below.map(|(_, seen)| inode(seen)).filter(|inode| *inode != 0));
+        let below = scan
+            .entries
+            .range(path.clone()..)
+            .take_while(|(below, _)| below.is_within(path));
+        found.extend(
+            below
+                .map(|(_, seen)| inode(seen))
+                .filter(|inode| *inode != 0),
+        );
     }
     if found.is_empty() {
         return BTreeSet::new();
     }
-    let is_looked = |path: &TreePath| looked.range(..=path.clone()).next_back().is_some_and(|top| path.is_within(top));
-    let elsewhere = scan.entries.iter().filter(|(path, seen)| found.contains(&inode(seen)) && !is_looked(path));
+    let is_looked = |path: &TreePath| {
+        looked
+            .range(..=path.clone())
+            .next_back()
+            .is_some_and(|top| path.is_within(top))
+    };
+    let elsewhere = scan
+        .entries
+        .iter()
+        .filter(|(path, seen)| found.contains(&inode(seen)) && !is_looked(path));
     elsewhere.map(|(path, _)| path.clone()).collect()
 }
 
@@ -560,8 +671,13 @@ fn take_folder(
     random: &dyn Random,
 ) -> Result<(Identity, Guard), ClientError> {
     let root_error = |error: root::RootError| match error.code() {
-        Code::Busy => ClientError::Busy("another SyncAgent already synchronises this folder".into()),
-        Code::Root => ClientError::Held { code: Code::Root, message: error.to_string() },
+        Code::Busy => {
+            ClientError::Busy("another SyncAgent already synchronises this folder".into())
+        }
+        Code::Root => ClientError::Held {
+            code: Code::Root,
+            message: error.to_string(),
+        },
         code => file_error(&TreePath::ROOT, code, &error),
     };
     match expected {
@@ -577,7 +693,10 @@ fn take_folder(
             let identity = match root::read_identity(disk).map_err(root_error)? {
                 // The index was lost: the same folder goes on under its own name.
                 Some(found) if found.vault == vault => found,
-                _ => Identity { vault, folder: random::bytes(random) },
+                _ => Identity {
+                    vault,
+                    folder: random::bytes(random),
+                },
             };
             let lock = root::adopt(disk, &identity).map_err(root_error)?;
             Ok((identity, lock))
@@ -586,12 +705,21 @@ fn take_folder(
 }
 
 fn held_root(state: RootState) -> ClientError {
-    let problem = state.problem().unwrap_or("the folder is not the one that was synchronised");
-    ClientError::Held { code: Code::Root, message: problem.to_owned() }
+    let problem = state
+        .problem()
+        .unwrap_or("the folder is not the one that was synchronised");
+    ClientError::Held {
+        code: Code::Root,
+        message: problem.to_owned(),
+    }
 }
 
 fn file_error(path: &TreePath, code: Code, error: &dyn std::fmt::Display) -> ClientError {
-    ClientError::File { path: path.clone(), code, message: error.to_string() }
+    ClientError::File {
+        path: path.clone(),
+        code,
+        message: error.to_string(),
+    }
 }
 
 fn utc(clock: &dyn Clock) -> Utc {
@@ -613,7 +741,10 @@ fn hash_file(
         };
     }
     let reading = file.finish(now_ns)?;
-    Ok((reading.fingerprint, ContentHash(*hasher.finalize().as_bytes())))
+    Ok((
+        reading.fingerprint,
+        ContentHash(*hasher.finalize().as_bytes()),
+    ))
 }
 
 /// The ignore rules of the folder, as they stand on disk.
@@ -625,8 +756,13 @@ impl Rules {
     fn read(folder: &Folder, scan: Option<&Scan>, case_insensitive: bool) -> Self {
         let mut ignore = Ignore::new(case_insensitive);
         let seen = scan.into_iter().flat_map(|scan| scan.entries.keys());
-        let seen = seen.filter(|path| path.name().is_some_and(|name| Ignore::is_rules_file(name.as_str())));
-        let in_root = [ignore::SHARED, ignore::LOCAL].into_iter().filter_map(|name| TreePath::parse(name).ok());
+        let seen = seen.filter(|path| {
+            path.name()
+                .is_some_and(|name| Ignore::is_rules_file(name.as_str()))
+        });
+        let in_root = [ignore::SHARED, ignore::LOCAL]
+            .into_iter()
+            .filter_map(|name| TreePath::parse(name).ok());
         for path in seen.cloned().chain(in_root) {
             if let Ok(text) = read_text(folder, &path) {
                 ignore.set_file(&path, &text);

@@ -59,7 +59,9 @@ pub enum ClientError {
         source: std::io::Error,
     },
     /// The database of this machine's state.
-    #[error("the local state cannot be used: {0}. `syncagent reset` builds it anew from the folder and the server; no file is touched")]
+    #[error(
+        "the local state cannot be used: {0}. `syncagent reset` builds it anew from the folder and the server; no file is touched"
+    )]
     State(String),
     /// Another process holds this home or folder.
     #[error("{0}")]
@@ -91,7 +93,11 @@ impl ClientError {
 
     /// An I/O error on one of SyncAgent's own files.
     pub fn io(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
-        move |source| Self::Io { what, path: path.into(), source }
+        move |source| Self::Io {
+            what,
+            path: path.into(),
+            source,
+        }
     }
 }
 

@@ -104,12 +104,20 @@ impl Home {
     /// Everything under one directory (`SYNCAGENT_HOME`): many machines on one computer.
     pub fn at(dir: impl Into<PathBuf>) -> Self {
         let dir = dir.into();
-        Self { config_dir: dir.clone(), state_dir: dir.clone(), runtime_dir: dir }
+        Self {
+            config_dir: dir.clone(),
+            state_dir: dir.clone(),
+            runtime_dir: dir,
+        }
     }
 
     /// The platform's directories, for the configuration, the state and the control socket.
     pub fn in_dirs(config_dir: PathBuf, state_dir: PathBuf, runtime_dir: PathBuf) -> Self {
-        Self { config_dir, state_dir, runtime_dir }
+        Self {
+            config_dir,
+            state_dir,
+            runtime_dir,
+        }
     }
 
     /// Path of `config.toml`.
@@ -172,8 +180,13 @@ impl Home {
     pub fn config(&self) -> Result<Config, ClientError> {
         let path = self.config_path();
         match fs::read_to_string(&path) {
-            Ok(text) => toml::from_str(&text)
-                .map_err(|error| ClientError::Setup(format!("cannot read {}: {}", path.display(), error.message()))),
+            Ok(text) => toml::from_str(&text).map_err(|error| {
+                ClientError::Setup(format!(
+                    "cannot read {}: {}",
+                    path.display(),
+                    error.message()
+                ))
+            }),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Config::default()),
             Err(error) => Err(ClientError::io("read", path)(error)),
         }
@@ -181,7 +194,8 @@ impl Home {
 
     /// Replaces `config.toml`.
     pub fn save_config(&self, config: &Config) -> Result<(), ClientError> {
-        let text = toml::to_string(config).map_err(|error| ClientError::State(error.to_string()))?;
+        let text =
+            toml::to_string(config).map_err(|error| ClientError::State(error.to_string()))?;
         self.replace(&self.config_path(), text.as_bytes())
     }
 
@@ -193,7 +207,12 @@ impl Home {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(ClientError::io("read", path)(error)),
         };
-        let damaged = || ClientError::Setup(format!("{} is damaged: register this machine anew", path.display()));
+        let damaged = || {
+            ClientError::Setup(format!(
+                "{} is damaged: register this machine anew",
+                path.display()
+            ))
+        };
         let file: CredentialsFile = serde_json::from_slice(&text).map_err(|_| damaged())?;
         let mut seed = Secret::<32>::zeroed();
         decode_hex(&file.seed, seed.as_mut()).ok_or_else(damaged)?;
@@ -207,7 +226,9 @@ impl Home {
         };
         let genesis = match &file.genesis {
             Some(text) => {
-                let bytes = data_encoding::HEXLOWER.decode(text.as_bytes()).map_err(|_| damaged())?;
+                let bytes = data_encoding::HEXLOWER
+                    .decode(text.as_bytes())
+                    .map_err(|_| damaged())?;
                 Some(syncagent_vault::op::Genesis::parse(&bytes)?)
             }
             None => None,
@@ -225,7 +246,9 @@ impl Home {
                 .pending_slots
                 .iter()
                 .map(|text| {
-                    let bytes = data_encoding::HEXLOWER.decode(text.as_bytes()).map_err(|_| damaged())?;
+                    let bytes = data_encoding::HEXLOWER
+                        .decode(text.as_bytes())
+                        .map_err(|_| damaged())?;
                     Ok(Slot::parse(&bytes)?)
                 })
                 .collect::<Result<_, ClientError>>()?,
@@ -264,9 +287,14 @@ impl Home {
             key_used: credentials.key_used,
             recovery_tested: credentials.recovery_tested,
             trusted: credentials.trusted,
-            pending_slots: credentials.pending_slots.iter().map(|slot| hex(slot.as_bytes())).collect(),
+            pending_slots: credentials
+                .pending_slots
+                .iter()
+                .map(|slot| hex(slot.as_bytes()))
+                .collect(),
         };
-        let text = serde_json::to_vec_pretty(&file).map_err(|error| ClientError::State(error.to_string()))?;
+        let text = serde_json::to_vec_pretty(&file)
+            .map_err(|error| ClientError::State(error.to_string()))?;
         self.replace(&self.machine_path(), &zeroize::Zeroizing::new(text))
     }
 
@@ -307,9 +335,14 @@ impl Home {
     /// Opens the vault key with the password.
     pub fn unlock(&self, password: &Password) -> Result<VaultKey, ClientError> {
         let slot = self.slot()?.ok_or_else(|| {
-            ClientError::Setup("this machine has no key yet: run `syncagent init` or `syncagent import-key`".into())
+            ClientError::Setup(
+                "this machine has no key yet: run `syncagent init` or `syncagent import-key`"
+                    .into(),
+            )
         })?;
-        let pinned = self.credentials()?.and_then(|credentials| credentials.check_value);
+        let pinned = self
+            .credentials()?
+            .and_then(|credentials| credentials.check_value);
         Ok(slot.open(&Opener::Password(password), pinned.as_ref())?)
     }
 
@@ -387,7 +420,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::at(dir.path());
         let held = HomeLock::acquire(&home).unwrap();
-        assert!(matches!(HomeLock::acquire(&home), Err(ClientError::Busy(_))));
+        assert!(matches!(
+            HomeLock::acquire(&home),
+            Err(ClientError::Busy(_))
+        ));
         drop(held);
         assert!(HomeLock::acquire(&home).is_ok());
     }

@@ -9,7 +9,9 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use rusqlite_migration::{M, Migrations};
 use syncagent_protocol::api::Head;
-use syncagent_protocol::{Body, ChunkId, CommitHash, ContentHash, MachineId, Name, Node, NodeId, OpHash, TreePath};
+use syncagent_protocol::{
+    Body, ChunkId, CommitHash, ContentHash, MachineId, Name, Node, NodeId, OpHash, TreePath,
+};
 use syncagent_sync::scan::Fingerprint;
 use syncagent_sync::{Ancestor, AncestorNode, LastOp, LogEntry, LogTree};
 use syncagent_vault::op::{KeyslotPin, MachineAdd, Put};
@@ -153,9 +155,12 @@ impl Index {
         db.pragma_update(None, "synchronous", "FULL")?;
         // Anything over a few MiB of cache only repeats what the engine holds in memory.
         db.pragma_update(None, "cache_size", -2048)?;
-        Migrations::new(vec![M::up(include_str!("index/schema.sql")), M::up(include_str!("index/own_moves.sql"))])
-            .to_latest(&mut db)
-            .map_err(|error| ClientError::State(error.to_string()))?;
+        Migrations::new(vec![
+            M::up(include_str!("index/schema.sql")),
+            M::up(include_str!("index/own_moves.sql")),
+        ])
+        .to_latest(&mut db)
+        .map_err(|error| ClientError::State(error.to_string()))?;
         Ok(Self { db })
     }
 
@@ -165,17 +170,27 @@ impl Index {
     }
 
     fn log_tree(&self) -> Result<LogTree> {
-        let mut statement = self
-            .db
-            .prepare("SELECT o.node, o.n, o.op_hash, o.kind, o.put FROM nodes JOIN ops o USING (node, n)")?;
+        let mut statement = self.db.prepare(
+            "SELECT o.node, o.n, o.op_hash, o.kind, o.put FROM nodes JOIN ops o USING (node, n)",
+        )?;
         let rows = statement.query_map([], |row| {
             let node = NodeId(row.get(0)?);
             let put: Option<&[u8]> = row.get_ref(4)?.as_blob_or_null()?;
             let op = last_op(node, OpKind::from_number(row.get(3)?), put);
-            Ok((node, LogEntry { op, n: u64_of(row, 1)?, op_hash: OpHash(row.get(2)?) }))
+            Ok((
+                node,
+                LogEntry {
+                    op,
+                    n: u64_of(row, 1)?,
+                    op_hash: OpHash(row.get(2)?),
+                },
+            ))
         })?;
         let nodes = rows.collect::<rusqlite::Result<Vec<_>>>()?;
-        Ok(LogTree::restore(self.position()?.map_or(0, |head| head.n), nodes))
+        Ok(LogTree::restore(
+            self.position()?.map_or(0, |head| head.n),
+            nodes,
+        ))
     }
 
     fn ancestor(&self) -> Result<Ancestor> {
@@ -189,21 +204,36 @@ impl Index {
 
     /// The last verified position of the log; none before the first commit.
     pub fn position(&self) -> Result<Option<Head>> {
-        let row = self.db.query_row("SELECT n, hash FROM commits ORDER BY n DESC LIMIT 1", [], |row| {
-            Ok(Head { n: u64_of(row, 0)?, hash: CommitHash(row.get(1)?) })
-        });
+        let row = self.db.query_row(
+            "SELECT n, hash FROM commits ORDER BY n DESC LIMIT 1",
+            [],
+            |row| {
+                Ok(Head {
+                    n: u64_of(row, 0)?,
+                    hash: CommitHash(row.get(1)?),
+                })
+            },
+        );
         Ok(row.optional()?)
     }
 
     /// The hash this machine verified at position `n`.
     pub fn hash_at(&self, n: u64) -> Result<Option<CommitHash>> {
-        let row = self.db.query_row("SELECT hash FROM commits WHERE n = ?1", [sql(n)], |row| row.get(0).map(CommitHash));
+        let row = self
+            .db
+            .query_row("SELECT hash FROM commits WHERE n = ?1", [sql(n)], |row| {
+                row.get(0).map(CommitHash)
+            });
         Ok(row.optional()?)
     }
 
     /// Time of the last verified commit, milliseconds since 1970; 0 before the first.
     pub fn last_time_ms(&self) -> Result<u64> {
-        let row = self.db.query_row("SELECT time_ms FROM commits ORDER BY n DESC LIMIT 1", [], |row| u64_of(row, 0));
+        let row = self.db.query_row(
+            "SELECT time_ms FROM commits ORDER BY n DESC LIMIT 1",
+            [],
+            |row| u64_of(row, 0),
+        );
         Ok(row.optional()?.unwrap_or(0))
     }
 
@@ -212,13 +242,25 @@ impl Index {
         let tx = self.db.transaction()?;
         {
             let mut commit = tx.prepare_cached("INSERT INTO commits VALUES (?1, ?2, ?3, ?4)")?;
-            let mut op = tx.prepare_cached("INSERT OR REPLACE INTO ops VALUES (?1, ?2, ?3, ?4, ?5)")?;
+            let mut op =
+                tx.prepare_cached("INSERT OR REPLACE INTO ops VALUES (?1, ?2, ?3, ?4, ?5)")?;
             let mut last = tx.prepare_cached("INSERT OR REPLACE INTO nodes VALUES (?1, ?2)")?;
             for applied in commits {
                 let n = sql(applied.n);
-                commit.execute(params![n, applied.hash.0, applied.machine.0, sql(applied.time_ms)])?;
+                commit.execute(params![
+                    n,
+                    applied.hash.0,
+                    applied.machine.0,
+                    sql(applied.time_ms)
+                ])?;
                 for row in &applied.ops {
-                    op.execute(params![row.node.0, n, row.op_hash.0, row.kind.number(), row.put])?;
+                    op.execute(params![
+                        row.node.0,
+                        n,
+                        row.op_hash.0,
+                        row.kind.number(),
+                        row.put
+                    ])?;
                     last.execute(params![row.node.0, n])?;
                 }
                 if let Some(add) = &applied.added {
@@ -240,7 +282,10 @@ impl Index {
                     )?;
                 }
                 if let Some(genesis) = &applied.genesis {
-                    tx.execute("INSERT OR REPLACE INTO meta VALUES ('genesis', ?1)", [genesis])?;
+                    tx.execute(
+                        "INSERT OR REPLACE INTO meta VALUES ('genesis', ?1)",
+                        [genesis],
+                    )?;
                 }
             }
         }
@@ -255,12 +300,20 @@ impl Index {
 
     /// A small value kept by the engine.
     pub fn meta(&self, key: &str) -> Result<Option<Vec<u8>>> {
-        Ok(self.db.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0)).optional()?)
+        Ok(self
+            .db
+            .query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| {
+                row.get(0)
+            })
+            .optional()?)
     }
 
     /// Keeps a small value.
     pub fn set_meta(&self, key: &str, value: &[u8]) -> Result<()> {
-        self.db.execute("INSERT OR REPLACE INTO meta VALUES (?1, ?2)", params![key, value])?;
+        self.db.execute(
+            "INSERT OR REPLACE INTO meta VALUES (?1, ?2)",
+            params![key, value],
+        )?;
         Ok(())
     }
 
@@ -287,19 +340,30 @@ impl Index {
 
     /// The hash that the last KEYSLOT op of a type pins.
     pub fn keyslot(&self, slot_type: u8) -> Result<Option<[u8; 32]>> {
-        let row = self.db.query_row("SELECT hash FROM keyslots WHERE type = ?1", [slot_type], |row| row.get(0));
+        let row = self.db.query_row(
+            "SELECT hash FROM keyslots WHERE type = ?1",
+            [slot_type],
+            |row| row.get(0),
+        );
         Ok(row.optional()?)
     }
 
     /// Stores a sealed commit before it is first posted.
     pub fn store_sealed(&self, n: u64, hash: CommitHash, bytes: &[u8], now_ms: u64) -> Result<()> {
-        self.db.execute("INSERT INTO sealed VALUES (?1, ?2, ?3, ?4)", params![hash.0, sql(n), bytes, sql(now_ms)])?;
+        self.db.execute(
+            "INSERT INTO sealed VALUES (?1, ?2, ?3, ?4)",
+            params![hash.0, sql(n), bytes, sql(now_ms)],
+        )?;
         Ok(())
     }
 
     /// Whether a commit is one this machine sealed.
     pub fn is_own(&self, hash: CommitHash) -> Result<bool> {
-        Ok(self.db.query_row("SELECT 1 FROM sealed WHERE hash = ?1", [hash.0], |_| Ok(())).optional()?.is_some())
+        Ok(self
+            .db
+            .query_row("SELECT 1 FROM sealed WHERE hash = ?1", [hash.0], |_| Ok(()))
+            .optional()?
+            .is_some())
     }
 
     /// The newest sealed commit at `n`, if its fate is unknown.
@@ -353,12 +417,18 @@ impl Index {
              JOIN commits c ON c.n = t.n
              WHERE t.kind = 2 AND p.put IS NOT NULL ORDER BY t.n DESC, t.node",
         )?;
-        let rows = statement.query_map([], |row| Ok((NodeId(row.get(6)?), u64_of(row, 7)?, version_row(row)?)))?;
+        let rows = statement.query_map([], |row| {
+            Ok((NodeId(row.get(6)?), u64_of(row, 7)?, version_row(row)?))
+        })?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
     /// Writes and drops ancestor rows, and forgets the pending ids of what now has one.
-    pub fn record(&mut self, rows: &[(NodeId, Option<AncestorNode>)], settled: &[TreePath]) -> Result<()> {
+    pub fn record(
+        &mut self,
+        rows: &[(NodeId, Option<AncestorNode>)],
+        settled: &[TreePath],
+    ) -> Result<()> {
         if rows.is_empty() && settled.is_empty() {
             return Ok(());
         }
@@ -410,7 +480,9 @@ impl Index {
     /// Ids given to new things on disk.
     pub fn pending_ids(&self) -> Result<BTreeMap<TreePath, NodeId>> {
         let mut statement = self.db.prepare("SELECT path, node FROM pending_ids")?;
-        let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, NodeId(row.get(1)?))))?;
+        let rows = statement.query_map([], |row| {
+            Ok((row.get::<_, String>(0)?, NodeId(row.get(1)?)))
+        })?;
         let mut ids = BTreeMap::new();
         for row in rows {
             let (path, node) = row?;
@@ -422,10 +494,14 @@ impl Index {
     }
 
     /// Remembers ids given to new things on disk.
-    pub fn add_pending_ids<'a>(&mut self, ids: impl IntoIterator<Item = (&'a TreePath, &'a NodeId)>) -> Result<()> {
+    pub fn add_pending_ids<'a>(
+        &mut self,
+        ids: impl IntoIterator<Item = (&'a TreePath, &'a NodeId)>,
+    ) -> Result<()> {
         let tx = self.db.transaction()?;
         {
-            let mut insert = tx.prepare_cached("INSERT OR REPLACE INTO pending_ids VALUES (?1, ?2)")?;
+            let mut insert =
+                tx.prepare_cached("INSERT OR REPLACE INTO pending_ids VALUES (?1, ?2)")?;
             for (path, node) in ids {
                 insert.execute(params![path.as_str(), node.0])?;
             }
@@ -437,9 +513,14 @@ impl Index {
     /// Moves that this machine was about to make on its own disk, by where they lead.
     pub fn own_moves(&self) -> Result<BTreeMap<TreePath, NodeId>> {
         let mut statement = self.db.prepare("SELECT path, node FROM own_moves")?;
-        let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, NodeId(row.get(1)?))))?;
+        let rows = statement.query_map([], |row| {
+            Ok((row.get::<_, String>(0)?, NodeId(row.get(1)?)))
+        })?;
         let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
-        Ok(rows.into_iter().filter_map(|(path, node)| Some((TreePath::parse(&path).ok()?, node))).collect())
+        Ok(rows
+            .into_iter()
+            .filter_map(|(path, node)| Some((TreePath::parse(&path).ok()?, node)))
+            .collect())
     }
 
     /// Keeps the moves of the next batch in place of those of the last.
@@ -447,7 +528,8 @@ impl Index {
         let tx = self.db.transaction()?;
         tx.execute("DELETE FROM own_moves", [])?;
         {
-            let mut insert = tx.prepare_cached("INSERT OR REPLACE INTO own_moves VALUES (?1, ?2)")?;
+            let mut insert =
+                tx.prepare_cached("INSERT OR REPLACE INTO own_moves VALUES (?1, ?2)")?;
             for (path, node) in moves {
                 insert.execute(params![path.as_str(), node.0])?;
             }
@@ -468,8 +550,10 @@ impl Index {
 
     /// Keeps the data chunks of a file's version.
     pub fn set_leaves(&self, node: NodeId, op_hash: OpHash, entries: &[u8]) -> Result<()> {
-        self.db
-            .execute("INSERT OR REPLACE INTO leaves VALUES (?1, ?2, ?3)", params![node.0, op_hash.0, entries])?;
+        self.db.execute(
+            "INSERT OR REPLACE INTO leaves VALUES (?1, ?2, ?3)",
+            params![node.0, op_hash.0, entries],
+        )?;
         Ok(())
     }
 
@@ -477,7 +561,8 @@ impl Index {
     pub fn acknowledge(&mut self, chunks: &[ChunkId], now_ms: u64) -> Result<()> {
         let tx = self.db.transaction()?;
         {
-            let mut insert = tx.prepare_cached("INSERT OR REPLACE INTO acknowledged VALUES (?1, ?2)")?;
+            let mut insert =
+                tx.prepare_cached("INSERT OR REPLACE INTO acknowledged VALUES (?1, ?2)")?;
             for chunk in chunks {
                 insert.execute(params![chunk.0, sql(now_ms)])?;
             }
@@ -488,7 +573,9 @@ impl Index {
 
     /// Whether the server acknowledged a chunk after `since_ms`.
     pub fn is_acknowledged(&self, chunk: ChunkId, since_ms: u64) -> Result<bool> {
-        let mut statement = self.db.prepare_cached("SELECT 1 FROM acknowledged WHERE chunk = ?1 AND time_ms >= ?2")?;
+        let mut statement = self
+            .db
+            .prepare_cached("SELECT 1 FROM acknowledged WHERE chunk = ?1 AND time_ms >= ?2")?;
         Ok(statement.exists(params![chunk.0, sql(since_ms)])?)
     }
 
@@ -514,15 +601,22 @@ impl Index {
     pub fn add_conflict(&self, row: &ConflictRow) -> Result<()> {
         self.db.execute(
             "INSERT OR REPLACE INTO conflicts VALUES (?1, ?2, ?3, ?4, ?5)",
-            params![row.copy.0, row.node.0, row.path, row.copy_path, sql(row.time_ms)],
+            params![
+                row.copy.0,
+                row.node.0,
+                row.path,
+                row.copy_path,
+                sql(row.time_ms)
+            ],
         )?;
         Ok(())
     }
 
     /// Conflicts made here, oldest first.
     pub fn conflicts(&self) -> Result<Vec<ConflictRow>> {
-        let mut statement =
-            self.db.prepare("SELECT copy, node, path, copy_path, time_ms FROM conflicts ORDER BY time_ms, copy")?;
+        let mut statement = self.db.prepare(
+            "SELECT copy, node, path, copy_path, time_ms FROM conflicts ORDER BY time_ms, copy",
+        )?;
         let rows = statement.query_map([], |row| {
             Ok(ConflictRow {
                 copy: NodeId(row.get(0)?),
@@ -537,7 +631,8 @@ impl Index {
 
     /// Forgets a conflict.
     pub fn drop_conflict(&self, copy: NodeId) -> Result<()> {
-        self.db.execute("DELETE FROM conflicts WHERE copy = ?1", [copy.0])?;
+        self.db
+            .execute("DELETE FROM conflicts WHERE copy = ?1", [copy.0])?;
         Ok(())
     }
 }
@@ -580,9 +675,15 @@ fn ancestor_row(row: &Row<'_>) -> rusqlite::Result<AncestorNode> {
     };
     let name: String = row.get(2)?;
     let body = match row.get::<_, u8>(3)? {
-        1 => Body::File { hash: ContentHash(row.get(5)?), size: u64_of(row, 4)?, exec: row.get(6)? },
+        1 => Body::File {
+            hash: ContentHash(row.get(5)?),
+            size: u64_of(row, 4)?,
+            exec: row.get(6)?,
+        },
         2 => Body::Directory,
-        _ => Body::Symlink { target: row.get(7)? },
+        _ => Body::Symlink {
+            target: row.get(7)?,
+        },
     };
     let fingerprint = match row.get::<_, Option<i64>>(10)? {
         Some(size) => Some(Fingerprint {
@@ -615,19 +716,50 @@ mod tests {
     fn ancestor_rows_come_back_as_they_were() {
         let mut index = Index::in_memory().unwrap();
         let row = |body, fingerprint| AncestorNode {
-            node: Node { parent: NodeId([2; 16]), name: Name::parse("é\n").unwrap(), mtime_ns: -7, body },
+            node: Node {
+                parent: NodeId([2; 16]),
+                name: Name::parse("é\n").unwrap(),
+                mtime_ns: -7,
+                body,
+            },
             op_hash: OpHash([5; 32]),
             fingerprint,
             inode: u64::MAX,
             not_here: false,
         };
-        let print = Fingerprint { size: 3, mtime_ns: -1, ctime_ns: 2, inode: u64::MAX };
+        let print = Fingerprint {
+            size: 3,
+            mtime_ns: -1,
+            ctime_ns: 2,
+            inode: u64::MAX,
+        };
         let rows = [
-            (NodeId([1; 16]), row(Body::File { hash: ContentHash([9; 32]), size: 3, exec: true }, Some(print))),
+            (
+                NodeId([1; 16]),
+                row(
+                    Body::File {
+                        hash: ContentHash([9; 32]),
+                        size: 3,
+                        exec: true,
+                    },
+                    Some(print),
+                ),
+            ),
             (NodeId([3; 16]), row(Body::Directory, None)),
-            (NodeId([4; 16]), row(Body::Symlink { target: "../x".into() }, None)),
+            (
+                NodeId([4; 16]),
+                row(
+                    Body::Symlink {
+                        target: "../x".into(),
+                    },
+                    None,
+                ),
+            ),
         ];
-        let writes: Vec<_> = rows.iter().map(|(id, row)| (*id, Some(row.clone()))).collect();
+        let writes: Vec<_> = rows
+            .iter()
+            .map(|(id, row)| (*id, Some(row.clone())))
+            .collect();
         index.record(&writes, &[]).unwrap();
         let (_, ancestor) = index.load().unwrap();
         for (id, row) in &rows {

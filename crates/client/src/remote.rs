@@ -27,7 +27,9 @@ pub enum RemoteError {
         message: String,
     },
     /// An answer that is none of this protocol.
-    #[error("the server's answer is not SyncAgent's ({0}): is the address right, or does a captive portal answer?")]
+    #[error(
+        "the server's answer is not SyncAgent's ({0}): is the address right, or does a captive portal answer?"
+    )]
     Protocol(String),
     /// An answer beyond what any honest server sends.
     #[error("the server's answer is beyond the limits ({0})")]
@@ -48,7 +50,10 @@ impl RemoteError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Offline(_) | Self::Protocol(_) => true,
-            Self::Refused { code, .. } => matches!(code, Code::Server | Code::Busy | Code::DiskFull | Code::Offline),
+            Self::Refused { code, .. } => matches!(
+                code,
+                Code::Server | Code::Busy | Code::DiskFull | Code::Offline
+            ),
             Self::Limit(_) => false,
         }
     }
@@ -87,7 +92,11 @@ pub trait Remote: Send + Sync {
     /// The chunks in the order of `ids`; none where the server has no such chunk.
     fn fetch(&self, ids: Vec<ChunkId>) -> BoxStream<'_, Result<Option<Vec<u8>>, RemoteError>>;
     /// The slot of a type, or the one before it.
-    fn slot(&self, slot_type: u8, previous: bool) -> BoxFuture<'_, Result<Option<Bytes>, RemoteError>>;
+    fn slot(
+        &self,
+        slot_type: u8,
+        previous: bool,
+    ) -> BoxFuture<'_, Result<Option<Bytes>, RemoteError>>;
     /// Puts a slot.
     fn put_slot(&self, slot_type: u8, slot: Bytes) -> BoxFuture<'_, Result<(), RemoteError>>;
     /// The machines of the vault.

@@ -35,7 +35,11 @@ pub fn decode_leaves(bytes: &[u8]) -> Vec<Entry> {
             id.copy_from_slice(&bytes[..32]);
             key.copy_from_slice(&bytes[32..64]);
             len.copy_from_slice(&bytes[64..]);
-            Entry { id: ChunkId(id), key: ChunkKey::from_bytes(&key), len: u64::from_be_bytes(len) }
+            Entry {
+                id: ChunkId(id),
+                key: ChunkKey::from_bytes(&key),
+                len: u64::from_be_bytes(len),
+            }
         })
         .collect()
 }

@@ -24,7 +24,11 @@ impl Work {
     }
 
     /// Runs `work` on each item; the results are in the order of the items.
-    pub fn map<T: Send, R: Send>(self, items: Vec<T>, work: impl Fn(T) -> R + Sync + Send) -> Vec<R> {
+    pub fn map<T: Send, R: Send>(
+        self,
+        items: Vec<T>,
+        work: impl Fn(T) -> R + Sync + Send,
+    ) -> Vec<R> {
         match self {
             Self::Inline => items.into_iter().map(work).collect(),
             Self::Pool if items.len() == 1 => items.into_iter().map(work).collect(),
@@ -33,7 +37,11 @@ impl Work {
     }
 
     /// Runs two pieces of work, side by side if possible.
-    pub fn join<A: Send, B: Send>(self, a: impl FnOnce() -> A + Send, b: impl FnOnce() -> B + Send) -> (A, B) {
+    pub fn join<A: Send, B: Send>(
+        self,
+        a: impl FnOnce() -> A + Send,
+        b: impl FnOnce() -> B + Send,
+    ) -> (A, B) {
         match self {
             Self::Inline => (a(), b()),
             Self::Pool => rayon::join(a, b),

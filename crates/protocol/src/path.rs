@@ -165,7 +165,10 @@ mod tests {
 
     #[test]
     fn the_order_is_that_of_names_one_by_one() {
-        let texts = ["", "a", "a/a", "a/b", "a b", "a.", "a.b/c", "a\u{1}", "ab", "ab/c", "b", "\u{e9}", "\u{e9}/a"];
+        let texts = [
+            "", "a", "a/a", "a/b", "a b", "a.", "a.b/c", "a\u{1}", "ab", "ab/c", "b", "\u{e9}",
+            "\u{e9}/a",
+        ];
         for (x, y) in texts.iter().flat_map(|x| texts.iter().map(move |y| (x, y))) {
             let (x, y) = (p(x), p(y));
             assert_eq!(x.cmp(&y), x.components().cmp(y.components()), "{x} {y}");

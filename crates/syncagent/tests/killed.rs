@@ -26,7 +26,10 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 #[test]
 fn killed_at_forty_moments() {
-    let seed = std::env::var("SYNCAGENT_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(40);
+    let seed = std::env::var("SYNCAGENT_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or(40);
     println!("seed {seed} (SYNCAGENT_SEED={seed} runs it again)");
     let field = Field::new();
     let proxy = Proxy::start();
@@ -57,8 +60,15 @@ fn killed_at_forty_moments() {
         println!("the reader saw {} files, all whole", reader.join().unwrap());
         let (content, sent) = (content as f64 * OVERHEAD, sent as f64);
         let again = (sent - content).max(0.0);
-        println!("sent beyond content and overhead: {:.1} MB of at most {:.1} MB", again / 1e6, may_repeat as f64 / 1e6);
-        assert!(again <= may_repeat as f64, "{again} bytes were sent again, more than the packs that were in flight: {may_repeat}");
+        println!(
+            "sent beyond content and overhead: {:.1} MB of at most {:.1} MB",
+            again / 1e6,
+            may_repeat as f64 / 1e6
+        );
+        assert!(
+            again <= may_repeat as f64,
+            "{again} bytes were sent again, more than the packs that were in flight: {may_repeat}"
+        );
     });
 }
 
@@ -98,7 +108,12 @@ impl Rounds<'_> {
         // Bytes sent since the machine that sends, or its server, was last killed.
         let mut up_since = up_before;
         for kill in 0..KILLS {
-            let victim = [Victim::Uploader, Victim::Downloader, Victim::ServerTaking, Victim::ServerGiving][self.rng.below(4)];
+            let victim = [
+                Victim::Uploader,
+                Victim::Downloader,
+                Victim::ServerTaking,
+                Victim::ServerGiving,
+            ][self.rng.below(4)];
             let after = 1 + self.rng.next() % 30_000_000;
             self.wait_for_flow(victim, after);
             let up = self.proxy.up();
@@ -118,11 +133,18 @@ impl Rounds<'_> {
             }
             println!(
                 "{:>6.1} s  kill {:>2}: {victim:?} after {after} bytes, wave {}, {} bytes sent in all",
-                began.elapsed().as_secs_f64(), kill + 1, self.waves, up - up_before,
+                began.elapsed().as_secs_f64(),
+                kill + 1,
+                self.waves,
+                up - up_before,
             );
         }
         self.settle();
-        println!("{:>6.1} s  {} waves of data came through", began.elapsed().as_secs_f64(), self.waves);
+        println!(
+            "{:>6.1} s  {} waves of data came through",
+            began.elapsed().as_secs_f64(),
+            self.waves
+        );
         (self.content, self.proxy.up() - up_before, self.may_repeat)
     }
 
@@ -192,39 +214,63 @@ impl Rounds<'_> {
 
     /// Everything arrives, nothing is left behind, also not after a last start of both.
     fn settle(&mut self) {
-        until("everything arrives in the end", 2 * PATIENCE, || self.is_equal().then_some(()));
+        until("everything arrives in the end", 2 * PATIENCE, || {
+            self.is_equal().then_some(())
+        });
         for which in [0, 1] {
             self.restart(which);
         }
         for (machine, _) in &self.machines {
-            until("both come to rest", PATIENCE, || machine.is_idle().then_some(()));
+            until("both come to rest", PATIENCE, || {
+                machine.is_idle().then_some(())
+            });
         }
         let [(a, _), (b, _)] = &self.machines;
-        assert_same("in the end", ("A", &tree::read(&a.folder)), ("B", &tree::read(&b.folder)));
+        assert_same(
+            "in the end",
+            ("A", &tree::read(&a.folder)),
+            ("B", &tree::read(&b.folder)),
+        );
         for machine in [a, b] {
-            assert_eq!(machine.temps(), Vec::<String>::new(), "temporary files are left on {}", machine.name);
+            assert_eq!(
+                machine.temps(),
+                Vec::<String>::new(),
+                "temporary files are left on {}",
+                machine.name
+            );
         }
     }
 
     fn state(&self) -> String {
         let of = |machine: &Machine<'_>| format!("{}\n{}", machine.status(), machine.log());
-        format!("A: {}\nB: {}\nserver: {}", of(self.machines[0].0), of(self.machines[1].0), self.field.log("server"))
+        format!(
+            "A: {}\nB: {}\nserver: {}",
+            of(self.machines[0].0),
+            of(self.machines[1].0),
+            self.field.log("server")
+        )
     }
 }
 
 fn outline(root: &Path) -> BTreeMap<PathBuf, Option<(u64, SystemTime)>> {
     let of = |path: &PathBuf| {
         let meta = fs::symlink_metadata(root.join(path)).ok()?;
-        meta.is_file().then(|| (meta.len(), meta.modified().unwrap_or(UNIX_EPOCH)))
+        meta.is_file()
+            .then(|| (meta.len(), meta.modified().unwrap_or(UNIX_EPOCH)))
     };
-    tree::walk(root).into_iter().map(|path| (path.clone(), of(&path))).collect()
+    tree::walk(root)
+        .into_iter()
+        .map(|path| (path.clone(), of(&path)))
+        .collect()
 }
 
 /// Opens everything that is new below `root`; all of it must be whole.
 fn look_for_parts(root: &Path, seen: &mut BTreeMap<(u64, i64, i64), PathBuf>) {
     for path in tree::walk(root) {
         // Gone again, or replaced: another look finds what is there then.
-        let Ok(mut file) = File::open(root.join(&path)) else { continue };
+        let Ok(mut file) = File::open(root.join(&path)) else {
+            continue;
+        };
         let Ok(meta) = file.metadata() else { continue };
         let identity = (meta.ino(), meta.ctime(), meta.ctime_nsec());
         if !meta.is_file() || seen.contains_key(&identity) {
@@ -232,7 +278,12 @@ fn look_for_parts(root: &Path, seen: &mut BTreeMap<(u64, i64, i64), PathBuf>) {
         }
         let mut content = Vec::new();
         file.read_to_end(&mut content).unwrap();
-        assert!(is_whole(&content), "{} is visible in part or mixed: {} bytes", path.display(), content.len());
+        assert!(
+            is_whole(&content),
+            "{} is visible in part or mixed: {} bytes",
+            path.display(),
+            content.len()
+        );
         seen.insert(identity, path);
     }
 }

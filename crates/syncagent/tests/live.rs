@@ -24,7 +24,9 @@ fn what_is_saved_here_is_there_at_once() {
     let [a, b] = field.machines(&url);
     let _daemons = [&a, &b].map(Machine::start);
     for machine in [&a, &b] {
-        until("the daemon makes its first pass", PATIENCE, || machine.is_idle().then_some(()));
+        until("the daemon makes its first pass", PATIENCE, || {
+            machine.is_idle().then_some(())
+        });
     }
     let mut rng = Rng(2);
     for (from, to) in [(&a, &b), (&b, &a)] {
@@ -35,18 +37,31 @@ fn what_is_saved_here_is_there_at_once() {
             let name = format!("from {} {i}", from.name);
             let saved = Instant::now();
             fs::write(from.folder.join(&name), &content).unwrap();
-            until(&format!("'{name}' arrives at {}", to.name), PATIENCE, || {
-                let found = fs::read(to.folder.join(&name)).ok()?;
-                // The writer was not done in one step: what it had written so far is a version, too.
-                assert!(content.starts_with(&found), "'{name}' is visible at {} with other content", to.name);
-                (found == content).then_some(())
-            });
+            until(
+                &format!("'{name}' arrives at {}", to.name),
+                PATIENCE,
+                || {
+                    let found = fs::read(to.folder.join(&name)).ok()?;
+                    // The writer was not done in one step: what it had written so far is a version, too.
+                    assert!(
+                        content.starts_with(&found),
+                        "'{name}' is visible at {} with other content",
+                        to.name
+                    );
+                    (found == content).then_some(())
+                },
+            );
             latencies.push(saved.elapsed());
         }
         latencies.sort();
         println!(
             "{} files from {} to {}: median {:?}, 95th percentile {:?}, longest {:?}",
-            FILES, from.name, to.name, latencies[FILES / 2], latencies[FILES * 95 / 100], latencies[FILES - 1],
+            FILES,
+            from.name,
+            to.name,
+            latencies[FILES / 2],
+            latencies[FILES * 95 / 100],
+            latencies[FILES - 1],
         );
     }
     many_versions(&field, &a, &b);
@@ -60,7 +75,9 @@ fn many_versions(field: &Field, a: &Machine<'_>, b: &Machine<'_>) {
         let content = rng.sealed(len);
         let beside = field.path("new version");
         let mut file = File::create(&beside).unwrap();
-        file.write_all(&content).and_then(|()| file.sync_all()).unwrap();
+        file.write_all(&content)
+            .and_then(|()| file.sync_all())
+            .unwrap();
         fs::rename(&beside, a.folder.join("versions")).unwrap();
         content
     };
@@ -69,7 +86,9 @@ fn many_versions(field: &Field, a: &Machine<'_>, b: &Machine<'_>) {
         let reader = scope.spawn(|| {
             let mut seen = 0;
             let mut last = 0;
-            watch(&end, || seen += usize::from(read_whole(&b.folder.join("versions"), &mut last)));
+            watch(&end, || {
+                seen += usize::from(read_whole(&b.folder.join("versions"), &mut last))
+            });
             seen
         });
         let mut content = Vec::new();
@@ -85,16 +104,31 @@ fn many_versions(field: &Field, a: &Machine<'_>, b: &Machine<'_>) {
         println!("the last version arrived after {:?}", saved.elapsed());
         // And it stays: both machines come to rest with it.
         for machine in [a, b] {
-            until("both machines come to rest", PATIENCE, || machine.is_idle().then_some(()));
+            until("both machines come to rest", PATIENCE, || {
+                machine.is_idle().then_some(())
+            });
         }
         end.store(true, Ordering::SeqCst);
         let seen = reader.join().unwrap();
         for machine in [a, b] {
             let found = fs::read(machine.folder.join("versions")).unwrap();
-            assert!(found == content, "{} does not end with the last version", machine.name);
-            let copies: Vec<_> = fs::read_dir(&machine.folder).unwrap().flatten().map(|entry| entry.file_name()).collect();
+            assert!(
+                found == content,
+                "{} does not end with the last version",
+                machine.name
+            );
+            let copies: Vec<_> = fs::read_dir(&machine.folder)
+                .unwrap()
+                .flatten()
+                .map(|entry| entry.file_name())
+                .collect();
             // .syncagent, the files from both sides, and this one.
-            assert_eq!(copies.len(), 2 + 2 * FILES, "{} has more than was saved: {copies:?}", machine.name);
+            assert_eq!(
+                copies.len(),
+                2 + 2 * FILES,
+                "{} has more than was saved: {copies:?}",
+                machine.name
+            );
         }
         seen
     });
@@ -104,8 +138,15 @@ fn many_versions(field: &Field, a: &Machine<'_>, b: &Machine<'_>) {
 
 /// Reads the file if it is there; whether it is another version than the last time. Never one that is not whole.
 fn read_whole(path: &Path, last: &mut u64) -> bool {
-    let Ok(content) = fs::read(path) else { return false };
-    assert!(is_whole(&content), "{} is visible in part or mixed: {} bytes", path.display(), content.len());
+    let Ok(content) = fs::read(path) else {
+        return false;
+    };
+    assert!(
+        is_whole(&content),
+        "{} is visible in part or mixed: {} bytes",
+        path.display(),
+        content.len()
+    );
     let sum = field::checksum(&content);
     std::mem::replace(last, sum) != sum
 }

@@ -93,12 +93,10 @@ const UNSAFE_FILES: [&str; 0] = [];
 const SYSTEM_MODULES: [&str; 4] = ["unix.rs", "linux.rs", "macos.rs", "windows.rs"];
 
 /// Files of the product that may differ by system beyond that, each with its reason.
-const SYSTEM_EXCEPTIONS: [(&str, &str); 1] = [
-    (
-        "crates/server/src/chunks/directory.rs",
-        "one call: a directory is synced where it can be opened",
-    ),
-];
+const SYSTEM_EXCEPTIONS: [(&str, &str); 1] = [(
+    "crates/server/src/chunks/directory.rs",
+    "one call: a directory is synced where it can be opened",
+)];
 
 // ---------------------------------------------------------------------------------------------- the graph
 

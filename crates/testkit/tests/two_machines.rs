@@ -155,10 +155,15 @@ async fn a_lost_index_deletes_nothing_and_sends_nothing_twice() {
 #[tokio::test]
 async fn a_vault_with_dedup_sends_one_copy_of_equal_content() {
     let dir = tempfile::tempdir().unwrap();
-    let world = World::new(Genesis { dedup_vault: true, ..Genesis::default() });
+    let world = World::new(Genesis {
+        dedup_vault: true,
+        ..Genesis::default()
+    });
     let mut machines = two(&world, dir.path()).await;
     let (a, b) = (machines[0].folder.clone(), machines[1].folder.clone());
-    let content: Vec<u8> = (0..500_000u32).flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    let content: Vec<u8> = (0..500_000u32)
+        .flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes())
+        .collect();
     fs::write(a.join("one"), &content).unwrap();
     settle(&world, &mut machines).await;
     fs::write(a.join("two"), &content).unwrap();
@@ -190,7 +195,10 @@ async fn a_mass_change_waits_for_a_yes_and_deletes_nothing_until_then() {
     world.sync(&mut machines[0]).await.unwrap();
     // What was right for one machine may be a surprise for the next: each asks.
     let held = world.sync(&mut machines[1]).await.unwrap_err();
-    assert_eq!((held.code(), tree(&b).len()), (syncagent_protocol::Code::Brake, 121));
+    assert_eq!(
+        (held.code(), tree(&b).len()),
+        (syncagent_protocol::Code::Brake, 121)
+    );
     machines[1].engine.as_mut().unwrap().allow_mass_change();
     settle(&world, &mut machines).await;
     assert_eq!(tree(&b).len(), 0);

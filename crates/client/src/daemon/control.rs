@@ -51,7 +51,10 @@ enum Line {
 #[serde(rename_all = "lowercase")]
 enum Reply {
     Done(serde_json::Value),
-    Failed { code: syncagent_protocol::Code, message: String },
+    Failed {
+        code: syncagent_protocol::Code,
+        message: String,
+    },
 }
 
 /// A command on its way to the engine.
@@ -110,7 +113,10 @@ async fn serve(
 ) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
-    (&mut reader).take(MAX_LINE_LEN).read_line(&mut line).await?;
+    (&mut reader)
+        .take(MAX_LINE_LEN)
+        .read_line(&mut line)
+        .await?;
     let mut writer = reader.into_inner();
     match serde_json::from_str(&line)? {
         Line::Status => {
@@ -133,14 +139,20 @@ async fn serve(
             };
             let reply = match result {
                 Ok(value) => Reply::Done(value),
-                Err(error) => Reply::Failed { code: error.code(), message: error.to_string() },
+                Err(error) => Reply::Failed {
+                    code: error.code(),
+                    message: error.to_string(),
+                },
             };
             write_line(&mut writer, &reply).await
         }
     }
 }
 
-async fn write_line(writer: &mut (impl tokio::io::AsyncWrite + Unpin), value: &impl Serialize) -> std::io::Result<()> {
+async fn write_line(
+    writer: &mut (impl tokio::io::AsyncWrite + Unpin),
+    value: &impl Serialize,
+) -> std::io::Result<()> {
     let mut line = serde_json::to_vec(value)?;
     line.push(b'\n');
     writer.write_all(&line).await?;
@@ -175,9 +187,11 @@ impl Client {
         let mut lines = self.ask(&Line::Do(command)).await?;
         match lines.next_as::<Reply>().await?.ok_or_else(gone)? {
             Reply::Done(value) => Ok(value),
-            Reply::Failed { code, message } => {
-                Err(ClientError::File { path: syncagent_protocol::TreePath::ROOT, code, message })
-            }
+            Reply::Failed { code, message } => Err(ClientError::File {
+                path: syncagent_protocol::TreePath::ROOT,
+                code,
+                message,
+            }),
         }
     }
 

@@ -56,10 +56,18 @@ impl Applied {
     fn fail(&mut self, step: &Step) {
         self.failed.insert(step.node());
         match step {
-            Step::Fetch { aside: Some(aside), .. } | Step::Link { aside: Some(aside), .. } => {
+            Step::Fetch {
+                aside: Some(aside), ..
+            }
+            | Step::Link {
+                aside: Some(aside), ..
+            } => {
                 self.failed.insert(aside.node);
             }
-            Step::Move { exchange_with: Some(other), .. } => {
+            Step::Move {
+                exchange_with: Some(other),
+                ..
+            } => {
                 self.failed.insert(*other);
             }
             _ => {}
@@ -84,34 +92,68 @@ struct Stood {
 
 impl Stood {
     fn file(print: Fingerprint) -> Self {
-        Self { print, target: None }
+        Self {
+            print,
+            target: None,
+        }
     }
 
     fn directory(inode: u64) -> Self {
-        Self::file(Fingerprint { inode, ..Fingerprint::default() })
+        Self::file(Fingerprint {
+            inode,
+            ..Fingerprint::default()
+        })
     }
 }
 
 impl Left {
     fn file(mark: Mark, seen: Fingerprint) -> Self {
-        Self { mark, seen, other: None }
+        Self {
+            mark,
+            seen,
+            other: None,
+        }
     }
 
     fn directory(inode: u64) -> Self {
-        Self::file(Mark::Inode(inode), Fingerprint { inode, ..Fingerprint::default() })
+        Self::file(
+            Mark::Inode(inode),
+            Fingerprint {
+                inode,
+                ..Fingerprint::default()
+            },
+        )
     }
 }
 
 impl Engine {
     /// Writes what is agreed without a change on either side, and drops what must go first.
     pub(super) fn write_rows(&mut self, plan: &Plan, local: &Local) -> Result<(), ClientError> {
-        let mut rows: Vec<(NodeId, Option<AncestorNode>)> = plan.forget.iter().map(|id| (*id, None)).collect();
+        let mut rows: Vec<(NodeId, Option<AncestorNode>)> =
+            plan.forget.iter().map(|id| (*id, None)).collect();
         let mut settled = Vec::new();
-        let is_found = |id: &&NodeId| local.nodes.get(*id).is_none_or(|node| node.state != LocalState::Same);
-        self.make_durable(plan, local, plan.agreed.iter().filter(is_found).chain(&plan.forget).copied())?;
+        let is_found = |id: &&NodeId| {
+            local
+                .nodes
+                .get(*id)
+                .is_none_or(|node| node.state != LocalState::Same)
+        };
+        self.make_durable(
+            plan,
+            local,
+            plan.agreed
+                .iter()
+                .filter(is_found)
+                .chain(&plan.forget)
+                .copied(),
+        )?;
         for id in &plan.agreed {
-            let Some(record) = plan.records.get(id) else { continue };
-            let Some(op_hash) = record.op_hash else { continue };
+            let Some(record) = plan.records.get(id) else {
+                continue;
+            };
+            let Some(op_hash) = record.op_hash else {
+                continue;
+            };
             let mark = self.mark_of(*id, local, &record.path);
             rows.push((*id, Some(row(record, op_hash, mark))));
             settled.push(record.path.clone());
@@ -129,7 +171,10 @@ impl Engine {
     ) -> Result<(), ClientError> {
         let (mut files, mut dirs) = (Vec::new(), BTreeSet::new());
         for id in nodes {
-            let is_file = local.nodes.get(&id).is_some_and(|node| matches!(node.state, LocalState::File { .. }));
+            let is_file = local
+                .nodes
+                .get(&id)
+                .is_some_and(|node| matches!(node.state, LocalState::File { .. }));
             let path = plan.records.get(&id).map(|record| record.path.clone());
             let places = [path.clone(), local.path_of(id), self.ancestor_path(id)];
             dirs.extend(places.iter().flatten().filter_map(TreePath::parent));
@@ -144,11 +189,19 @@ impl Engine {
         let mut names = Vec::new();
         let mut at = node;
         while at != NodeId::ROOT {
-            let row = self.ancestor.get(at).filter(|_| names.len() < self.ancestor.len())?;
+            let row = self
+                .ancestor
+                .get(at)
+                .filter(|_| names.len() < self.ancestor.len())?;
             names.push(row.node.name.clone());
             at = row.node.parent;
         }
-        Some(names.iter().rev().fold(TreePath::ROOT, |path, name| path.join(name)))
+        Some(
+            names
+                .iter()
+                .rev()
+                .fold(TreePath::ROOT, |path, name| path.join(name)),
+        )
     }
 
     /// Writes rows to the index and to memory; the ids of what now has a row are no longer pending.
@@ -181,7 +234,9 @@ impl Engine {
             Some(row) => Mark::Print(row.fingerprint),
             None => Mark::Print(None),
         };
-        let Some(node) = local.nodes.get(&id) else { return kept() };
+        let Some(node) = local.nodes.get(&id) else {
+            return kept();
+        };
         match &node.state {
             LocalState::Same | LocalState::Unknown => kept(),
             LocalState::Directory { inode, .. } => Mark::Inode(*inode),
@@ -204,7 +259,11 @@ impl Engine {
     ) -> Result<Applied, ClientError> {
         let mut applied = Applied::default();
         let with_ops: BTreeSet<NodeId> = plan.all_ops().map(syncagent_sync::Op::node).collect();
-        let fetches = plan.steps.iter().filter(|step| matches!(step, Step::Fetch { .. })).count() as u64;
+        let fetches = plan
+            .steps
+            .iter()
+            .filter(|step| matches!(step, Step::Fetch { .. }))
+            .count() as u64;
         let bytes: u64 = plan.steps.iter().map(|step| self.fetch_len(step)).sum();
         self.progress(|progress| {
             progress.files_total += fetches;
@@ -222,7 +281,17 @@ impl Engine {
             });
             let (batch, after) = rest.split_at(count.count().max(1));
             rest = after;
-            self.apply_batch(plan, batch, local, &with_ops, &copies, &mut applied, outcome, touched).await?;
+            self.apply_batch(
+                plan,
+                batch,
+                local,
+                &with_ops,
+                &copies,
+                &mut applied,
+                outcome,
+                touched,
+            )
+            .await?;
         }
         Ok(applied)
     }
@@ -242,7 +311,8 @@ impl Engine {
         let mut wanted: HashMap<ContentHash, ()> = HashMap::new();
         for step in &plan.steps {
             if let Step::Fetch { node, .. } = step
-                && let Some(Body::File { hash, size, .. }) = self.placed.tree.get(*node).map(|node| &node.body)
+                && let Some(Body::File { hash, size, .. }) =
+                    self.placed.tree.get(*node).map(|node| &node.body)
                 && *size >= MIN_COPY_LEN
             {
                 wanted.insert(*hash, ());
@@ -255,16 +325,29 @@ impl Engine {
         for (id, row) in self.ancestor.iter() {
             if let (Body::File { hash, .. }, Some(fingerprint)) = (&row.node.body, row.fingerprint)
                 && wanted.contains_key(hash)
-                && local.nodes.get(&id).is_some_and(|node| node.state == LocalState::Same)
+                && local
+                    .nodes
+                    .get(&id)
+                    .is_some_and(|node| node.state == LocalState::Same)
                 && let Some(path) = local.path_of(id)
             {
-                found.insert(*hash, Source { path, fingerprint, leaves: None });
+                found.insert(
+                    *hash,
+                    Source {
+                        path,
+                        fingerprint,
+                        leaves: None,
+                    },
+                );
             }
         }
         found
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one batch of one loop; each argument is that loop's state")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one batch of one loop; each argument is that loop's state"
+    )]
     async fn apply_batch(
         &mut self,
         plan: &Plan,
@@ -281,7 +364,9 @@ impl Engine {
         self.remember_moves(batch, with_ops)?;
         let folder = Arc::clone(&self.folder);
         let flushed: Vec<&Staged> = staged.values().collect();
-        folder.sync_staged(&flushed).map_err(|error| file_error(&TreePath::ROOT, error.code(), &error))?;
+        folder
+            .sync_staged(&flushed)
+            .map_err(|error| file_error(&TreePath::ROOT, error.code(), &error))?;
         drop(flushed);
         for step in batch {
             let node = step.node();
@@ -318,9 +403,14 @@ impl Engine {
                 }
             }
         }
-        let settled = folder.settle().map_err(|error| file_error(&TreePath::ROOT, error.code(), &error))?;
+        let settled = folder
+            .settle()
+            .map_err(|error| file_error(&TreePath::ROOT, error.code(), &error))?;
         for rescued in settled.rescued {
-            self.notices.push(format!("a file that was being changed was kept as {}", rescued.to));
+            self.notices.push(format!(
+                "a file that was being changed was kept as {}",
+                rescued.to
+            ));
             touched.insert(rescued.to);
         }
         self.record_steps(plan, batch, with_ops, applied)
@@ -359,7 +449,12 @@ impl Engine {
         self.record(rows, settled)
     }
 
-    fn note_done(&mut self, step: &Step, plan: &Plan, outcome: &mut Outcome) -> Result<(), ClientError> {
+    fn note_done(
+        &mut self,
+        step: &Step,
+        plan: &Plan,
+        outcome: &mut Outcome,
+    ) -> Result<(), ClientError> {
         match step {
             Step::Fetch { node, aside, .. } | Step::Link { node, aside, .. } => {
                 outcome.fetched += 1;
@@ -376,11 +471,18 @@ impl Engine {
             _ => {}
         }
         let moved = match step {
-            Step::Fetch { aside: Some(aside), .. } | Step::Link { aside: Some(aside), .. } => Some(aside.node),
+            Step::Fetch {
+                aside: Some(aside), ..
+            }
+            | Step::Link {
+                aside: Some(aside), ..
+            } => Some(aside.node),
             Step::Move { node, .. } => Some(*node),
             _ => None,
         };
-        if let Some(conflict) = moved.and_then(|copy| plan.conflicts.iter().find(|conflict| conflict.copy == copy)) {
+        if let Some(conflict) =
+            moved.and_then(|copy| plan.conflicts.iter().find(|conflict| conflict.copy == copy))
+        {
             self.index.add_conflict(&ConflictRow {
                 copy: conflict.copy,
                 node: conflict.node,
@@ -399,23 +501,41 @@ impl Engine {
         for step in batch {
             match step {
                 Step::MakeDir { node, path } => ids.push((path.clone(), *node)),
-                Step::Fetch { node, path, aside, .. } | Step::Link { node, path, aside, .. } => {
+                Step::Fetch {
+                    node, path, aside, ..
+                }
+                | Step::Link {
+                    node, path, aside, ..
+                } => {
                     ids.push((path.clone(), *node));
                     ids.extend(aside.as_ref().map(|aside| (aside.path.clone(), aside.node)));
                 }
                 _ => {}
             }
         }
-        self.index.add_pending_ids(ids.iter().map(|(path, id)| (path, id)))?;
+        self.index
+            .add_pending_ids(ids.iter().map(|(path, id)| (path, id)))?;
         self.pending_ids.extend(ids);
         Ok(())
     }
 
     /// Before a step moves something that the vault does not move: a crash must not make a person's rename of it.
-    fn remember_moves(&mut self, batch: &[Step], with_ops: &BTreeSet<NodeId>) -> Result<(), ClientError> {
+    fn remember_moves(
+        &mut self,
+        batch: &[Step],
+        with_ops: &BTreeSet<NodeId>,
+    ) -> Result<(), ClientError> {
         let mut moves = BTreeMap::new();
         for step in batch {
-            let Step::Move { node, from, to, exchange_with } = step else { continue };
+            let Step::Move {
+                node,
+                from,
+                to,
+                exchange_with,
+            } = step
+            else {
+                continue;
+            };
             let both = [Some((to, *node)), exchange_with.map(|other| (from, other))];
             for (path, id) in both.into_iter().flatten() {
                 if !with_ops.contains(&id) && self.ancestor.get(id).is_some() {
@@ -435,20 +555,29 @@ impl Engine {
     pub(super) fn take_in_own_moves(&mut self) -> Result<(), ClientError> {
         let mut rows = Vec::new();
         for (path, id) in &self.own_moves {
-            let (Some(row), Some(was)) = (self.ancestor.get(*id), self.ancestor_path(*id)) else { continue };
+            let (Some(row), Some(was)) = (self.ancestor.get(*id), self.ancestor_path(*id)) else {
+                continue;
+            };
             let Some(scan) = &self.scan else { continue };
             let moved = match (scan.entries.get(path), &row.node.body, row.fingerprint) {
-                (Some(Observed::Directory { inode, .. }), Body::Directory, _) => *inode == row.inode,
-                (Some(Observed::File { fingerprint, .. }), Body::File { .. }, Some(print))
-                | (Some(Observed::Symlink { fingerprint, .. }), Body::Symlink { .. }, Some(print)) => {
-                    fingerprint.inode == print.inode
+                (Some(Observed::Directory { inode, .. }), Body::Directory, _) => {
+                    *inode == row.inode
                 }
+                (Some(Observed::File { fingerprint, .. }), Body::File { .. }, Some(print))
+                | (
+                    Some(Observed::Symlink { fingerprint, .. }),
+                    Body::Symlink { .. },
+                    Some(print),
+                ) => fingerprint.inode == print.inode,
                 (Some(Observed::File { fingerprint, .. }), Body::File { size, .. }, None) => {
-                    fingerprint.size == *size && !matches!(scan.entries.get(&was), Some(Observed::File { .. }))
+                    fingerprint.size == *size
+                        && !matches!(scan.entries.get(&was), Some(Observed::File { .. }))
                 }
                 _ => false,
             };
-            if moved && was != *path && was.parent() == path.parent()
+            if moved
+                && was != *path
+                && was.parent() == path.parent()
                 && let Some(name) = path.name()
             {
                 let mut row = row.clone();
@@ -473,12 +602,20 @@ impl Engine {
     /// and its node stands elsewhere, it is of no use.
     fn remove_leftover(&mut self, path: &TreePath, id: NodeId) -> Result<(), ClientError> {
         let entries = self.scan.as_ref().map(|scan| &scan.entries);
-        let at_home = self.ancestor_path(id).is_some_and(|was| entries.is_some_and(|scan| scan.contains_key(&was)));
+        let at_home = self
+            .ancestor_path(id)
+            .is_some_and(|was| entries.is_some_and(|scan| scan.contains_key(&was)));
         let found = entries.and_then(|entries| entries.get(path));
-        let (Some(Observed::File { fingerprint, .. }), true) = (found, at_home) else { return Ok(()) };
+        let (Some(Observed::File { fingerprint, .. }), true) = (found, at_home) else {
+            return Ok(());
+        };
         let fingerprint = *fingerprint;
-        let Some(LastOp::Put(node)) = self.log.get(id).map(|entry| &entry.op) else { return Ok(()) };
-        let Body::File { hash, size, .. } = node.body else { return Ok(()) };
+        let Some(LastOp::Put(node)) = self.log.get(id).map(|entry| &entry.op) else {
+            return Ok(());
+        };
+        let Body::File { hash, size, .. } = node.body else {
+            return Ok(());
+        };
         if size != fingerprint.size {
             return Ok(());
         }
@@ -486,7 +623,9 @@ impl Engine {
         if self.hashes.get(path) == Some(&(fingerprint, hash))
             && self.folder.remove(path, &Expect::File(fingerprint)).is_ok()
         {
-            self.folder.settle().map_err(|error| file_error(&TreePath::ROOT, error.code(), &error))?;
+            self.folder
+                .settle()
+                .map_err(|error| file_error(&TreePath::ROOT, error.code(), &error))?;
             if let Some(scan) = &mut self.scan {
                 scan.entries.remove(path);
             }
@@ -506,13 +645,28 @@ impl Engine {
         let mut jobs = Vec::new();
         let mut paths = BTreeMap::new();
         for step in batch {
-            let Step::Fetch { node, path, replaces, exec, mtime_ns, .. } = step else { continue };
+            let Step::Fetch {
+                node,
+                path,
+                replaces,
+                exec,
+                mtime_ns,
+                ..
+            } = step
+            else {
+                continue;
+            };
             paths.insert(*node, path.clone());
             match self.job(*node, *replaces, *exec, *mtime_ns, local, copies)? {
                 Some(job) => jobs.push(job),
                 None => {
                     applied.failed.insert(*node);
-                    self.unfetchable(*node, path, Code::Chunk, &"the log no longer holds its content");
+                    self.unfetchable(
+                        *node,
+                        path,
+                        Code::Chunk,
+                        &"the log no longer holds its content",
+                    );
                 }
             }
         }
@@ -527,7 +681,11 @@ impl Engine {
             match result {
                 Ok(done) => {
                     if let (Some(leaves), Some(entry)) = (done.leaves, self.log.get(node)) {
-                        self.index.set_leaves(node, entry.op_hash, &crate::transfer::encode_leaves(&leaves))?;
+                        self.index.set_leaves(
+                            node,
+                            entry.op_hash,
+                            &crate::transfer::encode_leaves(&leaves),
+                        )?;
                     }
                     staged.insert(node, done.staged);
                 }
@@ -545,9 +703,19 @@ impl Engine {
         Ok(staged)
     }
 
-    fn unfetchable(&mut self, node: NodeId, path: &TreePath, code: Code, why: &dyn std::fmt::Display) {
+    fn unfetchable(
+        &mut self,
+        node: NodeId,
+        path: &TreePath,
+        code: Code,
+        why: &dyn std::fmt::Display,
+    ) {
         tracing::warn!(%path, %code, %why, "content cannot be fetched");
-        let error = super::FileError { path: path.as_str().to_owned(), code, message: why.to_string() };
+        let error = super::FileError {
+            path: path.as_str().to_owned(),
+            code,
+            message: why.to_string(),
+        };
         self.unavailable.insert(node, error);
     }
 
@@ -560,30 +728,60 @@ impl Engine {
         local: &Local,
         copies: &HashMap<ContentHash, Source>,
     ) -> Result<Option<Job>, ClientError> {
-        let Some(entry) = self.log.get(node).filter(|entry| matches!(entry.op, LastOp::Put(_))) else { return Ok(None) };
-        let Some(put) = self.index.put(node, entry.op_hash)? else { return Ok(None) };
+        let Some(entry) = self
+            .log
+            .get(node)
+            .filter(|entry| matches!(entry.op, LastOp::Put(_)))
+        else {
+            return Ok(None);
+        };
+        let Some(put) = self.index.put(node, entry.op_hash)? else {
+            return Ok(None);
+        };
         let scope = put.scope(node);
-        let PutBody::File(file) = put.body else { return Ok(None) };
+        let PutBody::File(file) = put.body else {
+            return Ok(None);
+        };
         let leaves = match &file.content {
-            Content::Chunks(manifest) if manifest.level > 0 => {
-                self.index.leaves(node, entry.op_hash)?.map(|bytes| decode_leaves(&bytes))
-            }
+            Content::Chunks(manifest) if manifest.level > 0 => self
+                .index
+                .leaves(node, entry.op_hash)?
+                .map(|bytes| decode_leaves(&bytes)),
             _ => None,
         };
         let mut sources: Vec<Source> = copies.get(&file.hash).cloned().into_iter().collect();
         if let Some(id) = replaces.filter(|_| file.size >= MIN_COPY_LEN && sources.is_empty()) {
             sources.extend(self.old_version(id, local)?);
         }
-        Ok(Some(Job { node, file, scope, exec, mtime_ns, leaves, sources }))
+        Ok(Some(Job {
+            node,
+            file,
+            scope,
+            exec,
+            mtime_ns,
+            leaves,
+            sources,
+        }))
     }
 
     /// The version of a node that stands on this disk, by its chunks.
     fn old_version(&self, node: NodeId, local: &Local) -> Result<Option<Source>, ClientError> {
-        let (Some(row), Some(path)) = (self.ancestor.get(node), local.path_of(node)) else { return Ok(None) };
-        let same = local.nodes.get(&node).is_some_and(|local| local.state == LocalState::Same);
-        let (Some(fingerprint), true) = (row.fingerprint, same) else { return Ok(None) };
+        let (Some(row), Some(path)) = (self.ancestor.get(node), local.path_of(node)) else {
+            return Ok(None);
+        };
+        let same = local
+            .nodes
+            .get(&node)
+            .is_some_and(|local| local.state == LocalState::Same);
+        let (Some(fingerprint), true) = (row.fingerprint, same) else {
+            return Ok(None);
+        };
         let leaves = self.leaves_of(node, row.op_hash)?;
-        Ok(leaves.map(|leaves| Source { path, fingerprint, leaves: Some(Arc::new(leaves)) }))
+        Ok(leaves.map(|leaves| Source {
+            path,
+            fingerprint,
+            leaves: Some(Arc::new(leaves)),
+        }))
     }
 
     /// The data chunks of a version with their lengths, as far as this machine knows them.
@@ -592,14 +790,31 @@ impl Engine {
         node: NodeId,
         op_hash: OpHash,
     ) -> Result<Option<Vec<(syncagent_protocol::ChunkId, u64)>>, ClientError> {
-        let Some(put) = self.index.put(node, op_hash)? else { return Ok(None) };
-        let PutBody::File(file) = &put.body else { return Ok(None) };
-        let Content::Chunks(manifest) = &file.content else { return Ok(None) };
+        let Some(put) = self.index.put(node, op_hash)? else {
+            return Ok(None);
+        };
+        let PutBody::File(file) = &put.body else {
+            return Ok(None);
+        };
+        let Content::Chunks(manifest) = &file.content else {
+            return Ok(None);
+        };
         if manifest.level == 0 {
-            return Ok(Some(manifest.entries.iter().map(|entry| (entry.id, entry.len)).collect()));
+            return Ok(Some(
+                manifest
+                    .entries
+                    .iter()
+                    .map(|entry| (entry.id, entry.len))
+                    .collect(),
+            ));
         }
         let kept = self.index.leaves(node, op_hash)?;
-        Ok(kept.map(|bytes| decode_leaves(&bytes).iter().map(|entry| (entry.id, entry.len)).collect()))
+        Ok(kept.map(|bytes| {
+            decode_leaves(&bytes)
+                .iter()
+                .map(|entry| (entry.id, entry.len))
+                .collect()
+        }))
     }
 
     fn do_step(
@@ -612,39 +827,81 @@ impl Engine {
     ) -> Result<Option<Left>, ApplyError> {
         match step {
             Step::MakeDir { path, .. } => Ok(Some(Left::directory(folder.make_dir(path)?))),
-            Step::Fetch { path, replaces, aside, mtime_ns, .. } => {
-                let Some(mut staged) = staged else { return Err(ApplyError::Changed { path: path.clone() }) };
+            Step::Fetch {
+                path,
+                replaces,
+                aside,
+                mtime_ns,
+                ..
+            } => {
+                let Some(mut staged) = staged else {
+                    return Err(ApplyError::Changed { path: path.clone() });
+                };
                 let expect = self.expect(*replaces, path, local, applied)?;
-                let placed = folder.place(&mut staged, path, &expect, aside.as_ref().map(|aside| &aside.path))?;
-                Ok(Some(Left::file(self.trust(placed.fingerprint, *mtime_ns), placed.fingerprint)))
+                let placed = folder.place(
+                    &mut staged,
+                    path,
+                    &expect,
+                    aside.as_ref().map(|aside| &aside.path),
+                )?;
+                Ok(Some(Left::file(
+                    self.trust(placed.fingerprint, *mtime_ns),
+                    placed.fingerprint,
+                )))
             }
-            Step::Link { node, path, target, replaces, aside } => {
+            Step::Link {
+                node,
+                path,
+                target,
+                replaces,
+                aside,
+            } => {
                 let mtime_ns = self.placed.tree.get(*node).map_or(0, |node| node.mtime_ns);
                 let expect = self.expect(*replaces, path, local, applied)?;
                 let aside = aside.as_ref().map(|aside| &aside.path);
                 let placed = folder.place_link(target, mtime_ns, path, &expect, aside)?;
-                Ok(Some(Left::file(Mark::Print(Some(placed.fingerprint)), placed.fingerprint)))
+                Ok(Some(Left::file(
+                    Mark::Print(Some(placed.fingerprint)),
+                    placed.fingerprint,
+                )))
             }
-            Step::SetMeta { node, path, exec, mtime_ns } => {
+            Step::SetMeta {
+                node,
+                path,
+                exec,
+                mtime_ns,
+            } => {
                 let Some(stood) = self.stood(*node, path, local, applied) else {
                     return Err(ApplyError::Changed { path: path.clone() });
                 };
                 let print = folder.set_meta(path, stood.print, Some(*exec), Some(*mtime_ns))?;
                 Ok(Some(Left::file(self.trust(print, *mtime_ns), print)))
             }
-            Step::Move { node, from, to, exchange_with } => {
+            Step::Move {
+                node,
+                from,
+                to,
+                exchange_with,
+            } => {
                 let disk = folder.disk();
-                let (before, stat) = (self.stood(*node, from, local, applied), disk.stat(At::Tree(from))?);
+                let (before, stat) = (
+                    self.stood(*node, from, local, applied),
+                    disk.stat(At::Tree(from))?,
+                );
                 let before = before.map(|stood| stood.print);
                 let inode = before.map_or(0, |print| print.inode);
                 let mut left_other = None;
                 match exchange_with {
                     Some(other) => {
-                        let print = self.stood(*other, to, local, applied).map(|stood| stood.print);
+                        let print = self
+                            .stood(*other, to, local, applied)
+                            .map(|stood| stood.print);
                         let stat = disk.stat(At::Tree(to)).ok();
                         folder.swap_nodes(from, to, inode, print.map_or(0, |print| print.inode))?;
                         let now = disk.stat(At::Tree(from))?;
-                        let seen = print.zip(stat).map(|(print, stat)| seen_again(print, &stat, &now));
+                        let seen = print
+                            .zip(stat)
+                            .map(|(print, stat)| seen_again(print, &stat, &now));
                         left_other = seen.map(|(seen, _)| (*other, seen));
                     }
                     None => folder.move_node(from, to, inode)?,
@@ -654,7 +911,8 @@ impl Engine {
                     _ if now.kind == EntryKind::Directory => Left::directory(now.inode),
                     Some(before) => {
                         let (seen, unchanged) = seen_again(before, &stat, &now);
-                        let trusted = unchanged && !matches!(applied.marks.get(node), Some(Mark::Print(None)));
+                        let trusted = unchanged
+                            && !matches!(applied.marks.get(node), Some(Mark::Print(None)));
                         Left::file(Mark::Print(trusted.then_some(seen)), seen)
                     }
                     None => Left::file(Mark::Print(None), now.fingerprint()),
@@ -674,7 +932,9 @@ impl Engine {
 
     /// A write after the placement shows in the fingerprint, unless the content's own time is this very moment.
     fn trust(&self, print: Fingerprint, mtime_ns: i64) -> Mark {
-        let now_ns = i64::try_from(self.now_ms()).unwrap_or(i64::MAX).saturating_mul(1_000_000);
+        let now_ns = i64::try_from(self.now_ms())
+            .unwrap_or(i64::MAX)
+            .saturating_mul(1_000_000);
         let fresh = now_ns.saturating_sub(mtime_ns).unsigned_abs() <= RACY_NS.unsigned_abs();
         Mark::Print((!fresh).then_some(print))
     }
@@ -687,9 +947,14 @@ impl Engine {
         local: &Local,
         applied: &Applied,
     ) -> Result<Expect, ApplyError> {
-        let Some(node) = node else { return Ok(Expect::Absent) };
+        let Some(node) = node else {
+            return Ok(Expect::Absent);
+        };
         match self.stood(node, path, local, applied) {
-            Some(Stood { target: Some(target), .. }) => Ok(Expect::Link { target }),
+            Some(Stood {
+                target: Some(target),
+                ..
+            }) => Ok(Expect::Link { target }),
             Some(Stood { print, .. }) => Ok(Expect::File(print)),
             None => Err(ApplyError::Changed { path: path.clone() }),
         }
@@ -697,31 +962,51 @@ impl Engine {
 
     /// What stands at `path` for `node`: as its last step left it, as the scan told it apart, or, if the plan gave
     /// it a new id, as the scan found it there.
-    fn stood(&self, node: NodeId, path: &TreePath, local: &Local, applied: &Applied) -> Option<Stood> {
+    fn stood(
+        &self,
+        node: NodeId,
+        path: &TreePath,
+        local: &Local,
+        applied: &Applied,
+    ) -> Option<Stood> {
         let link = |body: Option<&Body>| match body {
             Some(Body::Symlink { target }) => Some(target.clone()),
             _ => None,
         };
         if let Some(print) = applied.seen.get(&node) {
             let target = link(self.placed.tree.get(node).map(|node| &node.body));
-            return Some(Stood { print: *print, target });
+            return Some(Stood {
+                print: *print,
+                target,
+            });
         }
         match local.nodes.get(&node).map(|node| &node.state) {
             Some(LocalState::File { fingerprint, .. }) => Some(Stood::file(*fingerprint)),
-            Some(LocalState::Symlink { target, fingerprint }) => {
-                Some(Stood { print: *fingerprint, target: Some(target.clone()) })
-            }
+            Some(LocalState::Symlink {
+                target,
+                fingerprint,
+            }) => Some(Stood {
+                print: *fingerprint,
+                target: Some(target.clone()),
+            }),
             Some(LocalState::Directory { inode, .. }) => Some(Stood::directory(*inode)),
             Some(LocalState::Same) => {
                 let row = self.ancestor.get(node)?;
-                Some(Stood { print: row.fingerprint?, target: link(Some(&row.node.body)) })
+                Some(Stood {
+                    print: row.fingerprint?,
+                    target: link(Some(&row.node.body)),
+                })
             }
             Some(LocalState::Unknown) => None,
             None => match self.scan.as_ref()?.entries.get(path)? {
                 Observed::File { fingerprint, .. } => Some(Stood::file(*fingerprint)),
-                Observed::Symlink { fingerprint, target } => {
-                    Some(Stood { print: *fingerprint, target: Some(target.clone()) })
-                }
+                Observed::Symlink {
+                    fingerprint,
+                    target,
+                } => Some(Stood {
+                    print: *fingerprint,
+                    target: Some(target.clone()),
+                }),
                 Observed::Directory { inode, .. } => Some(Stood::directory(*inode)),
                 Observed::Unknown => None,
             },
@@ -733,7 +1018,8 @@ impl Engine {
 /// what was planned. A write that kept length and mtime shows in the inode's own time, which the rename itself moves.
 fn seen_again(planned: Fingerprint, stat: &Stat, now: &Stat) -> (Fingerprint, bool) {
     let (stat, now) = (stat.fingerprint(), now.fingerprint());
-    let unchanged = stat == planned && (stat.size, stat.mtime_ns, stat.inode) == (now.size, now.mtime_ns, now.inode);
+    let unchanged = stat == planned
+        && (stat.size, stat.mtime_ns, stat.inode) == (now.size, now.mtime_ns, now.inode);
     (if unchanged { now } else { planned }, unchanged)
 }
 
@@ -743,7 +1029,13 @@ pub(super) fn row(record: &Record, op_hash: OpHash, mark: Mark) -> AncestorNode 
         Mark::Print(print) => (print, 0),
         Mark::Inode(inode) => (None, inode),
     };
-    AncestorNode { node: record.node.clone(), op_hash, fingerprint, inode, not_here: false }
+    AncestorNode {
+        node: record.node.clone(),
+        op_hash,
+        fingerprint,
+        inode,
+        not_here: false,
+    }
 }
 
 fn main_path(step: &Step) -> &TreePath {

@@ -37,13 +37,20 @@ impl Engine {
             }
             if page.commits.is_empty() {
                 if page.head > at.n {
-                    return Err(halt(Code::Commit, at.n + 1, "the server says it exists but does not show it"));
+                    return Err(halt(
+                        Code::Commit,
+                        at.n + 1,
+                        "the server says it exists but does not show it",
+                    ));
                 }
                 break;
             }
             for bytes in &page.commits {
                 let applied = self.verify(bytes, at, &held_back)?;
-                at = Head { n: applied.n, hash: applied.hash };
+                at = Head {
+                    n: applied.n,
+                    hash: applied.hash,
+                };
                 for op in &applied.ops {
                     unjustified.remove(&op.node);
                     if op.put.is_none() && op.kind == OpKind::Put {
@@ -60,7 +67,11 @@ impl Engine {
             }
         }
         if let Some(n) = unjustified.values().next() {
-            return Err(halt(Code::Commit, *n, "a body is missing that nothing later replaces"));
+            return Err(halt(
+                Code::Commit,
+                *n,
+                "a body is missing that nothing later replaces",
+            ));
         }
         Ok(())
     }
@@ -72,8 +83,11 @@ impl Engine {
             return Ok(());
         }
         let page = self.remote.commits(self.head.n - 1).await?;
-        let Some(bytes) = page.commits.first() else { return Err(self.rollback(page.head)) };
-        let commit = Commit::parse_served(bytes).map_err(|error| halt(error.code(), self.head.n, &error.to_string()))?;
+        let Some(bytes) = page.commits.first() else {
+            return Err(self.rollback(page.head));
+        };
+        let commit = Commit::parse_served(bytes)
+            .map_err(|error| halt(error.code(), self.head.n, &error.to_string()))?;
         if commit.header.n != self.head.n || commit.hash() != self.head.hash {
             return Err(self.fork(self.head.n));
         }
@@ -101,20 +115,32 @@ impl Engine {
     }
 
     /// Checks one commit against everything known before it.
-    fn verify(&self, bytes: &Bytes, before: Head, held_back: &[Applied]) -> Result<Applied, ClientError> {
+    fn verify(
+        &self,
+        bytes: &Bytes,
+        before: Head,
+        held_back: &[Applied],
+    ) -> Result<Applied, ClientError> {
         let n = before.n + 1;
-        let commit = Commit::parse_served(bytes).map_err(|error| halt(error.code(), n, &error.to_string()))?;
+        let commit = Commit::parse_served(bytes)
+            .map_err(|error| halt(error.code(), n, &error.to_string()))?;
         let header = &commit.header;
         if header.vault != self.vault {
             return Err(halt(Code::Vault, n, "it belongs to another vault"));
         }
         if header.n != n {
-            return Err(halt(Code::Commit, n, "it is not the one that was asked for"));
+            return Err(halt(
+                Code::Commit,
+                n,
+                "it is not the one that was asked for",
+            ));
         }
         if header.prev != before.hash {
             return Err(self.fork(n));
         }
-        commit.verify().map_err(|error| halt(error.code(), n, &error.to_string()))?;
+        commit
+            .verify()
+            .map_err(|error| halt(error.code(), n, &error.to_string()))?;
         let hash = commit.hash();
         if let Some(trusted) = self.credentials.trusted
             && trusted.n == n
@@ -145,7 +171,10 @@ impl Engine {
 
     /// The vault's choices, also while the commit that tells them is not stored yet.
     fn genesis_at(&self, held_back: &[Applied]) -> Result<Genesis, ClientError> {
-        match held_back.iter().find_map(|applied| applied.genesis.as_deref()) {
+        match held_back
+            .iter()
+            .find_map(|applied| applied.genesis.as_deref())
+        {
             Some(bytes) => Ok(Genesis::parse(bytes)?),
             None => Ok(self.genesis),
         }
@@ -161,14 +190,25 @@ impl Engine {
     ) -> Result<(), ClientError> {
         let n = applied.n;
         let op_hash = commit.op_hashes[index];
-        let mut node_op = |node, kind, put| applied.ops.push(NodeOp { node, op_hash, kind, put });
+        let mut node_op = |node, kind, put| {
+            applied.ops.push(NodeOp {
+                node,
+                op_hash,
+                kind,
+                put,
+            })
+        };
         match opener.open(index) {
             Ok(Opened::Put(node, put)) => node_op(node, OpKind::Put, Some(put.encode())),
             Ok(Opened::Trash(node)) => node_op(node, OpKind::Trash, None),
             Ok(Opened::Purge(node)) => node_op(node, OpKind::Purge, None),
             Ok(Opened::MachineAdd(add)) => {
                 if add.public_key != commit.header.public_key {
-                    return Err(halt(Code::Machine, n, "it enrols another key than its author's"));
+                    return Err(halt(
+                        Code::Machine,
+                        n,
+                        "it enrols another key than its author's",
+                    ));
                 }
                 applied.added = Some(add);
             }
@@ -200,22 +240,43 @@ impl Engine {
 
     fn check_author(&self, applied: &Applied, held_back: &[Applied]) -> Result<(), ClientError> {
         let author = applied.machine;
-        let earlier = held_back.iter().any(|before| before.added.is_some() && before.machine == author);
+        let earlier = held_back
+            .iter()
+            .any(|before| before.added.is_some() && before.machine == author);
         let known = self.machines.get(&author);
         let revoked = known.is_some_and(|machine| machine.revoked_n.is_some())
-            || held_back.iter().any(|before| before.revoked.contains(&author));
+            || held_back
+                .iter()
+                .any(|before| before.revoked.contains(&author));
         match (known.is_some() || earlier, applied.added.is_some()) {
-            _ if revoked => Err(halt(Code::Machine, applied.n, "its author was removed from the vault before")),
-            (true, true) => Err(halt(Code::Machine, applied.n, "its author was enrolled before")),
-            (false, false) => Err(halt(Code::Machine, applied.n, "its author was never enrolled")),
+            _ if revoked => Err(halt(
+                Code::Machine,
+                applied.n,
+                "its author was removed from the vault before",
+            )),
+            (true, true) => Err(halt(
+                Code::Machine,
+                applied.n,
+                "its author was enrolled before",
+            )),
+            (false, false) => Err(halt(
+                Code::Machine,
+                applied.n,
+                "its author was never enrolled",
+            )),
             _ => Ok(()),
         }
     }
 
     /// Stores verified commits and takes them into the picture.
     fn ingest(&mut self, commits: Vec<Applied>) -> Result<(), ClientError> {
-        let Some(last) = commits.last() else { return Ok(()) };
-        let head = Head { n: last.n, hash: last.hash };
+        let Some(last) = commits.last() else {
+            return Ok(());
+        };
+        let head = Head {
+            n: last.n,
+            hash: last.hash,
+        };
         let born = match self.index.meta("born_n")? {
             Some(bytes) => bytes.try_into().map_or(0, u64::from_be_bytes),
             None => {
@@ -235,9 +296,15 @@ impl Engine {
             }
             if let Some(add) = commit.added {
                 if commit.machine != me {
-                    self.notices.push(format!("machine '{}' joined the vault", add.name));
+                    self.notices
+                        .push(format!("machine '{}' joined the vault", add.name));
                 }
-                let machine = KnownMachine { id: commit.machine, add, added_n: commit.n, revoked_n: None };
+                let machine = KnownMachine {
+                    id: commit.machine,
+                    add,
+                    added_n: commit.n,
+                    revoked_n: None,
+                };
                 self.machines.insert(commit.machine, machine);
             }
             for machine in commit.revoked {
@@ -252,18 +319,24 @@ impl Engine {
                 let last = match (op.kind, &op.put) {
                     (OpKind::Trash, _) => LastOp::Trashed,
                     (OpKind::Purge, _) => LastOp::Purged,
-                    (OpKind::Put, Some(put)) => match syncagent_vault::op::Put::parse(put, op.node) {
+                    (OpKind::Put, Some(put)) => match syncagent_vault::op::Put::parse(put, op.node)
+                    {
                         Ok(put) => LastOp::Put(put.node()),
                         Err(_) => LastOp::Unreadable,
                     },
                     _ => LastOp::Unreadable,
                 };
-                Change { node: op.node, op: last, op_hash: op.op_hash }
+                Change {
+                    node: op.node,
+                    op: last,
+                    op_hash: op.op_hash,
+                }
             });
             self.log.apply(commit.n, changes);
         }
         self.head = head;
-        self.index.drop_sealed(head.n, self.now_ms().saturating_sub(KEEP_SEALED_MS))?;
+        self.index
+            .drop_sealed(head.n, self.now_ms().saturating_sub(KEEP_SEALED_MS))?;
         self.placed = self.log.placed();
         Ok(())
     }
@@ -273,10 +346,15 @@ impl Engine {
     pub(super) async fn post_own_affairs(&mut self) -> Result<(), ClientError> {
         for _ in 0..super::MAX_ROUNDS {
             if let Some((hash, bytes)) = self.index.sealed_at(self.head.n + 1)? {
-                let stands_on_head = Commit::parse(&bytes).is_ok_and(|commit| commit.header.prev == self.head.hash);
+                let stands_on_head =
+                    Commit::parse(&bytes).is_ok_and(|commit| commit.header.prev == self.head.hash);
                 if stands_on_head {
                     // The answer was lost, not necessarily the commit: the very same bytes again.
-                    let sealed = SealedCommit { bytes, hash, ops: Vec::new() };
+                    let sealed = SealedCommit {
+                        bytes,
+                        hash,
+                        ops: Vec::new(),
+                    };
                     match self.post(&sealed).await? {
                         Posted::Accepted => continue,
                         Posted::Conflict(_) => {
@@ -314,7 +392,9 @@ impl Engine {
             };
             if let Some(slot) = &slot {
                 let bytes = Bytes::copy_from_slice(slot.as_bytes());
-                self.remote.put_slot(slot.slot_type().number(), bytes).await?;
+                self.remote
+                    .put_slot(slot.slot_type().number(), bytes)
+                    .await?;
                 drafts.push(Draft::keyslot(&KeyslotPin::of(slot))?);
             }
             if drafts.is_empty() {
@@ -325,11 +405,21 @@ impl Engine {
                 Posted::Accepted => {
                     if let Some(slot) = slot {
                         let id = slot.slot_id();
-                        self.note(|credentials| credentials.pending_slots.retain(|slot| slot.slot_id() != id))?;
+                        self.note(|credentials| {
+                            credentials
+                                .pending_slots
+                                .retain(|slot| slot.slot_id() != id)
+                        })?;
                     }
                 }
                 Posted::Conflict(_) => self.pull().await?,
-                Posted::Missing(_) => return Err(halt(Code::Commit, self.head.n + 1, "the server misses what it does not need")),
+                Posted::Missing(_) => {
+                    return Err(halt(
+                        Code::Commit,
+                        self.head.n + 1,
+                        "the server misses what it does not need",
+                    ));
+                }
             }
         }
         Ok(())
@@ -346,15 +436,24 @@ impl Engine {
             prev: self.head.hash,
             time_ms: Position::time_after(self.index.last_time_ms()?, now_ms),
         };
-        let sealed =
-            syncagent_vault::commit::seal(&self.keys, &self.credentials.machine, position, drafts, &*self.random)?;
-        self.index.store_sealed(position.n, sealed.hash, &sealed.bytes, now_ms)?;
+        let sealed = syncagent_vault::commit::seal(
+            &self.keys,
+            &self.credentials.machine,
+            position,
+            drafts,
+            &*self.random,
+        )?;
+        self.index
+            .store_sealed(position.n, sealed.hash, &sealed.bytes, now_ms)?;
         Ok(sealed)
     }
 
     /// Posts a stored commit. If it stands, it is taken in like any other.
     pub(super) async fn post(&mut self, sealed: &SealedCommit) -> Result<Posted, ClientError> {
-        let posted = self.remote.post_commit(Bytes::copy_from_slice(&sealed.bytes)).await?;
+        let posted = self
+            .remote
+            .post_commit(Bytes::copy_from_slice(&sealed.bytes))
+            .await?;
         if posted == Posted::Accepted {
             let served = Commit::parse(&sealed.bytes)
                 .map_err(|error| halt(error.code(), self.head.n + 1, &error.to_string()))?
@@ -365,7 +464,10 @@ impl Engine {
         Ok(posted)
     }
 
-    pub(super) fn server_lost(&mut self, chunks: &[syncagent_protocol::ChunkId]) -> Result<(), ClientError> {
+    pub(super) fn server_lost(
+        &mut self,
+        chunks: &[syncagent_protocol::ChunkId],
+    ) -> Result<(), ClientError> {
         self.lost.extend(chunks);
         self.index.forget_acknowledged(Some(chunks))
     }
@@ -379,6 +481,8 @@ impl Engine {
 fn halt(code: Code, n: u64, why: &str) -> ClientError {
     ClientError::Halted {
         code,
-        message: format!("the history does not fit at position {n}: {why}. Nothing from there on was applied"),
+        message: format!(
+            "the history does not fit at position {n}: {why}. Nothing from there on was applied"
+        ),
     }
 }

@@ -58,15 +58,24 @@ impl Engine {
             match self.post(&sealed).await? {
                 Posted::Accepted => {
                     let path = self.placed.tree.path_of(node).unwrap_or_default();
-                    return Ok(Restored { path: path.as_str().to_owned(), version, n: self.head.n });
+                    return Ok(Restored {
+                        path: path.as_str().to_owned(),
+                        version,
+                        n: self.head.n,
+                    });
                 }
                 Posted::Conflict(_) => {}
                 Posted::Missing(_) => {
-                    return Err(not_found(&restore.what, "its content is no longer on the server"));
+                    return Err(not_found(
+                        &restore.what,
+                        "its content is no longer on the server",
+                    ));
                 }
             }
         }
-        Err(ClientError::Busy("other machines are writing all the time: try again".into()))
+        Err(ClientError::Busy(
+            "other machines are writing all the time: try again".into(),
+        ))
     }
 
     fn plan_restore(&self, restore: &Restore) -> Result<(Vec<Draft>, NodeId, u64), ClientError> {
@@ -74,7 +83,11 @@ impl Engine {
         let mut put = parse_put(node, &version)?;
         let mut drafts = Vec::new();
         let parent = self.bring_parents(put.parent, &mut drafts)?;
-        let occupant = self.placed.tree.child(parent, &put.name).filter(|present| *present != node);
+        let occupant = self
+            .placed
+            .tree
+            .child(parent, &put.name)
+            .filter(|present| *present != node);
         match (occupant, restore.occupied) {
             (None, _) => {}
             (Some(_), Occupied::Refuse) => {
@@ -99,25 +112,43 @@ impl Engine {
     /// The version meant: of a living file by position, of a thing in the trash its last one.
     fn find_version(&self, restore: &Restore) -> Result<(NodeId, Version), ClientError> {
         let by_id = restore.what.parse::<NodeId>().ok();
-        let by_path = TreePath::parse(&restore.what).ok().and_then(|path| self.placed.tree.at(&path));
+        let by_path = TreePath::parse(&restore.what)
+            .ok()
+            .and_then(|path| self.placed.tree.at(&path));
         if let (Some(node), Some(n)) = (by_id.or(by_path), restore.version) {
-            let version = self.index.versions(node)?.into_iter().find(|version| version.n == n);
+            let version = self
+                .index
+                .versions(node)?
+                .into_iter()
+                .find(|version| version.n == n);
             return version.map(|version| (node, version)).ok_or_else(|| {
-                not_found(&restore.what, "it has no such version; `syncagent versions` lists them")
+                not_found(
+                    &restore.what,
+                    "it has no such version; `syncagent versions` lists them",
+                )
             });
         }
         for (node, trashed_n, version) in self.index.trash()? {
             let matches = by_id == Some(node) || self.trashed_path(node, &version) == restore.what;
-            if matches && restore.version.is_none_or(|n| n == version.n || n == trashed_n) {
+            if matches
+                && restore
+                    .version
+                    .is_none_or(|n| n == version.n || n == trashed_n)
+            {
                 return Ok((node, version));
             }
         }
-        Err(not_found(&restore.what, "it is neither in the trash nor has it a version that was named with --version"))
+        Err(not_found(
+            &restore.what,
+            "it is neither in the trash nor has it a version that was named with --version",
+        ))
     }
 
     /// Where a thing in the trash was.
     pub fn trashed_path(&self, node: NodeId, version: &Version) -> String {
-        let Ok(put) = parse_put(node, version) else { return node.to_string() };
+        let Ok(put) = parse_put(node, version) else {
+            return node.to_string();
+        };
         let mut names = vec![put.name.as_str().to_owned()];
         let mut parent = put.parent;
         // A chain longer than any real one is a loop in the history.
@@ -129,7 +160,9 @@ impl Engine {
                 names.push(path.as_str().to_owned());
                 break;
             }
-            let Some(above) = self.last_put(parent) else { break };
+            let Some(above) = self.last_put(parent) else {
+                break;
+            };
             names.push(above.name.as_str().to_owned());
             parent = above.parent;
         }
@@ -139,11 +172,17 @@ impl Engine {
 
     fn last_put(&self, node: NodeId) -> Option<Put> {
         let versions = self.index.versions(node).ok()?;
-        versions.iter().find_map(|version| parse_put(node, version).ok())
+        versions
+            .iter()
+            .find_map(|version| parse_put(node, version).ok())
     }
 
     /// The directory to hang it in. Missing ones are put again, unless a living one of the same path is there.
-    fn bring_parents(&self, wanted: NodeId, drafts: &mut Vec<Draft>) -> Result<NodeId, ClientError> {
+    fn bring_parents(
+        &self,
+        wanted: NodeId,
+        drafts: &mut Vec<Draft>,
+    ) -> Result<NodeId, ClientError> {
         if self.placed.tree.contains(wanted) {
             return Ok(wanted);
         }
@@ -176,7 +215,9 @@ impl Engine {
             }
             if present.is_some() {
                 let tree = &self.placed.tree;
-                put.name = restored_name(&put.name, super::utc(&*self.clock), |name| tree.child(parent, name).is_some());
+                put.name = restored_name(&put.name, super::utc(&*self.clock), |name| {
+                    tree.child(parent, name).is_some()
+                });
             }
             alive = false;
             put.parent = parent;
@@ -187,7 +228,12 @@ impl Engine {
     }
 
     fn trash_tree(&self, node: NodeId) -> Vec<Draft> {
-        let below = self.placed.tree.walk(node).into_iter().map(|(_, id)| Draft::trash(id));
+        let below = self
+            .placed
+            .tree
+            .walk(node)
+            .into_iter()
+            .map(|(_, id)| Draft::trash(id));
         std::iter::once(Draft::trash(node)).chain(below).collect()
     }
 }
@@ -195,7 +241,10 @@ impl Engine {
 fn parse_put(node: NodeId, version: &Version) -> Result<Put, ClientError> {
     match (&version.put, version.kind) {
         (Some(bytes), OpKind::Put) => Ok(Put::parse(bytes, node)?),
-        _ => Err(not_found(&node.to_string(), "the server no longer keeps that version")),
+        _ => Err(not_found(
+            &node.to_string(),
+            "the server no longer keeps that version",
+        )),
     }
 }
 

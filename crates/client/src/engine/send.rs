@@ -67,8 +67,14 @@ struct Sealable {
 impl Sealable {
     /// Another file than the plan is about, or the same with another bit, is planned anew. Newer content of the same
     /// file may be sent, but it has to be looked at again: the next plan must not see what was there before.
-    fn compare(&self, reading: Reading, touched: &mut BTreeSet<TreePath>) -> Result<(), SealFailure> {
-        let Some((scanned, exec)) = self.scanned else { return Ok(()) };
+    fn compare(
+        &self,
+        reading: Reading,
+        touched: &mut BTreeSet<TreePath>,
+    ) -> Result<(), SealFailure> {
+        let Some((scanned, exec)) = self.scanned else {
+            return Ok(());
+        };
         if scanned != reading.fingerprint {
             touched.insert(self.path.clone());
         }
@@ -97,7 +103,11 @@ impl Engine {
         outcome: &mut Outcome,
         touched: &mut BTreeSet<TreePath>,
     ) -> Result<bool, ClientError> {
-        let files: Vec<u64> = plan.all_ops().filter_map(from_disk).map(|put| self.scanned_len(put)).collect();
+        let files: Vec<u64> = plan
+            .all_ops()
+            .filter_map(from_disk)
+            .map(|put| self.scanned_len(put))
+            .collect();
         self.progress(|progress| {
             progress.files_total += files.len() as u64;
             progress.bytes_total += files.iter().sum::<u64>();
@@ -115,7 +125,10 @@ impl Engine {
             });
             let (now, after) = groups.split_at(count.count().max(1));
             groups = after;
-            match self.send_batch(plan, now, local, applied, &mut waiting, outcome, touched).await? {
+            match self
+                .send_batch(plan, now, local, applied, &mut waiting, outcome, touched)
+                .await?
+            {
                 Batch::Posted => {
                     sent = true;
                     self.batch = (self.batch * 2).min(MAX_OPS);
@@ -137,17 +150,26 @@ impl Engine {
         group.0.iter().any(|op| {
             let needs = match op {
                 Op::Put(put) => {
-                    let holder = tree.child(put.parent, &put.name).filter(|holder| *holder != put.node);
+                    let holder = tree
+                        .child(put.parent, &put.name)
+                        .filter(|holder| *holder != put.node);
                     let parent = Some(put.parent).filter(|parent| !tree.contains(*parent));
                     [holder, parent]
                 }
                 Op::Trash { .. } => [None, None],
             };
-            waiting.contains(&op.node()) || needs.into_iter().flatten().any(|node| waiting.contains(&node))
+            waiting.contains(&op.node())
+                || needs
+                    .into_iter()
+                    .flatten()
+                    .any(|node| waiting.contains(&node))
         })
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one batch of one loop; each argument is that loop's state")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one batch of one loop; each argument is that loop's state"
+    )]
     async fn send_batch(
         &mut self,
         plan: &Plan,
@@ -207,7 +229,12 @@ impl Engine {
     }
 
     /// Posts one commit and, once it stands, writes the rows of its nodes.
-    async fn commit(&mut self, plan: &Plan, ops: Vec<Pending>, outcome: &mut Outcome) -> Result<Batch, ClientError> {
+    async fn commit(
+        &mut self,
+        plan: &Plan,
+        ops: Vec<Pending>,
+        outcome: &mut Outcome,
+    ) -> Result<Batch, ClientError> {
         let mut after = Vec::with_capacity(ops.len());
         let mut drafts = Vec::with_capacity(ops.len());
         for op in ops {
@@ -232,7 +259,9 @@ impl Engine {
                 rows.push((node, None));
                 continue;
             };
-            let Some(record) = plan.records.get(&node) else { continue };
+            let Some(record) = plan.records.get(&node) else {
+                continue;
+            };
             let mut row = row(record, *op_hash, mark);
             if let Some(body) = body {
                 files += 1;
@@ -242,7 +271,8 @@ impl Engine {
                 row.node.mtime_ns = mtime_ns;
             }
             if let Some(leaves) = leaves {
-                self.index.set_leaves(node, *op_hash, &encode_leaves(&leaves))?;
+                self.index
+                    .set_leaves(node, *op_hash, &encode_leaves(&leaves))?;
             }
             rows.push((node, Some(row)));
             settled.push(record.path.clone());
@@ -294,19 +324,37 @@ impl Engine {
         let node = planned.node;
         let scanned = || {
             let path = local.path_of(node).unwrap_or_default();
-            applied.marks.get(&node).copied().unwrap_or_else(|| self.mark_of(node, local, &path))
+            applied
+                .marks
+                .get(&node)
+                .copied()
+                .unwrap_or_else(|| self.mark_of(node, local, &path))
         };
         let mut mtime_ns = planned.mtime_ns;
         let (body, mark, leaves, new_body) = match &planned.content {
             PlanContent::Directory => {
                 // Informative only: when the vault first heard of it.
-                mtime_ns = if mtime_ns == 0 { now_ns(self.now_ms()) } else { mtime_ns };
+                mtime_ns = if mtime_ns == 0 {
+                    now_ns(self.now_ms())
+                } else {
+                    mtime_ns
+                };
                 (PutBody::Directory, scanned(), None, None)
             }
-            PlanContent::Symlink { target } => (PutBody::Symlink { target: target.clone() }, scanned(), None, None),
+            PlanContent::Symlink { target } => (
+                PutBody::Symlink {
+                    target: target.clone(),
+                },
+                scanned(),
+                None,
+                None,
+            ),
             PlanContent::Keep => {
                 let last = self.log.get(node).map(|entry| entry.op_hash);
-                let put = last.map(|op_hash| self.index.put(node, op_hash)).transpose()?.flatten();
+                let put = last
+                    .map(|op_hash| self.index.put(node, op_hash))
+                    .transpose()?
+                    .flatten();
                 let Some(put) = put else { return Ok(None) };
                 let mut body = put.body;
                 if let PutBody::File(file) = &mut body {
@@ -315,9 +363,21 @@ impl Engine {
                 (body, scanned(), None, None)
             }
             PlanContent::FromDisk { .. } => {
-                let Some(Ready { content, reading, class, scope }) = ready.remove(&node) else { return Ok(None) };
+                let Some(Ready {
+                    content,
+                    reading,
+                    class,
+                    scope,
+                }) = ready.remove(&node)
+                else {
+                    return Ok(None);
+                };
                 mtime_ns = reading.fingerprint.mtime_ns;
-                let new_body = Body::File { hash: content.hash, size: content.size, exec: planned.exec };
+                let new_body = Body::File {
+                    hash: content.hash,
+                    size: content.size,
+                    exec: planned.exec,
+                };
                 let body = PutBody::File(File {
                     size: content.size,
                     exec: planned.exec,
@@ -341,7 +401,14 @@ impl Engine {
         let draft = Draft::put(node, &put)?;
         let told = new_body.is_some() || matches!(planned.content, PlanContent::Directory);
         let mtime_ns = told.then_some(mtime_ns);
-        Ok(Some(Pending { node, draft, mark: Some(mark), body: new_body, mtime_ns, leaves }))
+        Ok(Some(Pending {
+            node,
+            draft,
+            mark: Some(mark),
+            body: new_body,
+            mtime_ns,
+            leaves,
+        }))
     }
 
     /// Reads and seals the files of a batch; what is new of them goes to the server on the way.
@@ -354,26 +421,35 @@ impl Engine {
         let mut small: Vec<Sealable> = Vec::new();
         let mut small_len = 0;
         let mut ready = BTreeMap::new();
-        let ops: Vec<&PlanPut> = groups.iter().flat_map(|group| &group.0).filter_map(from_disk).collect();
+        let ops: Vec<&PlanPut> = groups
+            .iter()
+            .flat_map(|group| &group.0)
+            .filter_map(from_disk)
+            .collect();
         for put in ops {
             let sealable = self.sealable(put)?;
             if sealable.size > SMALL_LEN {
-                self.seal_large(sealable, uploader, &mut ready, touched).await?;
+                self.seal_large(sealable, uploader, &mut ready, touched)
+                    .await?;
                 continue;
             }
             small_len += sealable.size;
             small.push(sealable);
             if small_len >= SMALL_BATCH_LEN {
                 small_len = 0;
-                self.seal_small(std::mem::take(&mut small), uploader, &mut ready, touched).await?;
+                self.seal_small(std::mem::take(&mut small), uploader, &mut ready, touched)
+                    .await?;
             }
         }
-        self.seal_small(small, uploader, &mut ready, touched).await?;
+        self.seal_small(small, uploader, &mut ready, touched)
+            .await?;
         Ok(ready)
     }
 
     fn scanned_len(&self, put: &PlanPut) -> u64 {
-        let PlanContent::FromDisk { path } = &put.content else { return 0 };
+        let PlanContent::FromDisk { path } = &put.content else {
+            return 0;
+        };
         match self.scan.as_ref().and_then(|scan| scan.entries.get(path)) {
             Some(Observed::File { fingerprint, .. }) => fingerprint.size,
             _ => 0,
@@ -390,12 +466,19 @@ impl Engine {
             Some((node, op_hash)) => self.index.put(node, op_hash)?.map(|origin| (node, origin)),
             None => None,
         };
-        let base = put.based_on.map(|op_hash| self.index.put(put.node, op_hash)).transpose()?.flatten();
+        let base = put
+            .based_on
+            .map(|op_hash| self.index.put(put.node, op_hash))
+            .transpose()?
+            .flatten();
         let class_of = |put: &Put| match &put.body {
             PutBody::File(file) => Some(file.class),
             _ => None,
         };
-        let before = base.as_ref().and_then(class_of).or_else(|| origin.as_ref().and_then(|(_, put)| class_of(put)));
+        let before = base
+            .as_ref()
+            .and_then(class_of)
+            .or_else(|| origin.as_ref().and_then(|(_, put)| class_of(put)));
         let own = self.genesis.scope().unwrap_or(Scope::from(put.node));
         let scope = match (&base, &origin) {
             (Some(base), _) => base.scope(put.node),
@@ -403,9 +486,18 @@ impl Engine {
             (None, None) => own,
         };
         let mut known = HashSet::new();
-        let versions = put.based_on.map(|op_hash| (put.node, op_hash)).into_iter().chain(put.conflict_of);
+        let versions = put
+            .based_on
+            .map(|op_hash| (put.node, op_hash))
+            .into_iter()
+            .chain(put.conflict_of);
         for (node, op_hash) in versions {
-            known.extend(self.leaves_of(node, op_hash)?.into_iter().flatten().map(|(id, _)| id));
+            known.extend(
+                self.leaves_of(node, op_hash)?
+                    .into_iter()
+                    .flatten()
+                    .map(|(id, _)| id),
+            );
         }
         known.retain(|id| !self.lost.contains(id));
         let recipe = Recipe {
@@ -415,10 +507,19 @@ impl Engine {
             inline: Draft::fits_inline(size, &put.name),
         };
         let scanned = match self.scan.as_ref().and_then(|scan| scan.entries.get(path)) {
-            Some(Observed::File { fingerprint, exec, .. }) => Some((*fingerprint, *exec)),
+            Some(Observed::File {
+                fingerprint, exec, ..
+            }) => Some((*fingerprint, *exec)),
             _ => None,
         };
-        Ok(Sealable { node: put.node, path: path.clone(), recipe, known, size, scanned })
+        Ok(Sealable {
+            node: put.node,
+            path: path.clone(),
+            recipe,
+            known,
+            size,
+            scanned,
+        })
     }
 
     async fn seal_small(
@@ -431,7 +532,11 @@ impl Engine {
         if files.is_empty() {
             return Ok(());
         }
-        let (disk, keys, work) = (Arc::clone(self.folder.disk()), Arc::clone(&self.keys), self.work);
+        let (disk, keys, work) = (
+            Arc::clone(self.folder.disk()),
+            Arc::clone(&self.keys),
+            self.work,
+        );
         let now_ns = now_ns(self.now_ms());
         let sealed = self.work.run(move || {
             work.map(files, |file| {
@@ -513,13 +618,18 @@ impl Engine {
         let since_ms = self.now_ms().saturating_sub(ACKNOWLEDGED_MS);
         let mut fresh = Vec::with_capacity(chunks.len());
         for chunk in chunks {
-            if !known.contains(&chunk.entry.id) && !self.index.is_acknowledged(chunk.entry.id, since_ms)? {
+            if !known.contains(&chunk.entry.id)
+                && !self.index.is_acknowledged(chunk.entry.id, since_ms)?
+            {
                 fresh.push(chunk);
             }
         }
         if self.genesis.dedup_vault && !fresh.is_empty() {
             // Any file of the vault may have brought the same content; only the server knows.
-            let missing = self.remote.missing(fresh.iter().map(|chunk| chunk.entry.id).collect()).await?;
+            let missing = self
+                .remote
+                .missing(fresh.iter().map(|chunk| chunk.entry.id).collect())
+                .await?;
             let missing: HashSet<ChunkId> = missing.into_iter().collect();
             fresh.retain(|chunk| missing.contains(&chunk.entry.id));
         }
@@ -573,11 +683,18 @@ fn from_disk(op: &Op) -> Option<&PlanPut> {
 }
 
 fn ready_of(file: &Sealable, content: SealedContent, reading: Reading) -> Ready {
-    Ready { content, reading, class: file.recipe.class, scope: file.recipe.scope }
+    Ready {
+        content,
+        reading,
+        class: file.recipe.class,
+        scope: file.recipe.scope,
+    }
 }
 
 fn now_ns(now_ms: u64) -> i64 {
-    i64::try_from(now_ms).unwrap_or(i64::MAX).saturating_mul(1_000_000)
+    i64::try_from(now_ms)
+        .unwrap_or(i64::MAX)
+        .saturating_mul(1_000_000)
 }
 
 fn read_failure(error: ReadError) -> SealFailure {
@@ -615,7 +732,9 @@ fn seal_whole(
             let mut chunks = Vec::new();
             loop {
                 // Files run side by side already; their chunks need not.
-                let more = sealing.next_chunks(keys, crate::work::Work::Inline).map_err(seal_failure)?;
+                let more = sealing
+                    .next_chunks(keys, crate::work::Work::Inline)
+                    .map_err(seal_failure)?;
                 if more.is_empty() {
                     break;
                 }

@@ -136,7 +136,11 @@ pub struct ConflictFile {
 
 impl From<ConflictRow> for ConflictFile {
     fn from(row: ConflictRow) -> Self {
-        Self { path: row.path, copy: row.copy_path, time_ms: row.time_ms }
+        Self {
+            path: row.path,
+            copy: row.copy_path,
+            time_ms: row.time_ms,
+        }
     }
 }
 
@@ -171,7 +175,11 @@ pub(super) fn state_of(error: &ClientError) -> State {
 
 impl From<&Skipped> for SkippedFile {
     fn from(skipped: &Skipped) -> Self {
-        Self { path: skipped.path.clone(), reason: skipped.reason.to_owned(), detail: skipped.detail.clone() }
+        Self {
+            path: skipped.path.clone(),
+            reason: skipped.reason.to_owned(),
+            detail: skipped.detail.clone(),
+        }
     }
 }
 
@@ -188,7 +196,11 @@ impl Engine {
 
     /// Everything that failed: reading here, content from there.
     pub(super) fn all_errors(&self) -> Vec<FileError> {
-        let scanned = self.scan.iter().flat_map(|scan| &scan.skipped).chain(&self.skipped);
+        let scanned = self
+            .scan
+            .iter()
+            .flat_map(|scan| &scan.skipped)
+            .chain(&self.skipped);
         let scanned = scanned.filter_map(|skipped| {
             skipped.code.map(|code| FileError {
                 path: skipped.path.clone(),
@@ -196,16 +208,28 @@ impl Engine {
                 message: skipped.detail.clone(),
             })
         });
-        let mut errors: Vec<FileError> =
-            self.errors.values().chain(self.unavailable.values()).cloned().chain(scanned).collect();
+        let mut errors: Vec<FileError> = self
+            .errors
+            .values()
+            .chain(self.unavailable.values())
+            .cloned()
+            .chain(scanned)
+            .collect();
         errors.sort_by(|a, b| a.path.cmp(&b.path));
         errors.dedup_by(|a, b| a.path == b.path);
         errors
     }
 
     pub(super) fn all_skipped(&self) -> Vec<SkippedFile> {
-        let scanned = self.scan.iter().flat_map(|scan| &scan.skipped).chain(&self.skipped);
-        scanned.filter(|skipped| skipped.code.is_none()).map(SkippedFile::from).collect()
+        let scanned = self
+            .scan
+            .iter()
+            .flat_map(|scan| &scan.skipped)
+            .chain(&self.skipped);
+        scanned
+            .filter(|skipped| skipped.code.is_none())
+            .map(SkippedFile::from)
+            .collect()
     }
 
     /// Conflicts whose copy and original are both still there.
@@ -223,16 +247,27 @@ impl Engine {
     }
 
     pub(super) fn publish_error(&mut self, state: State, error: Option<&ClientError>) {
-        let files = self.ancestor.iter().filter(|(_, row)| row.node.body.kind() == Kind::File && !row.not_here).count();
+        let files = self
+            .ancestor
+            .iter()
+            .filter(|(_, row)| row.node.body.kind() == Kind::File && !row.not_here)
+            .count();
         let mut errors = self.all_errors();
         if let Some(error) = error
             && matches!(state, State::Error | State::Offline)
         {
-            errors.push(FileError { path: String::new(), code: error.code(), message: error.to_string() });
+            errors.push(FileError {
+                path: String::new(),
+                code: error.code(),
+                message: error.to_string(),
+            });
         }
         let held = error
             .filter(|_| matches!(state, State::Held | State::Halted))
-            .map(|error| Problem { code: error.code(), message: error.to_string() });
+            .map(|error| Problem {
+                code: error.code(),
+                message: error.to_string(),
+            });
         let status = Status {
             state,
             pending: 0,
@@ -243,7 +278,12 @@ impl Engine {
             head: Some(self.head),
             files: files as u64,
             last_sync: (self.last_sync_ms > 0).then_some(self.last_sync_ms),
-            notices: self.notices.iter().chain(&self.unwatched).cloned().collect(),
+            notices: self
+                .notices
+                .iter()
+                .chain(&self.unwatched)
+                .cloned()
+                .collect(),
             progress: Progress::default(),
         };
         self.status.send_replace(status);
@@ -252,7 +292,10 @@ impl Engine {
     pub(super) fn progress(&self, change: impl FnOnce(&mut Progress)) {
         self.status.send_modify(|status| {
             change(&mut status.progress);
-            status.pending = status.progress.files_total.saturating_sub(status.progress.files_done);
+            status.pending = status
+                .progress
+                .files_total
+                .saturating_sub(status.progress.files_done);
         });
     }
 }

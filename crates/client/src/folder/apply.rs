@@ -286,13 +286,20 @@ impl Folder {
 
     /// Makes durable what other programs did: the content of `files` and the names in `dirs`. What is no longer
     /// there is left out.
-    pub fn sync_found(&self, files: &[TreePath], dirs: &BTreeSet<TreePath>) -> Result<(), ApplyError> {
+    pub fn sync_found(
+        &self,
+        files: &[TreePath],
+        dirs: &BTreeSet<TreePath>,
+    ) -> Result<(), ApplyError> {
         enum Found<'a> {
             File(&'a TreePath),
             Dir(&'a TreePath),
         }
-        let found: Vec<Found<'_>> =
-            files.iter().map(Found::File).chain(dirs.iter().map(Found::Dir)).collect();
+        let found: Vec<Found<'_>> = files
+            .iter()
+            .map(Found::File)
+            .chain(dirs.iter().map(Found::Dir))
+            .collect();
         let sync = |found: &Found<'_>| {
             let result = match found {
                 Found::File(path) => self.disk.sync_file(At::Tree(path)),
@@ -1029,10 +1036,7 @@ fn planned_otherwise(error: DiskError, path: &TreePath) -> ApplyError {
 fn is_elsewhere(kind: ErrorKind) -> bool {
     matches!(
         kind,
-        ErrorKind::NotFound
-            | ErrorKind::NotADirectory
-            | ErrorKind::NotAFile
-            | ErrorKind::Escapes
+        ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::NotAFile | ErrorKind::Escapes
     )
 }
 

@@ -16,7 +16,12 @@ pub(crate) fn create_file(path: &Path) -> io::Result<File> {
 
 /// Opens a lock file, keeping what is in it.
 pub(crate) fn open_lock(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
 }
 
 /// Directories need no flush: NTFS journals renames.

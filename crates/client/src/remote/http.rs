@@ -11,7 +11,8 @@ use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use http::{Method, Request, Response, StatusCode, header};
 use syncagent_protocol::api::{
-    self, Event, Machine, MachineReport, OCTETS, Problem, RegisterRequest, RegisterResponse, vault_path,
+    self, Event, Machine, MachineReport, OCTETS, Problem, RegisterRequest, RegisterResponse,
+    vault_path,
 };
 use syncagent_protocol::commit::{MAX_COMMIT_LEN, MAX_OPS};
 use syncagent_protocol::pack::{Deframer, MAX_CHUNK_LEN};
@@ -47,7 +48,8 @@ pub async fn register(
     transport: &dyn Transport,
     request: &RegisterRequest,
 ) -> Result<RegisterResponse, RemoteError> {
-    let body = serde_json::to_vec(request).map_err(|error| RemoteError::Protocol(error.to_string()))?;
+    let body =
+        serde_json::to_vec(request).map_err(|error| RemoteError::Protocol(error.to_string()))?;
     let request = Request::post(api::REGISTER)
         .header(header::CONTENT_TYPE, "application/json")
         .body(Bytes::from(body))
@@ -58,10 +60,20 @@ pub async fn register(
 impl HttpRemote {
     /// The vault's routes, with this machine's token.
     pub fn new(transport: Arc<dyn Transport>, vault: VaultId, token: &str) -> Self {
-        Self { transport, vault, token: zeroize::Zeroizing::new(token.to_owned()) }
+        Self {
+            transport,
+            vault,
+            token: zeroize::Zeroizing::new(token.to_owned()),
+        }
     }
 
-    fn request(&self, method: Method, resource: &str, content_type: &str, body: Bytes) -> Result<Request<Bytes>, RemoteError> {
+    fn request(
+        &self,
+        method: Method,
+        resource: &str,
+        content_type: &str,
+        body: Bytes,
+    ) -> Result<Request<Bytes>, RemoteError> {
         Request::builder()
             .method(method)
             .uri(vault_path(self.vault, resource))
@@ -71,11 +83,23 @@ impl HttpRemote {
             .map_err(|error| RemoteError::Protocol(error.to_string()))
     }
 
-    async fn send(&self, method: Method, resource: &str, body: Bytes) -> Result<Response<Body>, RemoteError> {
-        self.transport.send(self.request(method, resource, OCTETS, body)?).await
+    async fn send(
+        &self,
+        method: Method,
+        resource: &str,
+        body: Bytes,
+    ) -> Result<Response<Body>, RemoteError> {
+        self.transport
+            .send(self.request(method, resource, OCTETS, body)?)
+            .await
     }
 
-    async fn call(&self, method: Method, resource: &str, body: Bytes) -> Result<Response<Body>, RemoteError> {
+    async fn call(
+        &self,
+        method: Method,
+        resource: &str,
+        body: Bytes,
+    ) -> Result<Response<Body>, RemoteError> {
         expect(self.send(method, resource, body).await?).await
     }
 }
@@ -83,7 +107,9 @@ impl HttpRemote {
 impl Remote for HttpRemote {
     fn commits(&self, after: u64) -> BoxFuture<'_, Result<Page, RemoteError>> {
         async move {
-            let response = self.call(Method::GET, &format!("commits?after={after}"), Bytes::new()).await?;
+            let response = self
+                .call(Method::GET, &format!("commits?after={after}"), Bytes::new())
+                .await?;
             let head = response
                 .headers()
                 .get("syncagent-head")
@@ -91,7 +117,10 @@ impl Remote for HttpRemote {
                 .ok_or_else(|| RemoteError::Protocol("no head".into()))?;
             let mut deframer = Deframer::new(MAX_COMMIT_LEN + MAX_OPS);
             let mut body = response.into_body();
-            let mut page = Page { commits: Vec::new(), head };
+            let mut page = Page {
+                commits: Vec::new(),
+                head,
+            };
             let mut len = 0;
             while let Some(piece) = body.try_next().await? {
                 len += piece.len();
@@ -99,11 +128,16 @@ impl Remote for HttpRemote {
                     return Err(RemoteError::Limit("a page of the log"));
                 }
                 deframer.push(&piece);
-                while let Some(part) = deframer.next_part().map_err(|_| RemoteError::Limit("a commit"))? {
+                while let Some(part) = deframer
+                    .next_part()
+                    .map_err(|_| RemoteError::Limit("a commit"))?
+                {
                     page.commits.push(Bytes::copy_from_slice(part));
                 }
             }
-            deframer.finish().map_err(|error| RemoteError::Offline(error.to_string()))?;
+            deframer
+                .finish()
+                .map_err(|error| RemoteError::Offline(error.to_string()))?;
             Ok(page)
         }
         .boxed()
@@ -118,7 +152,9 @@ impl Remote for HttpRemote {
                     let problem = problem(response).await?;
                     match (problem.code, problem.head) {
                         (Code::Conflict, Some(head)) => Ok(Posted::Conflict(head)),
-                        (Code::Missing, _) if !problem.missing.is_empty() => Ok(Posted::Missing(problem.missing)),
+                        (Code::Missing, _) if !problem.missing.is_empty() => {
+                            Ok(Posted::Missing(problem.missing))
+                        }
                         _ => Err(refused(problem)),
                     }
                 }
@@ -134,9 +170,20 @@ impl Remote for HttpRemote {
 
     fn missing(&self, ids: Vec<ChunkId>) -> BoxFuture<'_, Result<Vec<ChunkId>, RemoteError>> {
         async move {
-            let response = self.call(Method::POST, "chunks/missing", id_bytes(&ids)).await?;
-            let bytes = collect(response.into_body(), 32 * syncagent_protocol::pack::MAX_IDS_PER_REQUEST).await?;
-            Ok(bytes.as_chunks::<32>().0.iter().map(|id| ChunkId(*id)).collect())
+            let response = self
+                .call(Method::POST, "chunks/missing", id_bytes(&ids))
+                .await?;
+            let bytes = collect(
+                response.into_body(),
+                32 * syncagent_protocol::pack::MAX_IDS_PER_REQUEST,
+            )
+            .await?;
+            Ok(bytes
+                .as_chunks::<32>()
+                .0
+                .iter()
+                .map(|id| ChunkId(*id))
+                .collect())
         }
         .boxed()
     }
@@ -144,7 +191,9 @@ impl Remote for HttpRemote {
     fn fetch(&self, ids: Vec<ChunkId>) -> BoxStream<'_, Result<Option<Vec<u8>>, RemoteError>> {
         let wanted = ids.len();
         let open = async move {
-            let response = self.call(Method::POST, "chunks/fetch", id_bytes(&ids)).await?;
+            let response = self
+                .call(Method::POST, "chunks/fetch", id_bytes(&ids))
+                .await?;
             Ok((response.into_body(), Deframer::new(MAX_CHUNK_LEN), 0))
         };
         let parts = open.into_stream().map_ok(move |state| {
@@ -153,13 +202,19 @@ impl Remote for HttpRemote {
                     if given == wanted {
                         return Ok(None);
                     }
-                    let part = deframer.next_part().map_err(|_| RemoteError::Limit("a chunk"))?;
+                    let part = deframer
+                        .next_part()
+                        .map_err(|_| RemoteError::Limit("a chunk"))?;
                     if let Some(part) = part.map(|part| (!part.is_empty()).then(|| part.to_vec())) {
                         return Ok(Some((part, (body, deframer, given + 1))));
                     }
                     match body.try_next().await? {
                         Some(piece) => deframer.push(&piece),
-                        None => return Err(RemoteError::Offline("the answer ends in the middle".into())),
+                        None => {
+                            return Err(RemoteError::Offline(
+                                "the answer ends in the middle".into(),
+                            ));
+                        }
                     }
                 }
             })
@@ -167,21 +222,38 @@ impl Remote for HttpRemote {
         parts.try_flatten().boxed()
     }
 
-    fn slot(&self, slot_type: u8, previous: bool) -> BoxFuture<'_, Result<Option<Bytes>, RemoteError>> {
+    fn slot(
+        &self,
+        slot_type: u8,
+        previous: bool,
+    ) -> BoxFuture<'_, Result<Option<Bytes>, RemoteError>> {
         async move {
             let which = if previous { "?which=previous" } else { "" };
-            let response = self.send(Method::GET, &format!("slots/{slot_type}{which}"), Bytes::new()).await?;
+            let response = self
+                .send(
+                    Method::GET,
+                    &format!("slots/{slot_type}{which}"),
+                    Bytes::new(),
+                )
+                .await?;
             if response.status() == StatusCode::NOT_FOUND {
                 return Ok(None);
             }
             let body = expect(response).await?.into_body();
-            collect(body, 1024).await.map(|bytes| Some(Bytes::from(bytes)))
+            collect(body, 1024)
+                .await
+                .map(|bytes| Some(Bytes::from(bytes)))
         }
         .boxed()
     }
 
     fn put_slot(&self, slot_type: u8, slot: Bytes) -> BoxFuture<'_, Result<(), RemoteError>> {
-        async move { self.call(Method::PUT, &format!("slots/{slot_type}"), slot).await.map(drop) }.boxed()
+        async move {
+            self.call(Method::PUT, &format!("slots/{slot_type}"), slot)
+                .await
+                .map(drop)
+        }
+        .boxed()
     }
 
     fn machines(&self) -> BoxFuture<'_, Result<Vec<Machine>, RemoteError>> {
@@ -190,19 +262,26 @@ impl Remote for HttpRemote {
             machines: Vec<Machine>,
         }
         async move {
-            let answer: Answer = json(self.call(Method::GET, "machines", Bytes::new()).await?).await?;
+            let answer: Answer =
+                json(self.call(Method::GET, "machines", Bytes::new()).await?).await?;
             Ok(answer.machines)
         }
         .boxed()
     }
 
     fn remove_machine(&self, machine: MachineId) -> BoxFuture<'_, Result<(), RemoteError>> {
-        async move { self.call(Method::DELETE, &format!("machines/{machine}"), Bytes::new()).await.map(drop) }.boxed()
+        async move {
+            self.call(Method::DELETE, &format!("machines/{machine}"), Bytes::new())
+                .await
+                .map(drop)
+        }
+        .boxed()
     }
 
     fn report(&self, report: MachineReport) -> BoxFuture<'_, Result<(), RemoteError>> {
         async move {
-            let body = serde_json::to_vec(&report).map_err(|error| RemoteError::Protocol(error.to_string()))?;
+            let body = serde_json::to_vec(&report)
+                .map_err(|error| RemoteError::Protocol(error.to_string()))?;
             let request = self.request(Method::PUT, "report", "application/json", body.into())?;
             expect(self.transport.send(request).await?).await.map(drop)
         }
@@ -219,19 +298,33 @@ fn id_bytes(ids: &[ChunkId]) -> Bytes {
 }
 
 async fn expect(response: Response<Body>) -> Result<Response<Body>, RemoteError> {
-    if response.status().is_success() { Ok(response) } else { Err(refused(problem(response).await?)) }
+    if response.status().is_success() {
+        Ok(response)
+    } else {
+        Err(refused(problem(response).await?))
+    }
 }
 
 fn refused(problem: Problem) -> RemoteError {
-    let Problem { code, title, detail, .. } = problem;
-    let message = if detail.is_empty() { title } else { format!("{title}: {detail}") };
+    let Problem {
+        code,
+        title,
+        detail,
+        ..
+    } = problem;
+    let message = if detail.is_empty() {
+        title
+    } else {
+        format!("{title}: {detail}")
+    };
     RemoteError::Refused { code, message }
 }
 
 async fn problem(response: Response<Body>) -> Result<Problem, RemoteError> {
     let status = response.status();
     let bytes = collect(response.into_body(), MAX_JSON_LEN).await?;
-    serde_json::from_slice(&bytes).map_err(|_| RemoteError::Protocol(format!("status {}", status.as_u16())))
+    serde_json::from_slice(&bytes)
+        .map_err(|_| RemoteError::Protocol(format!("status {}", status.as_u16())))
 }
 
 async fn json<T: serde::de::DeserializeOwned>(response: Response<Body>) -> Result<T, RemoteError> {

@@ -41,7 +41,11 @@ impl Network {
         match base_url.scheme() {
             "https" => {}
             "http" if insecure || is_loopback(&base_url) => {}
-            "http" => return Err(bad("plain http reaches this computer only; use https, or --insecure if you must")),
+            "http" => {
+                return Err(bad(
+                    "plain http reaches this computer only; use https, or --insecure if you must",
+                ));
+            }
             _ => return Err(bad("it starts with http:// or https://")),
         }
         let client = reqwest::Client::builder()
@@ -53,18 +57,26 @@ impl Network {
             .user_agent(concat!("syncagent/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| RemoteError::Offline(cause(&error)))?;
-        Ok(Self { client, base: base_url })
+        Ok(Self {
+            client,
+            base: base_url,
+        })
     }
 
     fn url(&self, path_and_query: &str) -> Result<Url, RemoteError> {
-        self.base.join(path_and_query).map_err(|error| RemoteError::Protocol(error.to_string()))
+        self.base
+            .join(path_and_query)
+            .map_err(|error| RemoteError::Protocol(error.to_string()))
     }
 }
 
 fn is_loopback(url: &Url) -> bool {
     match url.host_str() {
         Some("localhost") => true,
-        Some(host) => host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback()),
+        Some(host) => host
+            .trim_matches(['[', ']'])
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback()),
         None => false,
     }
 }
@@ -99,8 +111,12 @@ impl Transport for Network {
             if let Some(headers) = out.headers_mut() {
                 headers.extend(response.headers().clone());
             }
-            let body = response.bytes_stream().map_err(|error| RemoteError::Offline(cause(&error))).boxed();
-            out.body(body).map_err(|error| RemoteError::Protocol(error.to_string()))
+            let body = response
+                .bytes_stream()
+                .map_err(|error| RemoteError::Offline(cause(&error)))
+                .boxed();
+            out.body(body)
+                .map_err(|error| RemoteError::Protocol(error.to_string()))
         }
         .boxed()
     }
@@ -111,11 +127,18 @@ impl Transport for Network {
             let offline = |error: SocketError| RemoteError::Offline(cause(&error));
             let mut url = self.url(EVENTS)?;
             let scheme = if url.scheme() == "https" { "wss" } else { "ws" };
-            url.set_scheme(scheme).map_err(|()| RemoteError::Protocol("address".into()))?;
+            url.set_scheme(scheme)
+                .map_err(|()| RemoteError::Protocol("address".into()))?;
             let mut request = url.as_str().into_client_request().map_err(offline)?;
-            let bearer = format!("Bearer {}", *token).parse().map_err(|_| RemoteError::Protocol("token".into()))?;
-            request.headers_mut().insert(http::header::AUTHORIZATION, bearer);
-            let config = WebSocketConfig::default().max_message_size(Some(64 * 1024)).max_frame_size(Some(64 * 1024));
+            let bearer = format!("Bearer {}", *token)
+                .parse()
+                .map_err(|_| RemoteError::Protocol("token".into()))?;
+            request
+                .headers_mut()
+                .insert(http::header::AUTHORIZATION, bearer);
+            let config = WebSocketConfig::default()
+                .max_message_size(Some(64 * 1024))
+                .max_frame_size(Some(64 * 1024));
             let connect = tokio_tungstenite::connect_async_with_config(request, Some(config), true);
             let (socket, _) = tokio::time::timeout(CONNECT_TIMEOUT, connect)
                 .await

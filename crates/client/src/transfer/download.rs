@@ -95,7 +95,9 @@ impl From<VaultError> for DownloadError {
 }
 
 fn missing() -> DownloadError {
-    DownloadError::Chunk("a chunk is not on the server; any machine that still has the file repairs it".into())
+    DownloadError::Chunk(
+        "a chunk is not on the server; any machine that still has the file repairs it".into(),
+    )
 }
 
 /// Puts files together.
@@ -121,7 +123,9 @@ impl Downloader {
         for job in jobs {
             let is_small = match &job.file.content {
                 Content::Inline(_) => true,
-                Content::Chunks(manifest) => manifest.level == 0 && manifest.entries.len() == 1 && job.sources.is_empty(),
+                Content::Chunks(manifest) => {
+                    manifest.level == 0 && manifest.entries.len() == 1 && job.sources.is_empty()
+                }
             };
             if is_small {
                 small.push(job);
@@ -153,7 +157,11 @@ impl Downloader {
             }
         }
         let fetched = stream::iter(groups).map(|group| async move {
-            let ids: Vec<ChunkId> = group.iter().filter_map(single_chunk).map(|entry| entry.id).collect();
+            let ids: Vec<ChunkId> = group
+                .iter()
+                .filter_map(single_chunk)
+                .map(|entry| entry.id)
+                .collect();
             let mut blobs: Vec<Option<Vec<u8>>> = match ids.is_empty() {
                 true => Vec::new(),
                 false => self.remote.fetch(ids).try_collect().await?,
@@ -168,7 +176,8 @@ impl Downloader {
                         (job, blob)
                     })
                     .collect();
-                this.work.map(pairs, |(job, blob)| (job.node, this.write_small(job, blob)))
+                this.work
+                    .map(pairs, |(job, blob)| (job.node, this.write_small(job, blob)))
             });
             Ok::<_, RemoteError>(outcomes.await)
         });
@@ -185,10 +194,16 @@ impl Downloader {
             }
             _ => return Err(missing()),
         };
-        check_hash(job.file.hash, ContentHash(*blake3::hash(&content).as_bytes()))?;
+        check_hash(
+            job.file.hash,
+            ContentHash(*blake3::hash(&content).as_bytes()),
+        )?;
         let mut staging = self.folder.stage(Some(content.len() as u64))?;
         staging.write(&content)?;
-        Ok(Done { staged: staging.finish(job.exec, job.mtime_ns)?, leaves: None })
+        Ok(Done {
+            staged: staging.finish(job.exec, job.mtime_ns)?,
+            leaves: None,
+        })
     }
 
     async fn stage_large(&self, mut job: Job) -> Result<Done, DownloadError> {
@@ -207,8 +222,12 @@ impl Downloader {
         let plan = Arc::new(Parts::new(leaves));
         let (plan_for_disk, staging_for_disk) = (Arc::clone(&plan), Arc::clone(&staging));
         let (sources, scope) = (std::mem::take(&mut job.sources), job.scope);
-        let present = self.work.run(move || this.copy_from_disk(&plan_for_disk, &sources, scope, &staging_for_disk)).await?;
-        self.fill_from_server(&plan, &present, job.scope, &staging).await?;
+        let present = self
+            .work
+            .run(move || this.copy_from_disk(&plan_for_disk, &sources, scope, &staging_for_disk))
+            .await?;
+        self.fill_from_server(&plan, &present, job.scope, &staging)
+            .await?;
         let (exec, mtime_ns, hash) = (job.exec, job.mtime_ns, job.file.hash);
         let (staged, plan) = self
             .work
@@ -239,7 +258,9 @@ impl Downloader {
         if let Some(leaves) = job.leaves.take() {
             return Ok(leaves);
         }
-        let Content::Chunks(manifest) = &job.file.content else { return Ok(Vec::new()) };
+        let Content::Chunks(manifest) = &job.file.content else {
+            return Ok(Vec::new());
+        };
         let mut entries: Vec<Entry> = manifest.entries.iter().map(Entry::duplicate).collect();
         for _ in 0..manifest.level {
             let ids: Vec<ChunkId> = entries.iter().map(|entry| entry.id).collect();
@@ -251,9 +272,14 @@ impl Downloader {
             }
             entries = below;
         }
-        match entries.iter().try_fold(0u64, |sum, entry| sum.checked_add(entry.len)) {
+        match entries
+            .iter()
+            .try_fold(0u64, |sum, entry| sum.checked_add(entry.len))
+        {
             Some(sum) if sum == job.file.size => Ok(entries),
-            _ => Err(DownloadError::Chunk("its list of chunks does not add up to its size".into())),
+            _ => Err(DownloadError::Chunk(
+                "its list of chunks does not add up to its size".into(),
+            )),
         }
     }
 
@@ -274,14 +300,19 @@ impl Downloader {
                 buf.resize(usize::try_from(entry.len).unwrap_or(0), 0);
                 if read_exact(&staging, &mut buf, parts.offsets[i])? {
                     present[i] = [Codec::Zstd, Codec::Stored].into_iter().any(|codec| {
-                        seal_data(&self.keys, scope, &buf, codec).is_ok_and(|sealed| sealed.entry.id == entry.id)
+                        seal_data(&self.keys, scope, &buf, codec)
+                            .is_ok_and(|sealed| sealed.entry.id == entry.id)
                     });
                 }
             }
         }
         for source in sources {
             // A source that cannot be read any more is no source; the server has everything.
-            let Ok(mut read) = open_stable(&**self.folder.disk(), &source.path, Some(source.fingerprint)) else {
+            let Ok(mut read) = open_stable(
+                &**self.folder.disk(),
+                &source.path,
+                Some(source.fingerprint),
+            ) else {
                 continue;
             };
             match &source.leaves {
@@ -299,7 +330,13 @@ impl Downloader {
                 Some(leaves) => {
                     let mut at = 0;
                     for (id, len) in leaves.iter() {
-                        for &i in parts.by_id.get(id).into_iter().flatten().filter(|&&i| parts.entries[i].len == *len) {
+                        for &i in parts
+                            .by_id
+                            .get(id)
+                            .into_iter()
+                            .flatten()
+                            .filter(|&&i| parts.entries[i].len == *len)
+                        {
                             if present[i] {
                                 continue;
                             }
@@ -350,7 +387,8 @@ impl Downloader {
         }
         let present = Arc::new(present.to_vec());
         let writes = stream::iter(requests).map(|request| {
-            let (parts, staging, present) = (Arc::clone(parts), Arc::clone(staging), Arc::clone(&present));
+            let (parts, staging, present) =
+                (Arc::clone(parts), Arc::clone(staging), Arc::clone(&present));
             let keys = Arc::clone(&self.keys);
             async move {
                 let ids = request.iter().map(|&i| parts.entries[i].id).collect();
@@ -360,7 +398,10 @@ impl Downloader {
                     let pairs: Vec<_> = request.into_iter().zip(blobs).collect();
                     let opened = work.map(pairs, |(i, blob)| {
                         let blob = blob.ok_or_else(missing)?;
-                        Ok::<_, DownloadError>((i, open_data(&keys, scope, &parts.entries[i], &blob)?))
+                        Ok::<_, DownloadError>((
+                            i,
+                            open_data(&keys, scope, &parts.entries[i], &blob)?,
+                        ))
                     });
                     let mut staging = staging.lock().unwrap_or_else(PoisonError::into_inner);
                     for result in opened {
@@ -376,7 +417,10 @@ impl Downloader {
                 .await
             }
         });
-        writes.buffer_unordered(FETCHES_IN_FLIGHT).try_collect::<Vec<()>>().await?;
+        writes
+            .buffer_unordered(FETCHES_IN_FLIGHT)
+            .try_collect::<Vec<()>>()
+            .await?;
         Ok(())
     }
 }
@@ -399,7 +443,12 @@ impl Parts {
             total = total.saturating_add(entry.len);
             by_id.entry(entry.id).or_default().push(i);
         }
-        Self { entries, offsets, by_id, total }
+        Self {
+            entries,
+            offsets,
+            by_id,
+            total,
+        }
     }
 }
 
@@ -413,7 +462,9 @@ fn single_chunk(job: &Job) -> Option<&Entry> {
 fn check_hash(wanted: ContentHash, found: ContentHash) -> Result<(), DownloadError> {
     match wanted == found {
         true => Ok(()),
-        false => Err(DownloadError::Chunk("its content is not what its author sealed".into())),
+        false => Err(DownloadError::Chunk(
+            "its content is not what its author sealed".into(),
+        )),
     }
 }
 

@@ -94,7 +94,11 @@ impl<R: Read> Sealing<R> {
     }
 
     /// Reads on and returns the next sealed data chunks, in order; empty at the end.
-    pub fn next_chunks(&mut self, keys: &Keys, work: Work) -> Result<Vec<Sealed>, SealError<io::Error>> {
+    pub fn next_chunks(
+        &mut self,
+        keys: &Keys,
+        work: Work,
+    ) -> Result<Vec<Sealed>, SealError<io::Error>> {
         let sizes = self.recipe.class.sizes();
         self.fill(2 * sizes.max).map_err(SealError::Read)?;
         if self.window.is_empty() {
@@ -111,12 +115,17 @@ impl<R: Read> Sealing<R> {
         let (window, hasher, recipe) = (&self.window, &mut self.hasher, self.recipe);
         let (_, sealed) = work.join(
             || hasher.update(&window[..at]).count(),
-            || work.map(pieces, |piece| seal_data(keys, recipe.scope, &window[piece], recipe.codec)),
+            || {
+                work.map(pieces, |piece| {
+                    seal_data(keys, recipe.scope, &window[piece], recipe.codec)
+                })
+            },
         );
         let sealed = sealed.into_iter().collect::<Result<Vec<_>, _>>()?;
         self.size += at as u64;
         self.window.drain(..at);
-        self.entries.extend(sealed.iter().map(|chunk| chunk.entry.duplicate()));
+        self.entries
+            .extend(sealed.iter().map(|chunk| chunk.entry.duplicate()));
         Ok(sealed)
     }
 
@@ -131,7 +140,10 @@ impl<R: Read> Sealing<R> {
     }
 
     /// The manifest of everything that was read, and the list chunks it needs.
-    pub fn finish(self, keys: &Keys) -> Result<(R, SealedContent, Vec<Sealed>), SealError<io::Error>> {
+    pub fn finish(
+        self,
+        keys: &Keys,
+    ) -> Result<(R, SealedContent, Vec<Sealed>), SealError<io::Error>> {
         let hash = ContentHash(*self.hasher.finalize().as_bytes());
         let mut lists = Vec::new();
         let leaves = (self.entries.len() > syncagent_vault::manifest::MAX_INLINE_ENTRIES)
@@ -142,7 +154,12 @@ impl<R: Read> Sealing<R> {
             lists.push(sealed);
             Ok(entry)
         })?;
-        let content = SealedContent { content: Content::Chunks(manifest), size: self.size, hash, leaves };
+        let content = SealedContent {
+            content: Content::Chunks(manifest),
+            size: self.size,
+            hash,
+            leaves,
+        };
         Ok((self.source, content, lists))
     }
 
@@ -150,7 +167,15 @@ impl<R: Read> Sealing<R> {
     pub fn finish_inline(self, content: Vec<u8>) -> (R, SealedContent) {
         let hash = ContentHash(*blake3::hash(&content).as_bytes());
         let size = content.len() as u64;
-        (self.source, SealedContent { content: Content::Inline(content), size, hash, leaves: None })
+        (
+            self.source,
+            SealedContent {
+                content: Content::Inline(content),
+                size,
+                hash,
+                leaves: None,
+            },
+        )
     }
 }
 
@@ -173,8 +198,15 @@ mod tests {
             }
         }
         let keys = VaultKey::generate(&OsRandom::default()).keys().unwrap();
-        let content: Vec<u8> = (0..3_000_000u32).map(|i| blake3::hash(&(i / 8).to_le_bytes()).as_bytes()[0]).collect();
-        let recipe = Recipe { class: Class::of(0, None), scope: Scope([1; 16]), codec: Codec::Zstd, inline: true };
+        let content: Vec<u8> = (0..3_000_000u32)
+            .map(|i| blake3::hash(&(i / 8).to_le_bytes()).as_bytes()[0])
+            .collect();
+        let recipe = Recipe {
+            class: Class::of(0, None),
+            scope: Scope([1; 16]),
+            codec: Codec::Zstd,
+            inline: true,
+        };
         for work in [Work::Inline, Work::Pool] {
             let mut sealing = Sealing::new(Dribble(&content), recipe);
             assert!(sealing.inline().unwrap().is_none());
@@ -190,17 +222,33 @@ mod tests {
             }
             let (_, sealed, lists) = sealing.finish(&keys).unwrap();
             assert!(back == content && lists.is_empty());
-            assert_eq!((sealed.size, sealed.hash.0), (3_000_000, *blake3::hash(&content).as_bytes()));
+            assert_eq!(
+                (sealed.size, sealed.hash.0),
+                (3_000_000, *blake3::hash(&content).as_bytes())
+            );
         }
     }
 
     #[test]
     fn short_content_stands_in_the_op() {
-        let recipe = Recipe { class: Class::of(0, None), scope: Scope([1; 16]), codec: Codec::Zstd, inline: true };
+        let recipe = Recipe {
+            class: Class::of(0, None),
+            scope: Scope([1; 16]),
+            codec: Codec::Zstd,
+            inline: true,
+        };
         for len in [0, 1, 2048] {
             let content = vec![7; len];
-            assert_eq!(Sealing::new(&content[..], recipe).inline().unwrap(), Some(content));
+            assert_eq!(
+                Sealing::new(&content[..], recipe).inline().unwrap(),
+                Some(content)
+            );
         }
-        assert!(Sealing::new(&[7; 2049][..], recipe).inline().unwrap().is_none());
+        assert!(
+            Sealing::new(&[7; 2049][..], recipe)
+                .inline()
+                .unwrap()
+                .is_none()
+        );
     }
 }

@@ -70,7 +70,8 @@ impl Uploader {
         let ids = std::mem::take(&mut self.pack_ids);
         self.bytes += pack.len() as u64;
         let remote = Arc::clone(&self.remote);
-        self.in_flight.spawn(async move { remote.post_pack(pack).await.map(|()| ids) });
+        self.in_flight
+            .spawn(async move { remote.post_pack(pack).await.map(|()| ids) });
         Ok(())
     }
 
@@ -81,7 +82,10 @@ impl Uploader {
         }
     }
 
-    fn ended(&mut self, ended: Result<Result<Acknowledged, RemoteError>, JoinError>) -> Result<(), RemoteError> {
+    fn ended(
+        &mut self,
+        ended: Result<Result<Acknowledged, RemoteError>, JoinError>,
+    ) -> Result<(), RemoteError> {
         match ended {
             Ok(result) => self.acknowledged.extend(result?),
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),

@@ -1,5 +1,9 @@
 //! The real binary on real folders: a server, two machines, trees that are compared, and a way to wait.
-#![allow(dead_code, clippy::unwrap_used, reason = "each test takes what it needs, and fails loudly")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "each test takes what it needs, and fails loudly"
+)]
 
 pub(crate) mod proxy;
 pub(crate) mod tree;
@@ -20,7 +24,10 @@ pub(crate) fn until<T>(what: &str, patience: Duration, mut look: impl FnMut() ->
         if let Some(found) = look() {
             return found;
         }
-        assert!(Instant::now() < deadline, "waited {patience:?} for nothing: {what}");
+        assert!(
+            Instant::now() < deadline,
+            "waited {patience:?} for nothing: {what}"
+        );
         std::thread::park_timeout(Duration::from_millis(2));
     }
 }
@@ -80,7 +87,9 @@ impl Rng {
 
 /// Whether `content` is exactly what [`Rng::sealed`] once returned: nothing missing, nothing mixed.
 pub(crate) fn is_whole(content: &[u8]) -> bool {
-    let Some((body, sum)) = content.split_last_chunk::<8>() else { return false };
+    let Some((body, sum)) = content.split_last_chunk::<8>() else {
+        return false;
+    };
     let len = body.first_chunk::<8>().map(|len| u64::from_le_bytes(*len));
     len == Some(content.len() as u64) && checksum(body) == u64::from_le_bytes(*sum)
 }
@@ -89,16 +98,21 @@ pub(crate) fn checksum(bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks::<8>();
     let mut sum = bytes.len() as u64;
     for word in words {
-        sum = (sum ^ u64::from_le_bytes(*word)).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(29);
+        sum = (sum ^ u64::from_le_bytes(*word))
+            .wrapping_mul(0x0000_0100_0000_01b3)
+            .rotate_left(29);
     }
     for byte in rest {
-        sum = (sum ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(29);
+        sum = (sum ^ u64::from(*byte))
+            .wrapping_mul(0x0000_0100_0000_01b3)
+            .rotate_left(29);
     }
     sum
 }
 
 fn binary() -> PathBuf {
-    std::env::var_os("SYNCAGENT_BIN").map_or_else(|| env!("CARGO_BIN_EXE_syncagent").into(), PathBuf::from)
+    std::env::var_os("SYNCAGENT_BIN")
+        .map_or_else(|| env!("CARGO_BIN_EXE_syncagent").into(), PathBuf::from)
 }
 
 /// A process that never outlives its handle.
@@ -127,8 +141,14 @@ pub(crate) struct Field {
 
 impl Field {
     pub(crate) fn new() -> Self {
-        let field = Self { dir: tempfile::tempdir().unwrap() };
-        fs::write(field.password(), "correct horse battery staple of the field tests\n").unwrap();
+        let field = Self {
+            dir: tempfile::tempdir().unwrap(),
+        };
+        fs::write(
+            field.password(),
+            "correct horse battery staple of the field tests\n",
+        )
+        .unwrap();
         field
     }
 
@@ -147,20 +167,39 @@ impl Field {
     /// The binary with nothing of this computer's environment. It ends when this process does.
     fn command(&self, home: &Path, args: &[&str]) -> Command {
         let mut command = Command::new(binary());
-        command.args(args).arg("--until-eof").env_clear().env("HOME", self.dir.path()).env("SYNCAGENT_HOME", home);
+        command
+            .args(args)
+            .arg("--until-eof")
+            .env_clear()
+            .env("HOME", self.dir.path())
+            .env("SYNCAGENT_HOME", home);
         command
     }
 
     fn spawn(&self, name: &str, mut command: Command, stdout: Stdio) -> Running {
-        let log = File::options().create(true).append(true).open(self.path(&format!("{name}.log"))).unwrap();
-        let child = command.stdin(Stdio::piped()).stdout(stdout).stderr(log).spawn().unwrap();
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.path(&format!("{name}.log")))
+            .unwrap();
+        let child = command
+            .stdin(Stdio::piped())
+            .stdout(stdout)
+            .stderr(log)
+            .spawn()
+            .unwrap();
         Running { child }
     }
 
     /// Runs a command to its end; its stdout.
     fn run(&self, home: &Path, args: &[&str], stdin: &str) -> String {
         let mut command = self.command(home, args);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut pipe = child.stdin.take().unwrap();
         pipe.write_all(stdin.as_bytes()).unwrap();
         if args[0] == "import-key" {
@@ -186,11 +225,25 @@ impl Field {
     /// Starts the server at a free port; its handle and address.
     pub(crate) fn start_server(&self) -> (Running, String) {
         let data = self.server_data();
-        let args = ["server", "--data", data.to_str().unwrap(), "--listen", "127.0.0.1:0"];
-        let mut running = self.spawn("server", self.command(&self.path("none"), &args), Stdio::piped());
+        let args = [
+            "server",
+            "--data",
+            data.to_str().unwrap(),
+            "--listen",
+            "127.0.0.1:0",
+        ];
+        let mut running = self.spawn(
+            "server",
+            self.command(&self.path("none"), &args),
+            Stdio::piped(),
+        );
         let mut line = String::new();
-        BufReader::new(running.child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let url = line.strip_prefix("listening on ").and_then(|rest| rest.split(", data in ").next());
+        BufReader::new(running.child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let url = line
+            .strip_prefix("listening on ")
+            .and_then(|rest| rest.split(", data in ").next());
         let url = url.unwrap_or_else(|| panic!("the server did not start: {}", self.log("server")));
         (running, url.to_owned())
     }
@@ -207,17 +260,49 @@ impl Field {
         let password = ["--password-file", password.to_str().unwrap()];
         let export_password = ["--export-password-file", password[1]];
         let recovery = self.path("recovery");
-        let init = ["init", password[0], password[1], "--recovery-file", recovery.to_str().unwrap()];
+        let init = [
+            "init",
+            password[0],
+            password[1],
+            "--recovery-file",
+            recovery.to_str().unwrap(),
+        ];
         self.run(&machines[0].home, &init, "");
-        let export = ["export-key", password[0], password[1], export_password[0], export_password[1]];
+        let export = [
+            "export-key",
+            password[0],
+            password[1],
+            export_password[0],
+            export_password[1],
+        ];
         let export = self.run(&machines[0].home, &export, "");
-        let import = ["import-key", password[0], password[1], export_password[0], export_password[1]];
+        let import = [
+            "import-key",
+            password[0],
+            password[1],
+            export_password[0],
+            export_password[1],
+        ];
         self.run(&machines[1].home, &import, &export);
         for machine in &machines {
             let data = self.server_data();
-            let invitation = self.run(&machine.home, &["server", "invite", "--data", data.to_str().unwrap()], "");
+            let invitation = self.run(
+                &machine.home,
+                &["server", "invite", "--data", data.to_str().unwrap()],
+                "",
+            );
             let folder = machine.folder.to_str().unwrap();
-            let register = ["register", "--server", url, "--token", invitation.trim(), "--name", machine.name, "--folder", folder];
+            let register = [
+                "register",
+                "--server",
+                url,
+                "--token",
+                invitation.trim(),
+                "--name",
+                machine.name,
+                "--folder",
+                folder,
+            ];
             self.run(&machine.home, &register, "");
         }
         machines
@@ -241,7 +326,13 @@ impl Machine<'_> {
     /// `sync --once`: what it answered.
     pub(crate) fn sync_once(&self) -> serde_json::Value {
         let password = self.field.password();
-        let args = ["sync", "--once", "--json", "--password-file", password.to_str().unwrap()];
+        let args = [
+            "sync",
+            "--once",
+            "--json",
+            "--password-file",
+            password.to_str().unwrap(),
+        ];
         serde_json::from_str(&self.field.run(&self.home, &args, "")).unwrap()
     }
 
@@ -253,7 +344,11 @@ impl Machine<'_> {
     pub(crate) fn start(&self) -> Running {
         let password = self.field.password();
         let args = ["sync", "--password-file", password.to_str().unwrap()];
-        self.field.spawn(self.name, self.field.command(&self.home, &args), Stdio::null())
+        self.field.spawn(
+            self.name,
+            self.field.command(&self.home, &args),
+            Stdio::null(),
+        )
     }
 
     /// Whether the daemon runs, has made a pass and has nothing to do.
@@ -264,14 +359,20 @@ impl Machine<'_> {
 
     /// What lies in `.syncagent/tmp`.
     pub(crate) fn temps(&self) -> Vec<String> {
-        let Ok(entries) = fs::read_dir(self.folder.join(".syncagent/tmp")) else { return Vec::new() };
-        entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
+        let Ok(entries) = fs::read_dir(self.folder.join(".syncagent/tmp")) else {
+            return Vec::new();
+        };
+        entries
+            .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+            .collect()
     }
 
     pub(crate) fn log(&self) -> String {
         let log = self.field.log(self.name);
         let from = log.len().saturating_sub(4000);
-        let from = (from..=log.len()).find(|&at| log.is_char_boundary(at)).unwrap_or(0);
+        let from = (from..=log.len())
+            .find(|&at| log.is_char_boundary(at))
+            .unwrap_or(0);
         log[from..].to_owned()
     }
 }

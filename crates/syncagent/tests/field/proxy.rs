@@ -51,7 +51,8 @@ impl Proxy {
 
     /// Where new connections go from now on.
     pub(crate) fn lead_to(&self, url: &str) {
-        *self.shared.upstream.lock().unwrap() = Some(url.strip_prefix("http://").unwrap().parse().unwrap());
+        *self.shared.upstream.lock().unwrap() =
+            Some(url.strip_prefix("http://").unwrap().parse().unwrap());
     }
 
     /// Bytes from clients so far.

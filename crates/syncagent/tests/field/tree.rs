@@ -9,8 +9,15 @@ use super::checksum;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Entry {
-    File { size: u64, content: u64, exec: bool, mtime_ns: i128 },
-    Link { target: PathBuf },
+    File {
+        size: u64,
+        content: u64,
+        exec: bool,
+        mtime_ns: i128,
+    },
+    Link {
+        target: PathBuf,
+    },
     Directory,
 }
 
@@ -20,18 +27,28 @@ pub(crate) type Tree = BTreeMap<PathBuf, Entry>;
 pub(crate) fn entry(path: &Path) -> Entry {
     let meta = fs::symlink_metadata(path).unwrap();
     if meta.is_symlink() {
-        return Entry::Link { target: fs::read_link(path).unwrap() };
+        return Entry::Link {
+            target: fs::read_link(path).unwrap(),
+        };
     }
     if meta.is_dir() {
         return Entry::Directory;
     }
     let mtime_ns = i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec());
     let content = checksum(&fs::read(path).unwrap());
-    Entry::File { size: meta.len(), content, exec: meta.permissions().mode() & 0o100 != 0, mtime_ns }
+    Entry::File {
+        size: meta.len(),
+        content,
+        exec: meta.permissions().mode() & 0o100 != 0,
+        mtime_ns,
+    }
 }
 
 pub(crate) fn read(root: &Path) -> Tree {
-    walk(root).into_iter().map(|path| (path.clone(), entry(&root.join(path)))).collect()
+    walk(root)
+        .into_iter()
+        .map(|path| (path.clone(), entry(&root.join(path))))
+        .collect()
 }
 
 /// All paths below `root`, relative to it.
@@ -40,7 +57,9 @@ pub(crate) fn walk(root: &Path) -> Vec<PathBuf> {
     let mut todo = vec![PathBuf::new()];
     while let Some(dir) = todo.pop() {
         // It may have gone in the meantime where somebody is at work.
-        let Ok(entries) = fs::read_dir(root.join(&dir)) else { continue };
+        let Ok(entries) = fs::read_dir(root.join(&dir)) else {
+            continue;
+        };
         for entry in entries.flatten() {
             let path = dir.join(entry.file_name());
             if path == Path::new(".syncagent") {
@@ -61,7 +80,10 @@ pub(crate) fn identities(root: &Path) -> BTreeMap<PathBuf, (u64, i64, i64)> {
         let meta = fs::symlink_metadata(root.join(path)).unwrap();
         (meta.ino(), meta.mtime(), meta.mtime_nsec())
     };
-    walk(root).into_iter().map(|path| (path.clone(), identity(&path))).collect()
+    walk(root)
+        .into_iter()
+        .map(|path| (path.clone(), identity(&path)))
+        .collect()
 }
 
 /// The first difference, in words; none if there is none.
@@ -71,15 +93,26 @@ pub(crate) fn difference<T: PartialEq + std::fmt::Debug>(
 ) -> Option<String> {
     for (path, wanted) in want {
         match have.get(path) {
-            None => return Some(format!("{} is in {want_name} but not in {have_name}", path.display())),
+            None => {
+                return Some(format!(
+                    "{} is in {want_name} but not in {have_name}",
+                    path.display()
+                ));
+            }
             Some(found) if found != wanted => {
-                return Some(format!("{} differs: {wanted:?} in {want_name}, {found:?} in {have_name}", path.display()));
+                return Some(format!(
+                    "{} differs: {wanted:?} in {want_name}, {found:?} in {have_name}",
+                    path.display()
+                ));
             }
             Some(_) => {}
         }
     }
     let extra = have.keys().find(|path| !want.contains_key(*path))?;
-    Some(format!("{} is in {have_name} but not in {want_name}", extra.display()))
+    Some(format!(
+        "{} is in {have_name} but not in {want_name}",
+        extra.display()
+    ))
 }
 
 /// Fails with the first path that differs.

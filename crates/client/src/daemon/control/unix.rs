@@ -7,7 +7,9 @@ use interprocess::local_socket::tokio::{Listener, Stream, prelude::*};
 use interprocess::local_socket::{GenericFilePath, ListenerOptions};
 
 pub(super) fn listen(path: &Path) -> io::Result<Listener> {
-    ListenerOptions::new().name(path.to_fs_name::<GenericFilePath>()?).create_tokio()
+    ListenerOptions::new()
+        .name(path.to_fs_name::<GenericFilePath>()?)
+        .create_tokio()
 }
 
 pub(super) async fn connect(path: &Path) -> io::Result<Stream> {

@@ -8,7 +8,11 @@ use interprocess::local_socket::{GenericNamespaced, ListenerOptions, Name};
 
 fn name(path: &Path) -> io::Result<Name<'static>> {
     let hash = syncagent_protocol::sha256(&[path.as_os_str().as_encoded_bytes()]);
-    format!("syncagent-control-{}", data_encoding::HEXLOWER.encode(&hash[..16])).to_ns_name::<GenericNamespaced>()
+    format!(
+        "syncagent-control-{}",
+        data_encoding::HEXLOWER.encode(&hash[..16])
+    )
+    .to_ns_name::<GenericNamespaced>()
 }
 
 pub(super) fn listen(path: &Path) -> io::Result<Listener> {

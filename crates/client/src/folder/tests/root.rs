@@ -8,8 +8,8 @@ use super::{Dir, p};
 use crate::folder::disk::unix::UnixDisk;
 use crate::folder::disk::{At, Disk, ErrorKind};
 use crate::folder::placement::{fold, probe};
-use syncagent_sync::Placement;
 use crate::folder::root::{Identity, RootError, RootState, adopt, check_root, lock, read_identity};
+use syncagent_sync::Placement;
 
 fn identity(n: u8) -> Identity {
     Identity {
@@ -172,9 +172,8 @@ fn names_by_file_system() {
         mac.refuses(NodeId([1; 16]), &name(".SyncAgent")).is_none(),
         "only in the root"
     );
-    let twins = |placement: Placement, a: &str, b: &str| {
-        placement.key(&name(a)) == placement.key(&name(b))
-    };
+    let twins =
+        |placement: Placement, a: &str, b: &str| placement.key(&name(a)) == placement.key(&name(b));
     assert!(!twins(Placement::UNIX, "a", "A") && !twins(Placement::UNIX, "\u{e9}", "e\u{301}"));
     assert!(
         twins(mac, "Stra\u{df}e", "STRASSE")
