@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use syncagent_protocol::{Body, Code, ContentHash, Kind, NodeId, OpHash, TreePath};
 use syncagent_sync::scan::{Fingerprint, Observed};
-use syncagent_sync::{AncestorNode, LastOp, Local, LocalState, Plan, Record, Step};
+use syncagent_sync::{AncestorNode, Aside, LastOp, Local, LocalState, Plan, Record, Step};
 use syncagent_vault::op::{Content, PutBody};
 
 use super::{Engine, Outcome, file_error};
@@ -844,10 +844,10 @@ impl Engine {
                     &expect,
                     aside.as_ref().map(|aside| &aside.path),
                 )?;
-                Ok(Some(Left::file(
-                    self.trust(placed.fingerprint, *mtime_ns),
-                    placed.fingerprint,
-                )))
+                let mark = self.trust(placed.fingerprint, *mtime_ns);
+                let mut left = Left::file(mark, placed.fingerprint);
+                left.other = put_aside(folder, aside.as_ref(), &expect);
+                Ok(Some(left))
             }
             Step::Link {
                 node,
@@ -858,12 +858,12 @@ impl Engine {
             } => {
                 let mtime_ns = self.placed.tree.get(*node).map_or(0, |node| node.mtime_ns);
                 let expect = self.expect(*replaces, path, local, applied)?;
-                let aside = aside.as_ref().map(|aside| &aside.path);
-                let placed = folder.place_link(target, mtime_ns, path, &expect, aside)?;
-                Ok(Some(Left::file(
-                    Mark::Print(Some(placed.fingerprint)),
-                    placed.fingerprint,
-                )))
+                let aside_path = aside.as_ref().map(|aside| &aside.path);
+                let placed = folder.place_link(target, mtime_ns, path, &expect, aside_path)?;
+                let mark = Mark::Print(Some(placed.fingerprint));
+                let mut left = Left::file(mark, placed.fingerprint);
+                left.other = put_aside(folder, aside.as_ref(), &expect);
+                Ok(Some(left))
             }
             Step::SetMeta {
                 node,
@@ -1012,6 +1012,21 @@ impl Engine {
             },
         }
     }
+}
+
+/// What a conflict copy is to be checked against: it is the same file, but for the inode's own time.
+fn put_aside(
+    folder: &Folder,
+    aside: Option<&Aside>,
+    expect: &Expect,
+) -> Option<(NodeId, Fingerprint)> {
+    let (aside, Expect::File(print)) = (aside?, expect) else {
+        return None;
+    };
+    let now = folder.disk().stat(At::Tree(&aside.path)).ok()?;
+    let now = now.fingerprint();
+    let same = (now.size, now.mtime_ns, now.inode) == (print.size, print.mtime_ns, print.inode);
+    same.then_some((aside.node, now))
 }
 
 /// What a thing that was `planned` is to be checked against after a rename made `now` of `stat`; and whether it was
