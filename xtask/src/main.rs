@@ -9,6 +9,7 @@ mod demo;
 mod features;
 mod needs;
 mod report;
+mod simulate;
 mod steps;
 mod suites;
 mod tally;
@@ -66,6 +67,21 @@ enum Command {
         #[arg(long)]
         yes: bool,
     },
+    /// Run simulated worlds: the real engine and server on a made-up disk, network and clock.
+    Simulate {
+        /// How many.
+        #[arg(long, default_value_t = 1000)]
+        seeds: u64,
+        /// The first one; a failing world is seen again with `--seeds 1 --seed N`.
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+        /// Machines in each, 2 to 5.
+        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(2..=5))]
+        machines: u64,
+        /// Put what the engines log into the trace of a failing world.
+        #[arg(long)]
+        trace: bool,
+    },
     /// Build in release mode and run `syncagent demo`.
     Demo {
         /// Where the demonstration keeps its folders.
@@ -92,6 +108,20 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Test { yes } => suites::test(&workspace, Consent::new(yes)),
         Command::Soak { hours, yes } => suites::soak(&workspace, Consent::new(yes), hours),
         Command::Cross { check: _, yes } => suites::cross(&workspace, Consent::new(yes)),
+        Command::Simulate {
+            seeds,
+            seed,
+            machines,
+            trace,
+        } => {
+            let worlds = simulate::Worlds {
+                seeds,
+                seed,
+                machines,
+                trace,
+            };
+            simulate::run(&workspace, &worlds)
+        }
         Command::Demo { dir } => demo::run(&workspace, dir),
         Command::Bench(options) => bench::run(&workspace, &options),
     }

@@ -1,13 +1,30 @@
 //! Simulated worlds by the hundred: each seed is a world of its own, and each must keep every promise.
 //!
-//! `SYNCAGENT_SEEDS` says how many (200), `SYNCAGENT_SEED` where to begin (0), `SYNCAGENT_MACHINES` how many machines.
-//! A failing world prints everything that happened in it; the same seed shows it again, call by call.
+//! `SYNCAGENT_SEEDS` says how many (200), `SYNCAGENT_SEED` where to begin (0), `SYNCAGENT_MACHINES` how many machines
+//! (2). A failing world prints everything that happened in it, and `SYNCAGENT_TRACE=1` adds what the engines logged,
+//! plans and all; `SYNCAGENT_FOLLOW=1234abcd` tells where the content of this hash is whenever that changes. The same
+//! seed shows the same world again, call by call: `cargo xtask simulate --seeds 1 --seed N`.
 
-use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use syncagent_testkit::sim::world::{Counts, Failure, Size, run};
+
+/// What a hundred worlds of two machines have seen at least, so that empty ones cannot pass.
+const AT_LEAST: [(&str, u64); 12] = [
+    ("edit", 4000),
+    ("pass that ended well", 800),
+    ("conflict", 80),
+    ("409", 50),
+    ("lost reply", 10),
+    ("request repeated", 10),
+    ("crash", 300),
+    ("crash in apply", 30),
+    ("power cut", 150),
+    ("edit between two calls", 40),
+    ("directory move", 40),
+    ("swap applied", 40),
+];
 
 fn number(name: &str, otherwise: u64) -> u64 {
     match std::env::var(name) {
@@ -40,9 +57,9 @@ fn every_world_keeps_every_promise() {
                         break;
                     }
                     match run(seed, size) {
-                        Ok(counts) => {
+                        Ok(told) => {
                             let mut total = total.lock().unwrap();
-                            for (what, n) in counts {
+                            for (what, n) in told.counts {
                                 *total.entry(what).or_default() += n;
                             }
                         }
@@ -52,21 +69,49 @@ fn every_world_keeps_every_promise() {
             });
         }
     });
-    let total: BTreeMap<_, _> = total.into_inner().unwrap();
+    let total = total.into_inner().unwrap();
     let mut failures = failures.into_inner().unwrap();
     failures.sort_by_key(|failure| failure.seed);
     let seconds = started.elapsed().as_secs_f64();
+    let speed = seeds as f64 / seconds;
     println!(
-        "{seeds} worlds of {machines} machines in {seconds:.1} s ({:.1} a second): {total:#?}",
-        seeds as f64 / seconds
+        "{seeds} worlds of {machines} machines in {seconds:.1} s, {speed:.1} a second: {total:#?}"
     );
     for failure in &failures {
         println!("seed {}: {}", failure.seed, failure.wrong.join("\n    "));
     }
     if let Some(failure) = failures.first() {
-        panic!(
-            "{failure}\n{} of {seeds} worlds broke a promise",
-            failures.len()
+        let count = failures.len();
+        panic!("{failure}\n{count} of {seeds} worlds broke a promise");
+    }
+    for (what, in_a_hundred) in AT_LEAST {
+        let seen = total.get(what).copied().unwrap_or(0);
+        let wanted = if seeds >= 100 {
+            in_a_hundred * seeds / 100
+        } else {
+            0
+        };
+        assert!(
+            seen >= wanted,
+            "{what}: only {seen} in {seeds} worlds, not {wanted}"
         );
+    }
+}
+
+#[test]
+fn the_same_seed_is_the_same_world() {
+    for seed in [1, 2, 3] {
+        let size = Size {
+            machines: 3,
+            ..Size::default()
+        };
+        let tell = || match run(seed, size) {
+            Ok(told) => told.trace,
+            Err(failure) => failure.trace,
+        };
+        let (once, again) = (tell(), tell());
+        let differs = once.iter().zip(&again).position(|(a, b)| a != b);
+        assert_eq!(differs.map(|line| (&once[line], &again[line])), None);
+        assert_eq!(once.len(), again.len());
     }
 }

@@ -26,6 +26,8 @@ pub enum Fault {
     Error(ErrorKind),
     /// The machine stops: this call and all later ones do nothing.
     Crash,
+    /// The same, at the next call that changes something.
+    CrashInChange,
     /// Somebody does something just before the call.
     Meanwhile(Box<dyn FnOnce(&mut Fs) + Send>),
 }
@@ -184,6 +186,7 @@ impl State {
         self.tell_followed();
         let due = self.armed.as_ref().is_some_and(|armed| match &armed.fault {
             Fault::Error(ErrorKind::Full) => self.calls >= armed.at && NEED_SPACE.contains(&verb),
+            Fault::CrashInChange => self.calls >= armed.at && CHANGES.contains(&verb),
             _ => self.calls >= armed.at,
         });
         if due && let Some(armed) = self.armed.take() {
@@ -202,7 +205,7 @@ impl State {
                     };
                     return Err(DiskError::new(kind, action, at, "made by the simulation"));
                 }
-                Fault::Crash => {
+                Fault::Crash | Fault::CrashInChange => {
                     self.trace
                         .line(&self.who, format_args!("  disk: stops at {verb} {at}"));
                     self.running = 0;

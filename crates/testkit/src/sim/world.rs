@@ -58,6 +58,15 @@ impl Default for Size {
 /// How often what happened in a world.
 pub type Counts = BTreeMap<&'static str, u64>;
 
+/// A world that kept its promises.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// How often what happened.
+    pub counts: Counts,
+    /// Everything that happened.
+    pub trace: Vec<String>,
+}
+
 /// A broken promise, with everything needed to see it again.
 #[derive(Debug, Clone)]
 pub struct Failure {
@@ -136,7 +145,7 @@ struct World {
 }
 
 /// Runs the world of a seed.
-pub fn run(seed: u64, size: Size) -> Result<Counts, Box<Failure>> {
+pub fn run(seed: u64, size: Size) -> Result<Told, Box<Failure>> {
     let clock = SimClock::default();
     let trace = Trace::new(clock.clone());
     let _log = std::env::var_os("SYNCAGENT_TRACE").map(|_| trace.listen());
@@ -153,7 +162,10 @@ pub fn run(seed: u64, size: Size) -> Result<Counts, Box<Failure>> {
         })
     }));
     let wrong = match world {
-        Ok(Ok(())) => return Ok(trace.counts()),
+        Ok(Ok(())) => {
+            let (counts, trace) = (trace.counts(), trace.lines());
+            return Ok(Told { counts, trace });
+        }
         Ok(Err(wrong)) => wrong,
         Err(panic) => {
             let text = panic.downcast_ref::<String>().cloned();
@@ -356,11 +368,12 @@ impl World {
             0 => self.dice.below(20),
             _ => self.dice.below(200),
         };
-        let fault = match self.dice.below(10) {
-            0..5 => Fault::Crash,
-            5 => Fault::Error(ErrorKind::Full),
-            6 => Fault::Error(ErrorKind::Io),
-            7 => Fault::Error(ErrorKind::Denied),
+        let fault = match self.dice.below(11) {
+            0..3 => Fault::Crash,
+            3..6 => Fault::CrashInChange,
+            6 => Fault::Error(ErrorKind::Full),
+            7 => Fault::Error(ErrorKind::Io),
+            8 => Fault::Error(ErrorKind::Denied),
             _ => Fault::Meanwhile(Box::new(self.editing(i))),
         };
         self.machines[i].drive.arm(calls as u64, fault);

@@ -1,0 +1,38 @@
+//! Runs simulated worlds, many or one of them again: `crates/testkit/tests/worlds.rs` with numbers from the command line.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+
+use crate::workspace::{Workspace, cargo};
+
+/// Which worlds.
+pub(crate) struct Worlds {
+    pub seeds: u64,
+    pub seed: u64,
+    pub machines: u64,
+    /// Whether the engines' own logs stand in the trace of a failing world.
+    pub trace: bool,
+}
+
+pub(crate) fn run(workspace: &Workspace, worlds: &Worlds) -> Result<ExitCode> {
+    // Of the whole workspace, because one package alone would resolve other features and build its dependencies anew.
+    let line = "test --locked --workspace --test worlds -- --nocapture every_world_keeps_every_promise";
+    let mut command = cargo();
+    command
+        .args(line.split(' '))
+        .current_dir(&workspace.root)
+        .env("SYNCAGENT_SEEDS", worlds.seeds.to_string())
+        .env("SYNCAGENT_SEED", worlds.seed.to_string())
+        .env("SYNCAGENT_MACHINES", worlds.machines.to_string())
+        .env("RUST_BACKTRACE", "0");
+    if worlds.trace {
+        command.env("SYNCAGENT_TRACE", "1");
+    }
+    let status = command.status().context("cannot run cargo test")?;
+    Ok(if status.success() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
