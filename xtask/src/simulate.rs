@@ -17,7 +17,8 @@ pub(crate) struct Worlds {
 
 pub(crate) fn run(workspace: &Workspace, worlds: &Worlds) -> Result<ExitCode> {
     // Of the whole workspace, because one package alone would resolve other features and build its dependencies anew.
-    let line = "test --locked --workspace --test worlds -- --nocapture every_world_keeps_every_promise";
+    let line =
+        "test --locked --workspace --test worlds -- --nocapture every_world_keeps_every_promise";
     let mut command = cargo();
     command
         .args(line.split(' '))

@@ -27,7 +27,7 @@ pub struct Ledger {
     pub excused: BTreeSet<ContentHash>,
     /// Moved, copied or touched by a person: it may survive a deletion elsewhere.
     pub touched: BTreeSet<ContentHash>,
-    /// Copied by a person: one copy may be deleted here and the other there, and nobody has deleted the last one.
+    /// Stood under two names somewhere: one may be deleted here and the other there, and nobody deleted the last one.
     pub copied: BTreeSet<ContentHash>,
     /// Destroyed on a machine that was in sync with it.
     pub dead: BTreeSet<ContentHash>,
@@ -37,33 +37,35 @@ pub struct Ledger {
     pub promised: BTreeMap<ContentHash, String>,
 }
 
+/// Contents, and where they stand.
+pub type Contents = BTreeMap<ContentHash, Vec<String>>;
+
 /// The contents in a tree.
-pub fn contents(fs: &Fs) -> BTreeMap<ContentHash, String> {
-    hashes(fs.tree())
+pub fn contents(fs: &Fs) -> Contents {
+    sorted(fs.tree())
 }
 
-fn hashes(tree: BTreeMap<String, Item>) -> BTreeMap<ContentHash, String> {
-    tree.into_iter()
-        .filter_map(|(path, item)| match item {
-            Item::File { hash, .. } => Some((hash, path)),
-            _ => None,
-        })
-        .collect()
+/// The contents of files by hash.
+pub fn sorted(tree: BTreeMap<String, Item>) -> Contents {
+    let mut out = Contents::new();
+    for (path, item) in tree {
+        if let Item::File { hash, .. } = item {
+            out.entry(hash).or_default().push(path);
+        }
+    }
+    out
 }
 
 impl Ledger {
     /// A person did something on `who` that made `after` of `before`.
-    pub fn edited(
-        &mut self,
-        who: &str,
-        before: &BTreeMap<ContentHash, String>,
-        after: &BTreeMap<ContentHash, String>,
-    ) {
-        for (hash, path) in after.iter().filter(|(hash, _)| !before.contains_key(*hash)) {
+    pub fn edited(&mut self, who: &str, before: &Contents, after: &Contents) {
+        for (hash, paths) in after.iter().filter(|(hash, _)| !before.contains_key(*hash)) {
             self.written
                 .entry(*hash)
-                .or_insert_with(|| format!("{path} on {who}"));
+                .or_insert_with(|| format!("{} on {who}", paths.join(", ")));
         }
+        self.note_copies(before);
+        self.note_copies(after);
         let synced = self.synced.entry(who.to_owned()).or_default();
         for hash in before.keys().filter(|hash| !after.contains_key(*hash)) {
             self.destroyed.insert(*hash);
@@ -73,17 +75,19 @@ impl Ledger {
         }
     }
 
+    /// Two files of one content: one of them may go here, the other there.
+    fn note_copies(&mut self, contents: &Contents) {
+        let copies = contents.iter().filter(|(_, paths)| paths.len() > 1);
+        self.copied.extend(copies.map(|(hash, _)| *hash));
+    }
+
     /// A pass on `who` ended well; `before` and `after` are what stood there.
-    pub fn passed(
-        &mut self,
-        who: &str,
-        before: &BTreeMap<ContentHash, String>,
-        after: &BTreeMap<ContentHash, String>,
-    ) {
-        for (hash, path) in after.iter().filter(|(hash, _)| before.contains_key(*hash)) {
+    pub fn passed(&mut self, who: &str, before: &Contents, after: &Contents) {
+        self.note_copies(after);
+        for (hash, paths) in after.iter().filter(|(hash, _)| before.contains_key(*hash)) {
             self.promised
                 .entry(*hash)
-                .or_insert_with(|| format!("{path} on {who}"));
+                .or_insert_with(|| format!("{} on {who}", paths.join(", ")));
         }
         let through = after
             .keys()
@@ -98,10 +102,10 @@ impl Ledger {
         &mut self,
         who: &str,
         certain: &BTreeMap<String, Item>,
-        before: &BTreeMap<ContentHash, String>,
-        after: &BTreeMap<ContentHash, String>,
+        before: &Contents,
+        after: &Contents,
     ) {
-        let certain = hashes(certain.clone());
+        let certain = sorted(certain.clone());
         for hash in before
             .keys()
             .filter(|hash| !after.contains_key(*hash) && !certain.contains_key(*hash))
@@ -118,11 +122,7 @@ impl Ledger {
     }
 
     /// Compares the books with the files that are there at the end and the versions in the log.
-    pub fn audit(
-        &self,
-        files: &BTreeMap<ContentHash, String>,
-        log: &BTreeSet<ContentHash>,
-    ) -> Vec<String> {
+    pub fn audit(&self, files: &Contents, log: &BTreeSet<ContentHash>) -> Vec<String> {
         let mut wrong = Vec::new();
         for (hash, what) in &self.written {
             let alive = files.contains_key(hash);
@@ -146,12 +146,17 @@ impl Ledger {
                 ));
             }
         }
-        for hash in self.dead.difference(&self.touched) {
-            if let Some(path) = files.get(hash) {
+        for hash in self
+            .dead
+            .iter()
+            .filter(|hash| !self.touched.contains(hash) && !self.copied.contains(hash))
+        {
+            if let Some(paths) = files.get(hash) {
                 let what = self.written.get(hash).map_or("?", String::as_str);
                 wrong.push(format!(
-                    "{what} ({}) was deleted everywhere, but is back at {path}",
-                    short(hash)
+                    "{what} ({}) was deleted everywhere, but is back at {}",
+                    short(hash),
+                    paths.join(", ")
                 ));
             }
         }

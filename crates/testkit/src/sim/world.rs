@@ -31,7 +31,7 @@ use super::clock::SimClock;
 use super::dice::{Dice, SimRandom};
 use super::disk::{Drive, Fault, Known};
 use super::fs::{Fs, Item};
-use super::ledger::{Ledger, contents, short};
+use super::ledger::{Contents, Ledger, contents, short, sorted};
 use super::net::{Net, Weather};
 use super::trace::Trace;
 use super::user::User;
@@ -126,7 +126,7 @@ struct Machine {
     runs: Runs,
     heard: Arc<Mutex<Heard>>,
     /// What stood in the folder when the pass began.
-    before: BTreeMap<ContentHash, String>,
+    before: Contents,
     turns: usize,
 }
 
@@ -271,7 +271,7 @@ impl World {
             keeper,
             runs: Runs::Off,
             heard: Arc::default(),
-            before: BTreeMap::new(),
+            before: Contents::new(),
             turns: 0,
         })
     }
@@ -591,7 +591,7 @@ impl World {
         drive.power_cut(dice);
         let after = drive.with(|fs| contents(fs));
         // Torn files are none of SyncAgent's doing, if they are not what it wrote: those it checks.
-        lock(known).extend(after.keys());
+        lock(known).extend(sorted(drive.with(|fs| fs.everything())).into_keys());
         lock(ledger).power_cut(&machine.name, &certain, &before, &after);
         // The other programs of the machine are gone as well, and a new start looks everywhere.
         lock(&machine.heard).edited = true;
