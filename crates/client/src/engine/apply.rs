@@ -960,6 +960,30 @@ impl Engine {
         }
     }
 
+    /// The file that a PUT of `node` from `path` was planned for, and its executable bit.
+    pub(super) fn planned_for(
+        &self,
+        node: NodeId,
+        path: &TreePath,
+        local: &Local,
+        applied: &Applied,
+    ) -> Option<(Fingerprint, bool)> {
+        let exec = match local.nodes.get(&node).map(|node| &node.state) {
+            Some(LocalState::File { exec, .. }) => *exec,
+            Some(LocalState::Same) => match self.ancestor.get(node)?.node.body {
+                Body::File { exec, .. } => exec,
+                _ => return None,
+            },
+            Some(_) => return None,
+            None => match self.scan.as_ref()?.entries.get(path)? {
+                Observed::File { exec, .. } => *exec,
+                _ => return None,
+            },
+        };
+        let stood = self.stood(node, path, local, applied)?;
+        Some((stood.print, exec))
+    }
+
     /// What stands at `path` for `node`: as its last step left it, as the scan told it apart, or, if the plan gave
     /// it a new id, as the scan found it there.
     fn stood(

@@ -190,7 +190,7 @@ impl Engine {
         }
         let groups: Vec<&Group> = sendable;
         let mut uploader = Uploader::new(Arc::clone(&self.remote));
-        let mut ready = self.seal_files(&groups, &mut uploader, touched).await?;
+        let mut ready = self.seal_files(&groups, local, applied, &mut uploader, touched).await?;
         uploader.flush().await?;
         self.note_acknowledged(&mut uploader)?;
         outcome.bytes_sent += uploader.bytes();
@@ -415,6 +415,8 @@ impl Engine {
     async fn seal_files(
         &mut self,
         groups: &[&Group],
+        local: &Local,
+        applied: &Applied,
         uploader: &mut Uploader,
         touched: &mut BTreeSet<TreePath>,
     ) -> Result<BTreeMap<NodeId, Ready>, ClientError> {
@@ -427,7 +429,7 @@ impl Engine {
             .filter_map(from_disk)
             .collect();
         for put in ops {
-            let sealable = self.sealable(put)?;
+            let sealable = self.sealable(put, local, applied)?;
             if sealable.size > SMALL_LEN {
                 self.seal_large(sealable, uploader, &mut ready, touched)
                     .await?;
@@ -456,7 +458,12 @@ impl Engine {
         }
     }
 
-    fn sealable(&self, put: &PlanPut) -> Result<Sealable, ClientError> {
+    fn sealable(
+        &self,
+        put: &PlanPut,
+        local: &Local,
+        applied: &Applied,
+    ) -> Result<Sealable, ClientError> {
         let PlanContent::FromDisk { path } = &put.content else {
             return Err(ClientError::State("a file without a path".into()));
         };
@@ -506,12 +513,7 @@ impl Engine {
             codec: self.genesis.codec(),
             inline: Draft::fits_inline(size, &put.name),
         };
-        let scanned = match self.scan.as_ref().and_then(|scan| scan.entries.get(path)) {
-            Some(Observed::File {
-                fingerprint, exec, ..
-            }) => Some((*fingerprint, *exec)),
-            _ => None,
-        };
+        let scanned = self.planned_for(put.node, path, local, applied);
         Ok(Sealable {
             node: put.node,
             path: path.clone(),
