@@ -602,9 +602,15 @@ impl Engine {
     /// and its node stands elsewhere, it is of no use.
     fn remove_leftover(&mut self, path: &TreePath, id: NodeId) -> Result<(), ClientError> {
         let entries = self.scan.as_ref().map(|scan| &scan.entries);
-        let at_home = self
-            .ancestor_path(id)
-            .is_some_and(|was| entries.is_some_and(|scan| scan.contains_key(&was)));
+        // Its own file, not another that has its name by now.
+        let at_home = || {
+            let print = self.ancestor.get(id)?.fingerprint?;
+            match entries?.get(&self.ancestor_path(id)?)? {
+                Observed::File { fingerprint, .. } => Some(fingerprint.inode == print.inode),
+                _ => None,
+            }
+        };
+        let at_home = at_home().unwrap_or(false);
         let found = entries.and_then(|entries| entries.get(path));
         let (Some(Observed::File { fingerprint, .. }), true) = (found, at_home) else {
             return Ok(());

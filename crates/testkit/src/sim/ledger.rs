@@ -101,14 +101,13 @@ impl Ledger {
     pub fn power_cut(
         &mut self,
         who: &str,
-        certain: &BTreeMap<String, Item>,
+        certain: &BTreeSet<ContentHash>,
         before: &Contents,
         after: &Contents,
     ) {
-        let certain = sorted(certain.clone());
         for hash in before
             .keys()
-            .filter(|hash| !after.contains_key(*hash) && !certain.contains_key(*hash))
+            .filter(|hash| !after.contains_key(*hash) && !certain.contains(*hash))
         {
             // A file that somebody else has too is downloaded again; one nobody has is gone.
             self.excused.insert(*hash);

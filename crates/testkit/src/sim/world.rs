@@ -587,7 +587,7 @@ impl World {
         trace.line(&machine.name, "loses power");
         trace.count("power cut");
         let drive = &machine.drive;
-        let (before, certain) = drive.with(|fs| (contents(fs), fs.certain()));
+        let (before, certain) = drive.with(|fs| (contents(fs), certain(fs)));
         drive.power_cut(dice);
         let after = drive.with(|fs| contents(fs));
         // Torn files are none of SyncAgent's doing, if they are not what it wrote: those it checks.
@@ -716,6 +716,20 @@ impl World {
         }
         Ok(hashes)
     }
+}
+
+/// What is on the platter already and still has a name: what a power cut must leave.
+fn certain(fs: &Fs) -> BTreeSet<ContentHash> {
+    let files = |tree: BTreeMap<String, Item>| {
+        let file = |item: Item| match item {
+            Item::File { hash, inode, .. } => Some((hash, inode)),
+            _ => None,
+        };
+        tree.into_values().filter_map(file).collect::<BTreeSet<_>>()
+    };
+    let durable = files(fs.certain());
+    let both = files(fs.everything());
+    both.intersection(&durable).map(|(hash, _)| *hash).collect()
 }
 
 /// Whether an error is one of those that the world makes on purpose.
