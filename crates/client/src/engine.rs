@@ -129,6 +129,8 @@ pub struct Engine {
     /// What the scan may not show yet: a pass that fails before it could look leaves it to the next one.
     unlooked: Hint,
     pending_ids: BTreeMap<TreePath, NodeId>,
+    /// What could not be read when the last pass ended.
+    unreadable: BTreeSet<String>,
     /// Moves of the last batch of steps, by where they lead.
     own_moves: BTreeMap<TreePath, NodeId>,
     hashes: BTreeMap<TreePath, (Fingerprint, ContentHash)>,
@@ -238,6 +240,7 @@ impl Engine {
             unlooked: Hint::default(),
             pending_ids,
             own_moves,
+            unreadable: BTreeSet::new(),
             hashes: BTreeMap::new(),
             unavailable: BTreeMap::new(),
             errors: BTreeMap::new(),
@@ -379,6 +382,7 @@ impl Engine {
                 break;
             }
         }
+        self.unreadable = self.unreadable_now();
         outcome.errors = self.all_errors();
         outcome.skipped = self.all_skipped();
         Ok(outcome)
@@ -438,6 +442,18 @@ impl Engine {
             RootState::Fine => Ok(()),
             other => Err(held_root(other)),
         }
+    }
+
+    fn unreadable_now(&self) -> BTreeSet<String> {
+        let skipped = self.scan.iter().flat_map(|scan| &scan.skipped);
+        let unreadable = skipped.filter(|skipped| skipped.code.is_some());
+        unreadable.map(|skipped| skipped.path.clone()).collect()
+    }
+
+    /// Whether something can be read no longer. What is missing elsewhere may have been moved there, so no absence
+    /// is sent as a deletion until the next pass has tried again.
+    fn is_unsure(&self) -> bool {
+        !self.unreadable_now().is_subset(&self.unreadable)
     }
 
     fn look(&mut self, hint: &Hint) {

@@ -115,6 +115,10 @@ impl Engine {
         let mut sent = false;
         // Nodes whose ops wait for a later pass; whatever needs one of them waits with it.
         let mut waiting = applied.failed.clone();
+        if self.is_unsure() {
+            let trashed = plan.all_ops().filter(|op| matches!(op, Op::Trash { .. }));
+            waiting.extend(trashed.map(Op::node));
+        }
         let mut groups = plan.ops.as_slice();
         while !groups.is_empty() {
             let mut ops = 0;
@@ -190,7 +194,9 @@ impl Engine {
         }
         let groups: Vec<&Group> = sendable;
         let mut uploader = Uploader::new(Arc::clone(&self.remote));
-        let mut ready = self.seal_files(&groups, local, applied, &mut uploader, touched).await?;
+        let mut ready = self
+            .seal_files(&groups, local, applied, &mut uploader, touched)
+            .await?;
         uploader.flush().await?;
         self.note_acknowledged(&mut uploader)?;
         outcome.bytes_sent += uploader.bytes();
