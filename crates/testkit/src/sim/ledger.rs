@@ -5,8 +5,8 @@
 //! * **Nothing lost.** What a person wrote and did not destroy is a file at the end, on every machine.
 //! * **Nothing lost, not even what was replaced.** What stood on a disk through a pass that ended well is a version in
 //!   the log.
-//! * **Nothing comes back.** What a person deleted or overwrote on a machine in sync, and nobody else touched, is no
-//!   file at the end.
+//! * **Nothing comes back.** What a person deleted or overwrote on a machine in sync, and nobody else touched in this
+//!   version or one before, is no file at the end.
 //!
 //! A power cut excuses the loss of what was not certainly durable, and no more.
 
@@ -27,6 +27,8 @@ pub struct Ledger {
     pub excused: BTreeSet<ContentHash>,
     /// Moved, copied or touched by a person: it may survive a deletion elsewhere.
     pub touched: BTreeSet<ContentHash>,
+    /// What each content was made of: the one that stood under its name before.
+    pub made_of: BTreeMap<ContentHash, ContentHash>,
     /// Stood under two names somewhere: one may be deleted here and the other there, and nobody deleted the last one.
     pub copied: BTreeSet<ContentHash>,
     /// Destroyed on a machine that was in sync with it.
@@ -66,6 +68,15 @@ impl Ledger {
         }
         self.note_copies(before);
         self.note_copies(after);
+        let was: BTreeMap<&String, ContentHash> = before
+            .iter()
+            .flat_map(|(hash, paths)| paths.iter().map(|path| (path, *hash)))
+            .collect();
+        for (hash, paths) in after.iter().filter(|(hash, _)| !before.contains_key(*hash)) {
+            if let Some(was) = paths.iter().find_map(|path| was.get(path)) {
+                self.made_of.insert(*hash, *was);
+            }
+        }
         let synced = self.synced.entry(who.to_owned()).or_default();
         for hash in before.keys().filter(|hash| !after.contains_key(*hash)) {
             self.destroyed.insert(*hash);
@@ -120,6 +131,18 @@ impl Ledger {
         synced.retain(|hash| after.contains_key(hash));
     }
 
+    /// Whether somebody may have touched the same file elsewhere, in this version or one before: that beats a deletion.
+    fn may_survive(&self, hash: ContentHash) -> bool {
+        let mut at = Some(hash);
+        while let Some(hash) = at {
+            if self.touched.contains(&hash) || self.copied.contains(&hash) {
+                return true;
+            }
+            at = self.made_of.get(&hash).copied();
+        }
+        false
+    }
+
     /// Compares the books with the files that are there at the end and the versions in the log.
     pub fn audit(&self, files: &Contents, log: &BTreeSet<ContentHash>) -> Vec<String> {
         let mut wrong = Vec::new();
@@ -145,11 +168,10 @@ impl Ledger {
                 ));
             }
         }
-        for hash in self
-            .dead
-            .iter()
-            .filter(|hash| !self.touched.contains(hash) && !self.copied.contains(hash))
-        {
+        for hash in &self.dead {
+            if self.may_survive(*hash) {
+                continue;
+            }
             if let Some(paths) = files.get(hash) {
                 let what = self.written.get(hash).map_or("?", String::as_str);
                 wrong.push(format!(

@@ -624,6 +624,9 @@ impl World {
             self.machines[i].drive.disarm();
             while self.turn(i).await? {}
         }
+        for i in 0..self.machines.len() {
+            self.stop(i);
+        }
         let mut rounds = 0;
         loop {
             self.clock.advance_ns(1_000_000_000);
