@@ -78,7 +78,9 @@ impl Sealable {
         if scanned != reading.fingerprint {
             touched.insert(self.path.clone());
         }
-        if scanned.inode != reading.fingerprint.inode || exec != reading.exec {
+        let emptied = reading.fingerprint.size == 0 && !self.recipe.inline;
+        // An empty file stands in its op; as a list of no chunks nobody could read it.
+        if emptied || scanned.inode != reading.fingerprint.inode || exec != reading.exec {
             return Err(SealFailure::Changed);
         }
         Ok(())
@@ -473,7 +475,8 @@ impl Engine {
         let PlanContent::FromDisk { path } = &put.content else {
             return Err(ClientError::State("a file without a path".into()));
         };
-        let size = self.scanned_len(put);
+        let scanned = self.planned_for(put.node, path, local, applied);
+        let size = scanned.map_or(0, |(print, _)| print.size);
         // A copy that SyncAgent made itself keeps scope and class of its origin, and so shares its chunks.
         let origin = match put.conflict_of {
             Some((node, op_hash)) => self.index.put(node, op_hash)?.map(|origin| (node, origin)),
@@ -519,7 +522,6 @@ impl Engine {
             codec: self.genesis.codec(),
             inline: Draft::fits_inline(size, &put.name),
         };
-        let scanned = self.planned_for(put.node, path, local, applied);
         Ok(Sealable {
             node: put.node,
             path: path.clone(),
