@@ -203,3 +203,83 @@ async fn a_mass_change_waits_for_a_yes_and_deletes_nothing_until_then() {
     settle(&world, &mut machines).await;
     assert_eq!(tree(&b).len(), 0);
 }
+
+#[tokio::test]
+async fn a_directory_takes_the_place_of_a_file_that_is_edited_elsewhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::new(Genesis::default());
+    let mut machines = two(&world, dir.path()).await;
+    let (a, b) = (machines[0].folder.clone(), machines[1].folder.clone());
+    fs::write(a.join("plan"), "one").unwrap();
+    settle(&world, &mut machines).await;
+    fs::write(a.join("plan"), "from the laptop").unwrap();
+    fs::remove_file(b.join("plan")).unwrap();
+    fs::create_dir(b.join("plan")).unwrap();
+    fs::write(b.join("plan/inside"), "from the desktop").unwrap();
+    settle(&world, &mut machines).await;
+    assert_eq!(tree(&b), tree(&a));
+    let all = tree(&a);
+    assert_eq!(all.len(), 3, "{all:?}");
+    assert!(all["plan"].ends_with("from the laptop"));
+    let (_, inside) = all
+        .iter()
+        .find(|(path, _)| path.ends_with("/inside"))
+        .unwrap();
+    assert!(inside.ends_with("from the desktop"));
+}
+
+#[tokio::test]
+async fn machines_that_post_at_the_same_time_both_get_their_say() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::new(Genesis::default());
+    let mut machines = two(&world, dir.path()).await;
+    settle(&world, &mut machines).await;
+    for round in 0..20 {
+        for machine in &machines {
+            fs::write(
+                machine.folder.join(format!("{round} of {}", machine.name)),
+                &machine.name,
+            )
+            .unwrap();
+        }
+        let [one, two] = &mut machines[..] else {
+            panic!("two machines")
+        };
+        let (one, two) = tokio::join!(world.sync(one), world.sync(two));
+        assert_eq!(
+            (one.unwrap().conflicts.len(), two.unwrap().conflicts.len()),
+            (0, 0)
+        );
+    }
+    settle(&world, &mut machines).await;
+    assert_eq!(tree(&machines[0].folder).len(), 40);
+    assert_eq!(tree(&machines[1].folder), tree(&machines[0].folder));
+}
+
+#[tokio::test]
+async fn a_folder_without_its_identity_holds_everything() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::new(Genesis::default());
+    let mut machines = two(&world, dir.path()).await;
+    let (a, b) = (machines[0].folder.clone(), machines[1].folder.clone());
+    fs::write(a.join("kept"), "kept").unwrap();
+    settle(&world, &mut machines).await;
+    // As an unmounted drive looks: the directory is there, what was in it is not.
+    let away = dir.path().join("away");
+    fs::rename(&a, &away).unwrap();
+    fs::create_dir(&a).unwrap();
+    for restarted in [false, true] {
+        if restarted {
+            machines[0].engine = None;
+        }
+        let error = world.sync(&mut machines[0]).await.unwrap_err();
+        assert_eq!(error.code(), syncagent_protocol::Code::Root, "{error}");
+    }
+    world.sync(&mut machines[1]).await.unwrap();
+    assert_eq!(fs::read(b.join("kept")).unwrap(), b"kept");
+    fs::remove_dir(&a).unwrap();
+    fs::rename(&away, &a).unwrap();
+    machines[0].engine = None;
+    settle(&world, &mut machines).await;
+    assert_eq!(tree(&a), tree(&b));
+}

@@ -19,7 +19,7 @@ const AT_LEAST: [(&str, u64); 12] = [
     ("lost reply", 10),
     ("request repeated", 10),
     ("crash", 300),
-    ("crash in apply", 30),
+    ("crash in apply", 7),
     ("power cut", 150),
     ("edit between two calls", 40),
     ("directory move", 40),

@@ -108,6 +108,14 @@ impl Ledger {
         self.synced.insert(who.to_owned(), through);
     }
 
+    /// The program stopped on `who`, where `contents` stand: it may not have noted which of them it had fetched, and
+    /// what it does not know to be the vault's, it sends as new.
+    pub fn crashed(&mut self, who: &str, contents: &Contents) {
+        let synced = self.synced.entry(who.to_owned()).or_default();
+        let unsure = contents.keys().filter(|hash| !synced.contains(hash));
+        self.touched.extend(unsure);
+    }
+
     /// The power went on `who`; `certain` is what could not be lost, `before` and `after` what was seen.
     pub fn power_cut(
         &mut self,

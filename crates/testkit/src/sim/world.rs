@@ -214,7 +214,7 @@ impl World {
             known: Known::default(),
             machines: Vec::new(),
         };
-        for name in ["ada", "bob", "cy", "dee", "eve"]
+        for name in ["ada", "bob", "cyd", "dee", "eve"]
             .into_iter()
             .take(size.machines)
         {
@@ -303,8 +303,8 @@ impl World {
                     }
                 }
                 84..86 => self.crash(i)?,
-                86..92 => self.arm(i),
-                92..96 => self.weather(i),
+                86..93 => self.arm(i),
+                93..96 => self.weather(i),
                 _ => {
                     let Self { machines, dice, .. } = self;
                     machines[i].drive.with(|fs| fs.write_back(dice));
@@ -369,8 +369,8 @@ impl World {
             _ => self.dice.below(200),
         };
         let fault = match self.dice.below(11) {
-            0..3 => Fault::Crash,
-            3..6 => Fault::CrashInChange,
+            0..2 => Fault::Crash,
+            2..6 => Fault::CrashInChange,
             6 => Fault::Error(ErrorKind::Full),
             7 => Fault::Error(ErrorKind::Io),
             8 => Fault::Error(ErrorKind::Denied),
@@ -580,6 +580,8 @@ impl World {
             ..
         } = self;
         let machine = &mut machines[i];
+        let contents_now = machine.drive.with(|fs| contents(fs));
+        lock(ledger).crashed(&machine.name, &contents_now);
         if dice.chance(500) {
             trace.line(&machine.name, "is killed");
             return Ok(());
