@@ -758,10 +758,8 @@ impl Folder {
         } = std::mem::take(&mut *self.unsettled());
         let dirs: Vec<&TreePath> = touched.iter().collect();
         let synced = self.sync_many(&dirs, |dir| match self.disk.sync_dir(Dir::Tree(dir)) {
-            // Moved or removed since; then the directory it was in is in the set as well.
-            Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-                Ok(())
-            }
+            // Moved, removed or replaced since; then the directory it was in is in the set as well.
+            Err(error) if is_elsewhere(error.kind) => Ok(()),
             result => result,
         });
         if let Err(error) = synced {
