@@ -35,7 +35,7 @@ pub use self::status::{FileError, Outcome, Progress, State, Status};
 use crate::error::ClientError;
 use crate::folder::apply::Folder;
 use crate::folder::disk::{Disk, Guard};
-use crate::folder::read::open_stable;
+use crate::folder::read::{Reading, open_stable};
 use crate::folder::root::{self, Identity, RootState};
 use crate::folder::scan::{IgnoreRules, Look};
 use crate::home::{Credentials, Home};
@@ -587,18 +587,20 @@ impl Engine {
         });
         for (path, result) in results {
             match result {
-                Ok((fingerprint, hash)) => {
+                Ok((reading, hash)) => {
                     let scanned = self
                         .scan
                         .as_mut()
                         .and_then(|scan| scan.entries.get_mut(&path));
-                    if let Some(Observed::File {
-                        fingerprint: seen, ..
-                    }) = scanned
-                    {
-                        *seen = fingerprint;
+                    // All of it: the fingerprint alone would vouch for a bit that was set since the scan.
+                    if let Some(seen @ Observed::File { .. }) = scanned {
+                        *seen = Observed::File {
+                            fingerprint: reading.fingerprint,
+                            exec: reading.exec,
+                            racy: reading.racy,
+                        };
                     }
-                    self.hashes.insert(path, (fingerprint, hash));
+                    self.hashes.insert(path, (reading.fingerprint, hash));
                 }
                 Err(error) => {
                     if let Some(scan) = &mut self.scan {
@@ -754,7 +756,7 @@ fn hash_file(
     disk: &dyn Disk,
     path: &TreePath,
     now_ns: i64,
-) -> Result<(Fingerprint, ContentHash), crate::folder::read::ReadError> {
+) -> Result<(Reading, ContentHash), crate::folder::read::ReadError> {
     let mut file = open_stable(disk, path, None)?;
     let mut hasher = blake3::Hasher::new();
     let mut buf = vec![0; 256 * 1024];
@@ -765,10 +767,7 @@ fn hash_file(
         };
     }
     let reading = file.finish(now_ns)?;
-    Ok((
-        reading.fingerprint,
-        ContentHash(*hasher.finalize().as_bytes()),
-    ))
+    Ok((reading, ContentHash(*hasher.finalize().as_bytes())))
 }
 
 /// The ignore rules of the folder, as they stand on disk.
