@@ -384,8 +384,11 @@ impl Folder {
         };
         match note {
             Some(Aside::Linked(note)) => {
-                if let (Err(_), Some(aside)) = (&result, aside) {
-                    self.undo_aside(aside, &old);
+                if let Some(aside) = aside {
+                    match &result {
+                        Ok(()) => self.keep_aside(path, aside, &old)?,
+                        Err(_) => self.undo_aside(aside, &old),
+                    }
                 }
                 self.disk.unlink(At::Temp(&note))?;
             }
@@ -575,6 +578,24 @@ impl Folder {
                     _ => Err(planned_otherwise(error, path)),
                 }
             }
+        }
+    }
+
+    /// Sees to it that `old`, which was just taken out of `path`, has its other name `aside`: whoever took that name away
+    /// meanwhile did so while the file stood at `path` as well.
+    fn keep_aside(&self, path: &TreePath, aside: &TreePath, old: &Stat) -> Result<(), ApplyError> {
+        let kept = self.disk.stat(At::Tree(aside));
+        if kept.is_ok_and(|stat| stat.inode == old.inode && stat.device == old.device) {
+            return Ok(());
+        }
+        let taken_out = {
+            let retired = &mut self.unsettled().retired;
+            let last = retired.iter().rposition(|retired| retired.path == *path);
+            last.map(|last| retired.remove(last))
+        };
+        match taken_out {
+            Some(retired) => self.put_back(&retired.temp, aside),
+            None => Ok(()),
         }
     }
 

@@ -542,6 +542,30 @@ fn hostile_paths_are_refused_with_their_code() {
 }
 
 #[test]
+fn a_conflict_copy_removed_while_the_file_stood_under_both_names_is_put_again() {
+    let dir = Dir::new();
+    dir.write("f", "never sent");
+    let expect = Expect::File(dir.fingerprint("f"));
+    let copy = dir.path("f.conflict");
+    let folder = meanwhile(&dir, "exchange", "f", move || {
+        std::fs::remove_file(&copy).unwrap();
+    });
+    let mut new = staged(&folder, "new");
+    folder
+        .place(&mut new, &p("f"), &expect, Some(&p("f.conflict")))
+        .unwrap();
+    folder.settle().unwrap();
+    assert_eq!(
+        contents(&dir.path("")),
+        [
+            ("f".into(), "new".into()),
+            ("f.conflict".into(), "never sent".into())
+        ]
+    );
+    assert_eq!(dir.temps(), 0);
+}
+
+#[test]
 fn a_full_disk_says_so_and_leaves_nothing() {
     let dir = Dir::new();
     dir.write("f", "old");
