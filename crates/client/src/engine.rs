@@ -22,8 +22,8 @@ use syncagent_sync::guard;
 use syncagent_sync::ignore::{self, Ignore, Verdict};
 use syncagent_sync::scan::{Fingerprint, Observed, Scan};
 use syncagent_sync::{
-    Ancestor, Input, Local, LocalState, LogTree, Op, Placed, Placement, Plan, Policy, Utc,
-    identify, reconcile,
+    Ancestor, Input, Local, LocalState, LogTree, Placed, Placement, Plan, Policy, Utc, identify,
+    reconcile,
 };
 use syncagent_vault::keys::{Keys, VaultKey};
 use syncagent_vault::op::Genesis;
@@ -359,9 +359,12 @@ impl Engine {
             }
             self.take_in_own_moves()?;
             let (mut local, mut plan) = self.decide()?;
-            let deletes = plan.all_ops().any(|op| matches!(op, Op::Trash { .. }));
-            if deletes && look != Hint::Everything {
-                // What is missing may have been moved to where nobody has looked; only a full look proves an absence.
+            let is_missing = |id| !local.nodes.contains_key(&id);
+            let mut rows = self.ancestor.iter();
+            let misses = rows.any(|(id, row)| !row.not_here && is_missing(id));
+            drop(rows);
+            if misses && look != Hint::Everything {
+                // It may have been moved to where nobody has looked; only a full look proves an absence.
                 self.look(&Hint::Everything);
                 self.check_root().inspect_err(|_| self.scan = None)?;
                 self.take_in_own_moves()?;

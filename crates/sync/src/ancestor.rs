@@ -19,7 +19,7 @@ pub struct AncestorNode {
     pub op_hash: OpHash,
     /// For files and links: what `stat` said when the row was written; none if that must not be trusted.
     pub fingerprint: Option<Fingerprint>,
-    /// For directories: the inode number, 0 if unusable.
+    /// The inode number of a directory, or of a file or link without a fingerprint; 0 if unusable.
     pub inode: u64,
     /// Set if the node is in the vault but on purpose not on this disk. Its absence is no deletion.
     pub not_here: bool,
@@ -140,12 +140,14 @@ impl FromIterator<(NodeId, AncestorNode)> for Ancestor {
     }
 }
 
+impl AncestorNode {
+    /// The inode number it had, trusted or not; 0 if unusable.
+    pub(crate) fn number(&self) -> u64 {
+        self.fingerprint.map_or(self.inode, |print| print.inode)
+    }
+}
+
 fn inode_key(row: &AncestorNode) -> Option<(bool, u64)> {
     let directory = row.node.body.kind() == Kind::Directory;
-    let inode = if directory {
-        row.inode
-    } else {
-        row.fingerprint.map_or(0, |print| print.inode)
-    };
-    (inode != 0).then_some((directory, inode))
+    Some((directory, row.number())).filter(|(_, inode)| *inode != 0)
 }

@@ -239,12 +239,8 @@ impl<'a> Matcher<'a> {
             }
         }
         // First what was renamed onto a known name, unless the number there is the one it always had, ...
-        let number = |id: &NodeId| {
-            self.ancestor
-                .here(*id)
-                .and_then(|row| row.fingerprint)
-                .map_or(0, |f| f.inode)
-        };
+        let ancestor = self.ancestor;
+        let number = |id: &NodeId| ancestor.here(*id).map_or(0, AncestorNode::number);
         let displaced: Vec<_> = entries
             .iter()
             .filter(|(path, _, print)| {
@@ -264,16 +260,10 @@ impl<'a> Matcher<'a> {
                 continue;
             }
             let rows: &[NodeId] = expected.get(path).map_or(&[], Vec::as_slice);
-            let inode = |id: &NodeId| {
-                self.ancestor
-                    .here(*id)
-                    .and_then(|row| row.fingerprint)
-                    .map_or(0, |f| f.inode)
-            };
             let best = rows
                 .iter()
                 .filter(|id| self.is_free(**id))
-                .min_by_key(|id| inode(id) != print.inode);
+                .min_by_key(|id| number(id) != print.inode);
             if let Some(id) = best.copied() {
                 self.bind(id, path);
             }
@@ -462,12 +452,8 @@ impl<'a> Matcher<'a> {
     fn state(&self, id: NodeId, path: &TreePath, seen: &Observed) -> LocalState {
         let agreed = self.ancestor.here(id).and_then(|row| row.fingerprint);
         match seen {
-            Observed::File {
-                fingerprint,
-                racy: false,
-                ..
-            }
-            | Observed::Symlink { fingerprint, .. }
+            // Whether this can be trusted was settled when the row was written.
+            Observed::File { fingerprint, .. } | Observed::Symlink { fingerprint, .. }
                 if agreed == Some(*fingerprint) =>
             {
                 LocalState::Same
@@ -510,13 +496,14 @@ fn file_like(seen: &Observed) -> Option<(Kind, Fingerprint)> {
     }
 }
 
-/// Same kind and, for files and links, same size and time, for directories, same number.
+/// Same kind and, for files and links, same number or same size and time, for directories, same number.
 fn looks_alike(seen: &Observed, row: &AncestorNode) -> bool {
     if let Observed::Directory { inode, .. } = seen {
         return row.node.body == Body::Directory && row.inode == *inode;
     }
     file_like(seen).is_some_and(|(kind, print)| {
         let same = |old: Fingerprint| (old.size, old.mtime_ns) == (print.size, print.mtime_ns);
-        kind == row.node.body.kind() && row.fingerprint.is_some_and(same)
+        let same_number = print.inode != 0 && print.inode == row.number();
+        kind == row.node.body.kind() && (same_number || row.fingerprint.is_some_and(same))
     })
 }

@@ -31,10 +31,16 @@ const MIN_COPY_LEN: u64 = 16 * 1024;
 /// What the disk says of a node after its step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mark {
-    /// A file or link; none if the fingerprint must not be trusted.
-    Print(Option<Fingerprint>),
-    /// A directory's inode.
+    /// A file or link that looks like this for as long as nobody touches it.
+    Print(Fingerprint),
+    /// The number of a directory, or of a file or link whose looks must not be trusted; 0 if not even that is known.
     Inode(u64),
+}
+
+impl Mark {
+    pub(super) fn new(trusted: Option<Fingerprint>, inode: u64) -> Self {
+        trusted.map_or(Self::Inode(inode), Self::Print)
+    }
 }
 
 /// What came of the steps.
@@ -154,7 +160,7 @@ impl Engine {
             let Some(op_hash) = record.op_hash else {
                 continue;
             };
-            let mark = self.mark_of(*id, local, &record.path);
+            let mark = self.mark_of(*id, local, record);
             rows.push((*id, Some(row(record, op_hash, mark))));
             settled.push(record.path.clone());
         }
@@ -171,11 +177,13 @@ impl Engine {
     ) -> Result<(), ClientError> {
         let (mut files, mut dirs) = (Vec::new(), BTreeSet::new());
         for id in nodes {
-            let is_file = local
-                .nodes
-                .get(&id)
-                .is_some_and(|node| matches!(node.state, LocalState::File { .. }));
-            let path = plan.records.get(&id).map(|record| record.path.clone());
+            let record = plan.records.get(&id);
+            // One that was new on disk and is the vault's stands in `local` under the id it had until now.
+            let is_file = match local.nodes.get(&id) {
+                Some(node) => matches!(node.state, LocalState::File { .. }),
+                None => record.is_some_and(|record| record.node.body.kind() == Kind::File),
+            };
+            let path = record.map(|record| record.path.clone());
             let places = [path.clone(), local.path_of(id), self.ancestor_path(id)];
             dirs.extend(places.iter().flatten().filter_map(TreePath::parent));
             files.extend(path.filter(|_| is_file));
@@ -227,12 +235,11 @@ impl Engine {
     }
 
     /// What the scan said of a node that no step has touched.
-    pub(super) fn mark_of(&self, id: NodeId, local: &Local, path: &TreePath) -> Mark {
+    pub(super) fn mark_of(&self, id: NodeId, local: &Local, record: &Record) -> Mark {
         let before = self.ancestor.get(id);
         let kept = || match before {
-            Some(row) if row.node.body.kind() == Kind::Directory => Mark::Inode(row.inode),
-            Some(row) => Mark::Print(row.fingerprint),
-            None => Mark::Print(None),
+            Some(row) => Mark::new(row.fingerprint, row.inode),
+            None => self.mark_found(record),
         };
         let Some(node) = local.nodes.get(&id) else {
             return kept();
@@ -240,12 +247,48 @@ impl Engine {
         match &node.state {
             LocalState::Same | LocalState::Unknown => kept(),
             LocalState::Directory { inode, .. } => Mark::Inode(*inode),
-            LocalState::Symlink { fingerprint, .. } => Mark::Print(Some(*fingerprint)),
+            LocalState::Symlink { fingerprint, .. } => Mark::Print(*fingerprint),
             LocalState::File { fingerprint, .. } => {
-                let scanned = self.scan.as_ref().and_then(|scan| scan.entries.get(path));
+                let path = local.path_of(id);
+                let path = path.as_ref().unwrap_or(&record.path);
+                let scan = self.scan.as_ref();
+                let scanned = scan.and_then(|scan| scan.entries.get(path));
                 let trusted = matches!(scanned, Some(Observed::File { racy: false, .. }));
-                Mark::Print(trusted.then_some(*fingerprint))
+                Mark::new(trusted.then_some(*fingerprint), fingerprint.inode)
             }
+        }
+    }
+
+    /// The same for what was new on disk and turned out to be a node of the vault, if it is what the plan saw.
+    fn mark_found(&self, record: &Record) -> Mark {
+        let scan = self.scan.as_ref();
+        match (
+            scan.and_then(|scan| scan.entries.get(&record.path)),
+            &record.node.body,
+        ) {
+            (
+                Some(Observed::File {
+                    fingerprint, racy, ..
+                }),
+                Body::File { hash, size, .. },
+            ) => {
+                let is_it = fingerprint.size == *size
+                    && (*size == 0
+                        || self.hashes.get(&record.path) == Some(&(*fingerprint, *hash)));
+                Mark::new((is_it && !racy).then_some(*fingerprint), fingerprint.inode)
+            }
+            (
+                Some(Observed::Symlink {
+                    fingerprint,
+                    target,
+                }),
+                Body::Symlink { target: agreed },
+            ) => Mark::new(
+                (target == agreed).then_some(*fingerprint),
+                fingerprint.inode,
+            ),
+            (Some(Observed::Directory { inode, .. }), Body::Directory) => Mark::Inode(*inode),
+            _ => Mark::Inode(0),
         }
     }
 
@@ -866,7 +909,7 @@ impl Engine {
                 let expect = self.expect(*replaces, path, local, applied)?;
                 let aside_path = aside.as_ref().map(|aside| &aside.path);
                 let placed = folder.place_link(target, mtime_ns, path, &expect, aside_path)?;
-                let mark = Mark::Print(Some(placed.fingerprint));
+                let mark = Mark::Print(placed.fingerprint);
                 let mut left = Left::file(mark, placed.fingerprint);
                 left.other = put_aside(folder, aside.as_ref(), &expect);
                 Ok(Some(left))
@@ -917,11 +960,11 @@ impl Engine {
                     _ if now.kind == EntryKind::Directory => Left::directory(now.inode),
                     Some(before) => {
                         let (seen, unchanged) = seen_again(before, &stat, &now);
-                        let trusted = unchanged
-                            && !matches!(applied.marks.get(node), Some(Mark::Print(None)));
-                        Left::file(Mark::Print(trusted.then_some(seen)), seen)
+                        let trusted =
+                            unchanged && !matches!(applied.marks.get(node), Some(Mark::Inode(_)));
+                        Left::file(Mark::new(trusted.then_some(seen), seen.inode), seen)
                     }
-                    None => Left::file(Mark::Print(None), now.fingerprint()),
+                    None => Left::file(Mark::Inode(now.inode), now.fingerprint()),
                 };
                 left.other = left_other;
                 Ok(Some(left))
@@ -942,7 +985,7 @@ impl Engine {
             .unwrap_or(i64::MAX)
             .saturating_mul(1_000_000);
         let fresh = now_ns.saturating_sub(mtime_ns).unsigned_abs() <= RACY_NS.unsigned_abs();
-        Mark::Print((!fresh).then_some(print))
+        Mark::new((!fresh).then_some(print), print.inode)
     }
 
     /// What the plan was made against.
@@ -1071,7 +1114,7 @@ fn seen_again(planned: Fingerprint, stat: &Stat, now: &Stat) -> (Fingerprint, bo
 /// The ancestor row that a record becomes.
 pub(super) fn row(record: &Record, op_hash: OpHash, mark: Mark) -> AncestorNode {
     let (fingerprint, inode) = match mark {
-        Mark::Print(print) => (print, 0),
+        Mark::Print(print) => (Some(print), 0),
         Mark::Inode(inode) => (None, inode),
     };
     AncestorNode {

@@ -208,7 +208,7 @@ impl Engine {
         for group in groups {
             let drafts = match self.must_wait(group, waiting) {
                 true => None,
-                false => self.drafts(group, &mut ready, local, applied)?,
+                false => self.drafts(group, plan, &mut ready, local, applied)?,
             };
             let Some(pending) = drafts else {
                 waiting.extend(group.0.iter().map(Op::node));
@@ -297,6 +297,7 @@ impl Engine {
     fn drafts(
         &mut self,
         group: &Group,
+        plan: &Plan,
         ready: &mut BTreeMap<NodeId, Ready>,
         local: &Local,
         applied: &Applied,
@@ -312,7 +313,7 @@ impl Engine {
                     mtime_ns: None,
                     leaves: None,
                 },
-                Op::Put(put) => match self.draft_put(put, ready, local, applied)? {
+                Op::Put(put) => match self.draft_put(put, plan, ready, local, applied)? {
                     Some(pending) => pending,
                     None => return Ok(None),
                 },
@@ -325,18 +326,18 @@ impl Engine {
     fn draft_put(
         &mut self,
         planned: &PlanPut,
+        plan: &Plan,
         ready: &mut BTreeMap<NodeId, Ready>,
         local: &Local,
         applied: &Applied,
     ) -> Result<Option<Pending>, ClientError> {
         let node = planned.node;
         let scanned = || {
-            let path = local.path_of(node).unwrap_or_default();
-            applied
-                .marks
-                .get(&node)
-                .copied()
-                .unwrap_or_else(|| self.mark_of(node, local, &path))
+            applied.marks.get(&node).copied().unwrap_or_else(|| {
+                plan.records
+                    .get(&node)
+                    .map_or(Mark::Inode(0), |record| self.mark_of(node, local, record))
+            })
         };
         let mut mtime_ns = planned.mtime_ns;
         let (body, mark, leaves, new_body) = match &planned.content {
@@ -394,7 +395,10 @@ impl Engine {
                     class,
                     content: content.content,
                 });
-                let mark = Mark::Print((!reading.racy).then_some(reading.fingerprint));
+                let mark = Mark::new(
+                    (!reading.racy).then_some(reading.fingerprint),
+                    reading.fingerprint.inode,
+                );
                 (body, mark, content.leaves, Some(new_body))
             }
         };
