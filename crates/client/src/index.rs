@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params, params_from_iter};
 use rusqlite_migration::{M, Migrations};
 use syncagent_protocol::api::Head;
 use syncagent_protocol::{
@@ -122,6 +123,17 @@ pub struct Version {
     pub time_ms: u64,
 }
 
+/// What a commit of this machine leaves in the ancestor once it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedRow {
+    /// Whose row.
+    pub node: NodeId,
+    /// The row; none if it goes.
+    pub row: Option<AncestorNode>,
+    /// The path whose pending id is done with.
+    pub settled: Option<TreePath>,
+}
+
 /// A conflict copy made on this machine.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct ConflictRow {
@@ -158,6 +170,7 @@ impl Index {
         Migrations::new(vec![
             M::up(include_str!("index/schema.sql")),
             M::up(include_str!("index/own_moves.sql")),
+            M::up(include_str!("index/sealed_rows.sql")),
         ])
         .to_latest(&mut db)
         .map_err(|error| ClientError::State(error.to_string()))?;
@@ -194,10 +207,9 @@ impl Index {
     }
 
     fn ancestor(&self) -> Result<Ancestor> {
-        let mut statement = self.db.prepare(
-            "SELECT node, parent, name, kind, size, hash, exec, target, mtime_ns, op_hash,
-                    fp_size, fp_mtime, fp_ctime, fp_inode, inode, not_here FROM ancestor",
-        )?;
+        let mut statement = self
+            .db
+            .prepare(&format!("SELECT {ANCESTOR_COLUMNS} FROM ancestor"))?;
         let rows = statement.query_map([], |row| Ok((NodeId(row.get(0)?), ancestor_row(row)?)))?;
         Ok(rows.collect::<rusqlite::Result<Ancestor>>()?)
     }
@@ -237,10 +249,14 @@ impl Index {
         Ok(row.optional()?.unwrap_or(0))
     }
 
-    /// Stores what verified commits say, all or nothing.
-    pub fn apply(&mut self, commits: &[Applied]) -> Result<()> {
+    /// Stores what verified commits say, all or nothing; returns the rows that commits of this machine left.
+    pub fn apply(&mut self, commits: &[Applied]) -> Result<Vec<SealedRow>> {
+        let mut left = Vec::new();
         let tx = self.db.transaction()?;
         {
+            let mut rows = tx.prepare_cached(&format!(
+                "SELECT {ANCESTOR_COLUMNS}, settled FROM sealed_rows WHERE commit_hash = ?1"
+            ))?;
             let mut commit = tx.prepare_cached("INSERT INTO commits VALUES (?1, ?2, ?3, ?4)")?;
             let mut op =
                 tx.prepare_cached("INSERT OR REPLACE INTO ops VALUES (?1, ?2, ?3, ?4, ?5)")?;
@@ -287,10 +303,21 @@ impl Index {
                         [genesis],
                     )?;
                 }
+                let own = rows.query_map([applied.hash.0], sealed_row)?;
+                let own = own.collect::<rusqlite::Result<Vec<_>>>()?;
+                if !own.is_empty() {
+                    let settled = own.iter().filter_map(|row| row.settled.as_ref());
+                    write_rows(&tx, own.iter().map(|row| (row.node, &row.row)), settled)?;
+                    tx.execute(
+                        "DELETE FROM sealed_rows WHERE commit_hash = ?1",
+                        [applied.hash.0],
+                    )?;
+                    left.extend(own);
+                }
             }
         }
         tx.commit()?;
-        Ok(())
+        Ok(left)
     }
 
     /// The vault's fixed choices, as the first commit told.
@@ -348,12 +375,40 @@ impl Index {
         Ok(row.optional()?)
     }
 
-    /// Stores a sealed commit before it is first posted.
-    pub fn store_sealed(&self, n: u64, hash: CommitHash, bytes: &[u8], now_ms: u64) -> Result<()> {
-        self.db.execute(
+    /// Stores a sealed commit before it is first posted, with the rows it will leave.
+    pub fn store_sealed(
+        &mut self,
+        n: u64,
+        hash: CommitHash,
+        bytes: &[u8],
+        rows: &[SealedRow],
+        now_ms: u64,
+    ) -> Result<()> {
+        let tx = self.db.transaction()?;
+        tx.execute(
             "INSERT INTO sealed VALUES (?1, ?2, ?3, ?4)",
             params![hash.0, sql(n), bytes, sql(now_ms)],
         )?;
+        {
+            let mut write = tx.prepare_cached(&format!(
+                "INSERT OR REPLACE INTO sealed_rows ({ANCESTOR_COLUMNS}, settled, commit_hash)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)"
+            ))?;
+            for row in rows {
+                let mut values = match &row.row {
+                    Some(ancestor) => ancestor_values(row.node, ancestor).to_vec(),
+                    None => {
+                        let mut values = vec![Value::Null; ANCESTOR_COLUMN_COUNT];
+                        values[0] = Value::Blob(row.node.0.to_vec());
+                        values
+                    }
+                };
+                values.push(text(row.settled.as_ref().map(TreePath::as_str)));
+                values.push(Value::Blob(hash.0.to_vec()));
+                write.execute(params_from_iter(values))?;
+            }
+        }
+        tx.commit()?;
         Ok(())
     }
 
@@ -381,6 +436,10 @@ impl Index {
         self.db.execute(
             "DELETE FROM sealed WHERE (n <= ?1 AND hash NOT IN (SELECT hash FROM commits)) OR time_ms < ?2",
             params![sql(n), sql(before_ms)],
+        )?;
+        self.db.execute(
+            "DELETE FROM sealed_rows WHERE commit_hash NOT IN (SELECT hash FROM sealed)",
+            [],
         )?;
         Ok(())
     }
@@ -433,46 +492,7 @@ impl Index {
             return Ok(());
         }
         let tx = self.db.transaction()?;
-        {
-            let mut write = tx.prepare_cached(
-                "INSERT OR REPLACE INTO ancestor VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
-            )?;
-            let mut drop_row = tx.prepare_cached("DELETE FROM ancestor WHERE node = ?1")?;
-            let mut settle = tx.prepare_cached("DELETE FROM pending_ids WHERE path = ?1")?;
-            for (node, row) in rows {
-                let Some(row) = row else {
-                    drop_row.execute([node.0])?;
-                    continue;
-                };
-                let (kind, size, hash, exec, target) = match &row.node.body {
-                    Body::File { hash, size, exec } => (1, *size, Some(hash.0), *exec, None),
-                    Body::Directory => (2, 0, None, false, None),
-                    Body::Symlink { target } => (3, 0, None, false, Some(target)),
-                };
-                let print = row.fingerprint;
-                write.execute(params![
-                    node.0,
-                    row.node.parent.0,
-                    row.node.name.as_str(),
-                    kind,
-                    sql(size),
-                    hash,
-                    exec,
-                    target,
-                    row.node.mtime_ns,
-                    row.op_hash.0,
-                    print.map(|print| sql(print.size)),
-                    print.map(|print| print.mtime_ns),
-                    print.map(|print| print.ctime_ns),
-                    print.map(|print| sql(print.inode)),
-                    sql(row.inode),
-                    row.not_here,
-                ])?;
-            }
-            for path in settled {
-                settle.execute([path.as_str()])?;
-            }
-        }
+        write_rows(&tx, rows.iter().map(|(node, row)| (*node, row)), settled)?;
         tx.commit()?;
         Ok(())
     }
@@ -669,6 +689,78 @@ fn version_row(row: &Row<'_>) -> rusqlite::Result<Version> {
     })
 }
 
+/// The columns of `ancestor`, in the order of [`ancestor_row`] and [`ancestor_values`].
+const ANCESTOR_COLUMNS: &str =
+    "node, parent, name, kind, size, hash, exec, target, mtime_ns, op_hash,
+    fp_size, fp_mtime, fp_ctime, fp_inode, inode, not_here";
+const ANCESTOR_COLUMN_COUNT: usize = 16;
+
+/// Writes and drops ancestor rows and forgets pending ids.
+fn write_rows<'a>(
+    tx: &Transaction<'_>,
+    rows: impl Iterator<Item = (NodeId, &'a Option<AncestorNode>)>,
+    settled: impl IntoIterator<Item = &'a TreePath>,
+) -> Result<()> {
+    let mut write = tx.prepare_cached(&format!(
+        "INSERT OR REPLACE INTO ancestor ({ANCESTOR_COLUMNS})
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)"
+    ))?;
+    let mut drop_row = tx.prepare_cached("DELETE FROM ancestor WHERE node = ?1")?;
+    let mut settle = tx.prepare_cached("DELETE FROM pending_ids WHERE path = ?1")?;
+    for (node, row) in rows {
+        match row {
+            Some(row) => write.execute(params_from_iter(ancestor_values(node, row)))?,
+            None => drop_row.execute([node.0])?,
+        };
+    }
+    for path in settled {
+        settle.execute([path.as_str()])?;
+    }
+    Ok(())
+}
+
+fn text(value: Option<&str>) -> Value {
+    value.map_or(Value::Null, |value| Value::Text(value.to_owned()))
+}
+
+fn ancestor_values(node: NodeId, row: &AncestorNode) -> [Value; ANCESTOR_COLUMN_COUNT] {
+    let integer = |value: Option<i64>| value.map_or(Value::Null, Value::Integer);
+    let (kind, size, hash, exec, target) = match &row.node.body {
+        Body::File { hash, size, exec } => (1, *size, Some(hash.0), *exec, None),
+        Body::Directory => (2, 0, None, false, None),
+        Body::Symlink { target } => (3, 0, None, false, Some(target.as_str())),
+    };
+    let print = row.fingerprint;
+    [
+        Value::Blob(node.0.to_vec()),
+        Value::Blob(row.node.parent.0.to_vec()),
+        Value::Text(row.node.name.as_str().to_owned()),
+        Value::Integer(kind),
+        Value::Integer(sql(size)),
+        hash.map_or(Value::Null, |hash| Value::Blob(hash.to_vec())),
+        Value::Integer(exec.into()),
+        text(target),
+        Value::Integer(row.node.mtime_ns),
+        Value::Blob(row.op_hash.0.to_vec()),
+        integer(print.map(|print| sql(print.size))),
+        integer(print.map(|print| print.mtime_ns)),
+        integer(print.map(|print| print.ctime_ns)),
+        integer(print.map(|print| sql(print.inode))),
+        Value::Integer(sql(row.inode)),
+        Value::Integer(row.not_here.into()),
+    ]
+}
+
+fn sealed_row(row: &Row<'_>) -> rusqlite::Result<SealedRow> {
+    let stays = row.get::<_, Option<[u8; 16]>>(1)?.is_some();
+    let settled: Option<String> = row.get(ANCESTOR_COLUMN_COUNT)?;
+    Ok(SealedRow {
+        node: NodeId(row.get(0)?),
+        row: stays.then(|| ancestor_row(row)).transpose()?,
+        settled: settled.and_then(|path| TreePath::parse(&path).ok()),
+    })
+}
+
 fn ancestor_row(row: &Row<'_>) -> rusqlite::Result<AncestorNode> {
     let invalid = |column, error: Box<dyn std::error::Error + Send + Sync>| {
         rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, error)
@@ -767,6 +859,67 @@ mod tests {
         }
         index.record(&[(NodeId([3; 16]), None)], &[]).unwrap();
         assert!(index.load().unwrap().1.get(NodeId([3; 16])).is_none());
+    }
+
+    #[test]
+    fn the_rows_of_a_commit_are_written_when_it_stands() {
+        let mut index = Index::in_memory().unwrap();
+        let row = AncestorNode {
+            node: Node {
+                parent: NodeId::ROOT,
+                name: Name::parse("f").unwrap(),
+                mtime_ns: 7,
+                body: Body::Directory,
+            },
+            op_hash: OpHash([5; 32]),
+            fingerprint: None,
+            inode: 9,
+            not_here: false,
+        };
+        let path = TreePath::parse("f").unwrap();
+        let left = vec![
+            SealedRow {
+                node: NodeId([1; 16]),
+                row: Some(row.clone()),
+                settled: Some(path.clone()),
+            },
+            SealedRow {
+                node: NodeId([2; 16]),
+                row: None,
+                settled: None,
+            },
+        ];
+        index
+            .record(&[(NodeId([2; 16]), Some(row.clone()))], &[])
+            .unwrap();
+        index.add_pending_ids([(&path, &NodeId([1; 16]))]).unwrap();
+        let (stands, lost) = (CommitHash([1; 32]), CommitHash([2; 32]));
+        for hash in [stands, lost] {
+            index.store_sealed(1, hash, b"bytes", &left, 0).unwrap();
+        }
+        assert!(index.load().unwrap().1.get(NodeId([1; 16])).is_none());
+        let commit = Applied {
+            n: 1,
+            hash: stands,
+            machine: MachineId([3; 16]),
+            time_ms: 0,
+            ops: Vec::new(),
+            added: None,
+            revoked: Vec::new(),
+            keyslots: Vec::new(),
+            genesis: None,
+        };
+        assert_eq!(index.apply(&[commit]).unwrap(), left);
+        let (_, ancestor) = index.load().unwrap();
+        assert_eq!(ancestor.get(NodeId([1; 16])), Some(&row));
+        assert!(ancestor.get(NodeId([2; 16])).is_none());
+        assert!(index.pending_ids().unwrap().is_empty());
+        // What was sealed for the same position and lost leaves nothing.
+        index.drop_sealed(1, 0).unwrap();
+        let rest = index
+            .db
+            .query_row("SELECT count(*) FROM sealed_rows", [], |row| row.get(0));
+        assert_eq!(rest, Ok(0));
     }
 
     #[test]

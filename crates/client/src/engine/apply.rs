@@ -219,7 +219,17 @@ impl Engine {
         settled: Vec<TreePath>,
     ) -> Result<(), ClientError> {
         self.index.record(&rows, &settled)?;
-        for path in &settled {
+        self.remember(rows, &settled);
+        Ok(())
+    }
+
+    /// Takes rows that the index holds into memory.
+    pub(super) fn remember(
+        &mut self,
+        rows: Vec<(NodeId, Option<AncestorNode>)>,
+        settled: &[TreePath],
+    ) {
+        for path in settled {
             self.pending_ids.remove(path);
             self.hashes.remove(path);
         }
@@ -231,7 +241,6 @@ impl Engine {
                 }
             }
         }
-        Ok(())
     }
 
     /// What the scan said of a node that no step has touched.

@@ -16,7 +16,7 @@ use syncagent_vault::op::{Draft, Genesis, KeyslotPin, MachineAdd, Opened};
 
 use super::Engine;
 use crate::error::ClientError;
-use crate::index::{Applied, KnownMachine, NodeOp, OpKind};
+use crate::index::{Applied, KnownMachine, NodeOp, OpKind, SealedRow};
 use crate::remote::Posted;
 
 /// Sealed commits are kept this long: `recover` can give them back to a server restored from a backup.
@@ -285,7 +285,12 @@ impl Engine {
                 head.n
             }
         };
-        self.index.apply(&commits)?;
+        // Rows of this machine's own commits, too: also of one whose answer was lost, or it would look like a change
+        // that somebody else made.
+        let own = self.index.apply(&commits)?;
+        let settled: Vec<_> = own.iter().filter_map(|row| row.settled.clone()).collect();
+        let own = own.into_iter().map(|row| (row.node, row.row)).collect();
+        self.remember(own, &settled);
         for commit in commits {
             let me = self.credentials.id();
             if commit.machine == me && commit.n > born && !self.index.is_own(commit.hash)? {
@@ -400,7 +405,7 @@ impl Engine {
             if drafts.is_empty() {
                 return Ok(());
             }
-            let sealed = self.seal(drafts)?;
+            let sealed = self.seal(drafts, |_| Vec::new())?;
             match self.post(&sealed).await? {
                 Posted::Accepted => {
                     if let Some(slot) = slot {
@@ -425,8 +430,13 @@ impl Engine {
         Ok(())
     }
 
-    /// Seals a commit on top of the head and stores it: from here on only these bytes may be posted.
-    pub(super) fn seal(&mut self, drafts: Vec<Draft>) -> Result<SealedCommit, ClientError> {
+    /// Seals a commit on top of the head and stores it with the rows it leaves: from here on only these bytes may be
+    /// posted.
+    pub(super) fn seal(
+        &mut self,
+        drafts: Vec<Draft>,
+        rows: impl FnOnce(&SealedCommit) -> Vec<SealedRow>,
+    ) -> Result<SealedCommit, ClientError> {
         if !self.credentials.key_used {
             self.note(|credentials| credentials.key_used = true)?;
         }
@@ -443,8 +453,9 @@ impl Engine {
             drafts,
             &*self.random,
         )?;
+        let rows = rows(&sealed);
         self.index
-            .store_sealed(position.n, sealed.hash, &sealed.bytes, now_ms)?;
+            .store_sealed(position.n, sealed.hash, &sealed.bytes, &rows, now_ms)?;
         Ok(sealed)
     }
 

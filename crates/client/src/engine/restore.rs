@@ -54,7 +54,7 @@ impl Engine {
             self.pull().await?;
             self.post_own_affairs().await?;
             let (drafts, node, version) = self.plan_restore(restore)?;
-            let sealed = self.seal(drafts)?;
+            let sealed = self.seal(drafts, |_| Vec::new())?;
             match self.post(&sealed).await? {
                 Posted::Accepted => {
                     let path = self.placed.tree.path_of(node).unwrap_or_default();

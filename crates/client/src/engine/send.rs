@@ -21,6 +21,7 @@ use super::apply::{Applied, Mark, row};
 use super::{Engine, Outcome};
 use crate::error::ClientError;
 use crate::folder::read::{ReadError, Reading, StableRead, open_stable};
+use crate::index::SealedRow;
 use crate::remote::Posted;
 use crate::transfer::encode_leaves;
 use crate::transfer::seal::{Recipe, SealError, SealedContent, Sealing};
@@ -236,20 +237,53 @@ impl Engine {
         Ok(posted)
     }
 
-    /// Posts one commit and, once it stands, writes the rows of its nodes.
+    /// Posts one commit, which leaves the rows of its nodes once it stands.
     async fn commit(
         &mut self,
         plan: &Plan,
         ops: Vec<Pending>,
         outcome: &mut Outcome,
     ) -> Result<Batch, ClientError> {
-        let mut after = Vec::with_capacity(ops.len());
         let mut drafts = Vec::with_capacity(ops.len());
+        let mut after = Vec::with_capacity(ops.len());
         for op in ops {
             drafts.push(op.draft);
             after.push((op.node, op.mark, op.body, op.mtime_ns, op.leaves));
         }
-        let sealed = self.seal(drafts)?;
+        let mut files = 0;
+        let mut leaves_of = Vec::new();
+        let sealed = self.seal(drafts, |sealed| {
+            let hashes: BTreeMap<NodeId, OpHash> = sealed.ops.iter().copied().collect();
+            let mut rows = Vec::with_capacity(after.len());
+            for (node, mark, body, mtime_ns, leaves) in after {
+                let (Some(op_hash), Some(mark)) = (hashes.get(&node), mark) else {
+                    rows.push(SealedRow {
+                        node,
+                        row: None,
+                        settled: None,
+                    });
+                    continue;
+                };
+                let Some(record) = plan.records.get(&node) else {
+                    continue;
+                };
+                let mut row = row(record, *op_hash, mark);
+                if let Some(body) = body {
+                    files += 1;
+                    row.node.body = body;
+                }
+                if let Some(mtime_ns) = mtime_ns {
+                    row.node.mtime_ns = mtime_ns;
+                }
+                leaves_of.extend(leaves.map(|leaves| (node, *op_hash, leaves)));
+                rows.push(SealedRow {
+                    node,
+                    row: Some(row),
+                    settled: Some(record.path.clone()),
+                });
+            }
+            rows
+        })?;
         match self.post(&sealed).await? {
             Posted::Accepted => {}
             Posted::Conflict(_) => return Ok(Batch::Again),
@@ -258,36 +292,12 @@ impl Engine {
                 return Ok(Batch::Again);
             }
         }
-        let hashes: BTreeMap<NodeId, OpHash> = sealed.ops.iter().copied().collect();
-        let mut rows = Vec::new();
-        let mut settled = Vec::new();
-        let mut files = 0;
-        for (node, mark, body, mtime_ns, leaves) in after {
-            let (Some(op_hash), Some(mark)) = (hashes.get(&node), mark) else {
-                rows.push((node, None));
-                continue;
-            };
-            let Some(record) = plan.records.get(&node) else {
-                continue;
-            };
-            let mut row = row(record, *op_hash, mark);
-            if let Some(body) = body {
-                files += 1;
-                row.node.body = body;
-            }
-            if let Some(mtime_ns) = mtime_ns {
-                row.node.mtime_ns = mtime_ns;
-            }
-            if let Some(leaves) = leaves {
-                self.index
-                    .set_leaves(node, *op_hash, &encode_leaves(&leaves))?;
-            }
-            rows.push((node, Some(row)));
-            settled.push(record.path.clone());
+        for (node, op_hash, leaves) in leaves_of {
+            self.index
+                .set_leaves(node, op_hash, &encode_leaves(&leaves))?;
         }
         outcome.sent += files;
         self.progress(|progress| progress.files_done += files);
-        self.record(rows, settled)?;
         self.index.forget_acknowledged(None)?;
         self.lost.clear();
         Ok(Batch::Posted)
