@@ -81,9 +81,10 @@ impl Ancestor {
         self.remove(node);
         if !row.not_here {
             let names = self.children.entry(row.node.parent).or_default();
-            names.entry(row.node.name.clone()).or_default().push(node);
+            // In order, so that nothing depends on which row came first.
+            add(names.entry(row.node.name.clone()).or_default(), node);
             if let Some(key) = inode_key(&row) {
-                self.inodes.entry(key).or_default().push(node);
+                add(self.inodes.entry(key).or_default(), node);
             }
         }
         self.nodes.insert(node, row);
@@ -145,6 +146,11 @@ impl AncestorNode {
     pub(crate) fn number(&self) -> u64 {
         self.fingerprint.map_or(self.inode, |print| print.inode)
     }
+}
+
+fn add(ids: &mut Vec<NodeId>, id: NodeId) {
+    let at = ids.partition_point(|other| *other < id);
+    ids.insert(at, id);
 }
 
 fn inode_key(row: &AncestorNode) -> Option<(bool, u64)> {

@@ -119,8 +119,14 @@ impl<'a> Matcher<'a> {
             };
             let by_path = self.place(path).and_then(|(parent, name)| {
                 let rows = self.ancestor.at(parent, &name).iter();
+                // Of several rows that were left behind, the one that had this number.
                 rows.copied()
-                    .find(|id| self.is_free(*id) && self.is_known(*id, Kind::Directory))
+                    .filter(|id| self.is_free(*id) && self.is_known(*id, Kind::Directory))
+                    .min_by_key(|id| {
+                        self.ancestor
+                            .here(*id)
+                            .is_none_or(|row| row.inode != *inode)
+                    })
             });
             // Somebody else's number here means that it was renamed to here; ours elsewhere, that it is there now.
             let moved_here = self

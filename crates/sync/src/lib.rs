@@ -4,12 +4,13 @@
 //! argument. Whatever is decided twice from the same input is decided the same way.
 //!
 //! Reading order: [`tree`] (what the log says), [`scan`] (what the disk says), [`ancestor`] (what both last
-//! agreed on), [`mod@identify`] (which node is where on disk), [`mod@reconcile`] (the decision) and [`plan`] (its
+//! agreed on), [`mod@focus`] (what a decision is about), [`mod@identify`] (which node is where on disk), [`mod@reconcile`] (the decision) and [`plan`] (its
 //! outcome); then [`placement`], [`conflict`], [`guard`], [`mod@ignore`] and [`schedule`].
 //! The rules in prose and tables: `docs/sync.md`.
 
 pub mod ancestor;
 pub mod conflict;
+pub mod focus;
 pub mod guard;
 pub mod identify;
 pub mod ignore;
@@ -23,6 +24,7 @@ pub mod tree;
 
 pub use ancestor::{Ancestor, AncestorNode};
 pub use conflict::{Utc, conflict_name, restored_name};
+pub use focus::{Part, Wider, focus};
 pub use identify::{Identified, identify};
 pub use local::{Local, LocalNode, LocalState};
 pub use placement::Placement;

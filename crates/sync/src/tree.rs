@@ -91,6 +91,17 @@ impl Tree {
         self.nodes.iter().map(|(id, node)| (*id, node))
     }
 
+    /// The tree of some of the nodes.
+    pub(crate) fn part(&self, ids: &BTreeSet<NodeId>) -> Self {
+        let mut part = Self::default();
+        for (id, node) in ids.iter().filter_map(|id| Some((*id, self.nodes.get(id)?))) {
+            let siblings = part.children.entry(node.parent).or_default();
+            siblings.insert(node.name.clone(), id);
+            part.nodes.insert(id, node.clone());
+        }
+        part
+    }
+
     /// What hangs in `parent` under `name`.
     pub fn child(&self, parent: NodeId, name: &Name) -> Option<NodeId> {
         self.children.get(&parent)?.get(name).copied()

@@ -13,8 +13,8 @@ use syncagent_protocol::{Body, ContentHash, Kind, Name, Node, NodeId, OpHash, Tr
 use syncagent_sync::plan::{Content, Op, Plan, Step};
 use syncagent_sync::scan::{Fingerprint, Observed, Scan};
 use syncagent_sync::{
-    Ancestor, AncestorNode, Change, Input, LastOp, LogTree, Placement, Policy, Utc, identify,
-    reconcile,
+    Ancestor, AncestorNode, Change, Input, LastOp, LogTree, Part, Placement, Policy, Utc, Wider,
+    focus, identify, reconcile,
 };
 
 pub const NOW: Utc = Utc {
@@ -409,15 +409,58 @@ impl Machine {
         }
     }
 
+    /// Decides about everything, and asserts that a decision about what is in focus alone is the same.
     pub fn decide(&mut self, server: &Server) -> (Plan, syncagent_sync::Identified) {
-        let scan = self.disk.scan();
+        let start = self.ids;
+        let (plan, found) = self.decide_about(server, None);
+        let end = std::mem::replace(&mut self.ids, start);
+        let mut wider = Wider::default();
+        let (part, focused) = loop {
+            let scan = self.disk.scan();
+            let remote = server.log.placed();
+            let part = focus(
+                &self.ancestor,
+                &scan,
+                &server.log,
+                &remote,
+                &wider,
+                usize::MAX,
+            )
+            .unwrap();
+            self.ids = start;
+            let (plan, _) = self.decide_about(server, Some(&part));
+            if !wider.reach(&part, &plan) {
+                break (part, plan);
+            }
+        };
+        assert!(
+            focused == plan,
+            "of everything: {plan:#?}\nof what is in focus: {focused:#?}\n{part:#?}"
+        );
+        self.ids = end;
+        (plan, found)
+    }
+
+    fn decide_about(
+        &mut self,
+        server: &Server,
+        part: Option<&Part>,
+    ) -> (Plan, syncagent_sync::Identified) {
+        let scan = match part {
+            Some(part) => part.scan.clone(),
+            None => self.disk.scan(),
+        };
+        let ancestor = part.map_or(&self.ancestor, |part| &part.ancestor);
         let mut hashes = BTreeMap::new();
         let disk = &self.disk;
         let read = |path: &TreePath| match disk.thing(path) {
             Some(Thing::File { content, .. }) => (disk.fingerprint(path), hash(*content)),
             other => panic!("asked to read {path}, which is {other:?}"),
         };
-        let remote = server.log.placed();
+        let remote = match part {
+            Some(part) => part.remote.clone(),
+            None => server.log.placed(),
+        };
         let mut rounds = 0;
         let start = self.ids;
         loop {
@@ -433,7 +476,7 @@ impl Machine {
                 id[..8].copy_from_slice(&mixed.to_be_bytes());
                 NodeId(id)
             };
-            let found = identify(&self.ancestor, &scan, &self.pending, &hashes, &mut new_id);
+            let found = identify(ancestor, &scan, &self.pending, &hashes, &mut new_id);
             if !found.needs_hash.is_empty() {
                 hashes.extend(
                     found
@@ -444,7 +487,7 @@ impl Machine {
                 continue;
             }
             let input = Input {
-                ancestor: &self.ancestor,
+                ancestor,
                 local: &found.local,
                 log: &server.log,
                 remote: &remote,
