@@ -22,8 +22,8 @@ use syncagent_sync::guard;
 use syncagent_sync::ignore::{self, Ignore, Verdict};
 use syncagent_sync::scan::{Fingerprint, Observed, Scan};
 use syncagent_sync::{
-    Ancestor, Input, Local, LocalState, LogTree, Placed, Placement, Plan, Policy, Utc, identify,
-    reconcile,
+    Ancestor, Input, Local, LocalState, LogTree, Placed, Placement, Plan, Policy, Utc, Wider,
+    focus, identify, reconcile,
 };
 use syncagent_vault::keys::{Keys, VaultKey};
 use syncagent_vault::op::Genesis;
@@ -358,18 +358,15 @@ impl Engine {
                 return Err(error);
             }
             self.take_in_own_moves()?;
-            let (mut local, mut plan) = self.decide()?;
-            let is_missing = |id| !local.nodes.contains_key(&id);
-            let mut rows = self.ancestor.iter();
-            let misses = rows.any(|(id, row)| !row.not_here && is_missing(id));
-            drop(rows);
-            if misses && look != Hint::Everything {
+            let mut decision = self.decide()?;
+            if decision.misses && look != Hint::Everything {
                 // It may have been moved to where nobody has looked; only a full look proves an absence.
                 self.look(&Hint::Everything);
                 self.check_root().inspect_err(|_| self.scan = None)?;
                 self.take_in_own_moves()?;
-                (local, plan) = self.decide()?;
+                decision = self.decide()?;
             }
+            let Decision { local, plan, .. } = decision;
             tracing::debug!(steps = ?plan.steps, ops = ?plan.ops, forget = ?plan.forget, "decided");
             self.skipped.clone_from(&plan.skipped);
             self.brake(&plan)?;
@@ -404,7 +401,7 @@ impl Engine {
         self.check_root()?;
         self.pull().await?;
         self.look(&Hint::Everything);
-        Ok(self.decide()?.1)
+        Ok(self.decide()?.plan)
     }
 
     /// A pass that would delete or replace very many files waits for a person.
@@ -497,18 +494,19 @@ impl Engine {
     }
 
     /// Decides, reading the files that a decision needs.
-    fn decide(&mut self) -> Result<(Local, Plan), ClientError> {
+    fn decide(&mut self) -> Result<Decision, ClientError> {
+        let mut wider = Wider::default();
         loop {
             let scan = self.scan.get_or_insert_default();
             let random = Arc::clone(&self.random);
             let mut new_id = move || NodeId(random::bytes(&*random));
-            let identified = identify(
-                &self.ancestor,
-                scan,
-                &self.pending_ids,
-                &self.hashes,
-                &mut new_id,
-            );
+            let most = self.ancestor.len() / 4 * 3;
+            let part = focus(&self.ancestor, scan, &self.log, &self.placed, &wider, most);
+            let (ancestor, scan, remote) = match &part {
+                Some(part) => (&part.ancestor, &part.scan, &part.remote),
+                None => (&self.ancestor, &*scan, &self.placed),
+            };
+            let identified = identify(ancestor, scan, &self.pending_ids, &self.hashes, &mut new_id);
             if !identified.needs_hash.is_empty() {
                 self.hash_files(&identified.needs_hash);
                 continue;
@@ -539,17 +537,29 @@ impl Engine {
                 not_here: BTreeSet::new(),
             };
             let input = Input {
-                ancestor: &self.ancestor,
+                ancestor,
                 local: &local,
                 log: &self.log,
-                remote: &self.placed,
+                remote,
                 policy: &policy,
             };
             let plan = reconcile(&input, &mut new_id);
-            if plan.needs_hash.is_empty() {
-                return Ok((local, plan));
+            if !plan.needs_hash.is_empty() {
+                self.hash_files(&plan.needs_hash);
+                continue;
             }
-            self.hash_files(&plan.needs_hash);
+            if part.as_ref().is_some_and(|part| wider.reach(part, &plan)) {
+                continue;
+            }
+            let is_missing = |id: NodeId| !local.nodes.contains_key(&id);
+            let misses = ancestor
+                .iter()
+                .any(|(id, row)| !row.not_here && is_missing(id));
+            return Ok(Decision {
+                local,
+                plan,
+                misses,
+            });
         }
     }
 
@@ -771,6 +781,15 @@ fn hash_file(
     }
     let reading = file.finish(now_ns)?;
     Ok((reading, ContentHash(*hasher.finalize().as_bytes())))
+}
+
+/// What shall be done, and what it was decided about.
+struct Decision {
+    /// What is on disk, of the part of the world that was in focus.
+    local: Local,
+    plan: Plan,
+    /// Whether something known is nowhere to be seen.
+    misses: bool,
 }
 
 /// The ignore rules of the folder, as they stand on disk.

@@ -321,7 +321,7 @@ impl Engine {
             progress.files_total += fetches;
             progress.bytes_total += bytes;
         });
-        let copies = self.local_contents(plan, local);
+        let copies = self.local_contents(plan);
         let mut rest = plan.steps.as_slice();
         while !rest.is_empty() {
             let (mut len, mut files) = (0, 0);
@@ -358,8 +358,14 @@ impl Engine {
         }
     }
 
+    /// Whether the last look found the file of this fingerprint at `path`.
+    fn stands(&self, path: &TreePath, fingerprint: Fingerprint) -> bool {
+        let found = self.scan.as_ref().and_then(|scan| scan.entries.get(path));
+        matches!(found, Some(Observed::File { fingerprint: seen, .. }) if *seen == fingerprint)
+    }
+
     /// Content that stands on this disk unchanged, for the files a plan wants that are worth a look.
-    fn local_contents(&self, plan: &Plan, local: &Local) -> HashMap<ContentHash, Source> {
+    fn local_contents(&self, plan: &Plan) -> HashMap<ContentHash, Source> {
         let mut wanted: HashMap<ContentHash, ()> = HashMap::new();
         for step in &plan.steps {
             if let Step::Fetch { node, .. } = step
@@ -377,11 +383,8 @@ impl Engine {
         for (id, row) in self.ancestor.iter() {
             if let (Body::File { hash, .. }, Some(fingerprint)) = (&row.node.body, row.fingerprint)
                 && wanted.contains_key(hash)
-                && local
-                    .nodes
-                    .get(&id)
-                    .is_some_and(|node| node.state == LocalState::Same)
-                && let Some(path) = local.path_of(id)
+                && let Some(path) = self.ancestor_path(id)
+                && self.stands(&path, fingerprint)
             {
                 found.insert(
                     *hash,
