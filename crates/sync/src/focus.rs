@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use syncagent_protocol::{Kind, NodeId, TreePath};
 
-use crate::ancestor::{Ancestor, AncestorNode};
+use crate::ancestor::Ancestor;
 use crate::plan::{Op, Plan};
 use crate::scan::{Observed, Scan};
 use crate::tree::{LastOp, LogTree, Placed, Tree};
@@ -163,7 +163,7 @@ impl<'a> Survey<'a> {
                 .and_then(|(parent, name)| {
                     let rows = ancestor.at(*parent, &name).iter().copied();
                     let mut rows = rows.filter_map(|id| Some((id, ancestor.here(id)?)));
-                    rows.find(|(id, row)| is_untouched(seen, row) && !same.contains(id))
+                    rows.find(|(id, row)| scan.is_untouched(seen, row) && !same.contains(id))
                 });
             let Some((id, row)) = known else {
                 survey.strange.push(path);
@@ -219,6 +219,7 @@ impl<'a> Survey<'a> {
                 .map(|(path, seen)| (path.clone(), seen.clone()))
                 .collect(),
             root_complete: self.scan.root_complete,
+            no_exec_bit: self.scan.no_exec_bit,
             skipped: Vec::new(),
         }
     }
@@ -295,22 +296,6 @@ impl Picked<'_> {
                 kinds.into_iter().map(move |(_, kind)| (child, kind))
             })
             .collect()
-    }
-}
-
-/// Whether what was found is, bit for bit, what the row says.
-fn is_untouched(seen: &Observed, row: &AncestorNode) -> bool {
-    match seen {
-        Observed::File { fingerprint, .. } => {
-            row.node.body.kind() == Kind::File && row.fingerprint == Some(*fingerprint)
-        }
-        Observed::Symlink { fingerprint, .. } => {
-            row.node.body.kind() == Kind::Symlink && row.fingerprint == Some(*fingerprint)
-        }
-        Observed::Directory { inode, .. } => {
-            row.node.body.kind() == Kind::Directory && row.inode == *inode
-        }
-        Observed::Unknown => false,
     }
 }
 

@@ -456,18 +456,23 @@ impl<'a> Matcher<'a> {
     }
 
     fn state(&self, id: NodeId, path: &TreePath, seen: &Observed) -> LocalState {
-        let agreed = self.ancestor.here(id).and_then(|row| row.fingerprint);
+        let row = self.ancestor.here(id);
         match seen {
-            // Whether this can be trusted was settled when the row was written.
-            Observed::File { fingerprint, .. } | Observed::Symlink { fingerprint, .. }
-                if agreed == Some(*fingerprint) =>
+            Observed::File { .. } | Observed::Symlink { .. }
+                if row.is_some_and(|row| self.scan.is_untouched(seen, row)) =>
             {
                 LocalState::Same
             }
             Observed::File {
                 fingerprint, exec, ..
             } => LocalState::File {
-                hash: self.hash_of(path, *fingerprint),
+                // Of the bit alone the content is known.
+                hash: match row.map(|row| (&row.node.body, row.fingerprint)) {
+                    Some((Body::File { hash, .. }, Some(agreed))) if agreed == *fingerprint => {
+                        Some(*hash)
+                    }
+                    _ => self.hash_of(path, *fingerprint),
+                },
                 size: fingerprint.size,
                 exec: *exec,
                 mtime_ns: fingerprint.mtime_ns,

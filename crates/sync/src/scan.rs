@@ -4,7 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use syncagent_protocol::{Code, TreePath};
+use syncagent_protocol::{Body, Code, TreePath};
+
+use crate::ancestor::AncestorNode;
 
 /// What `stat` says of a file: equal fingerprints mean that the content was not looked at again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -74,6 +76,28 @@ pub struct Scan {
     pub entries: BTreeMap<TreePath, Observed>,
     /// Whether the root directory itself was read in full.
     pub root_complete: bool,
+    /// Whether files here have no executable bit: then what entries say of it means nothing.
+    pub no_exec_bit: bool,
     /// What was left out, and why.
     pub skipped: Vec<Skipped>,
+}
+
+impl Scan {
+    /// Whether an entry is, bit for bit, what the row says. Whether the row's fingerprint can be trusted was settled
+    /// when it was written; the executable bit is looked at, because no time tells of it within the clock's grain.
+    pub(crate) fn is_untouched(&self, seen: &Observed, row: &AncestorNode) -> bool {
+        match (seen, &row.node.body) {
+            (
+                Observed::File {
+                    fingerprint, exec, ..
+                },
+                Body::File { exec: agreed, .. },
+            ) => row.fingerprint == Some(*fingerprint) && (self.no_exec_bit || exec == agreed),
+            (Observed::Symlink { fingerprint, .. }, Body::Symlink { .. }) => {
+                row.fingerprint == Some(*fingerprint)
+            }
+            (Observed::Directory { inode, .. }, Body::Directory) => row.inode == *inode,
+            _ => false,
+        }
+    }
 }

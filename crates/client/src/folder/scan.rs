@@ -101,7 +101,10 @@ struct Walk {
 impl Look<'_> {
     /// Looks at everything.
     pub fn scan(&self) -> Scan {
-        let mut scan = Scan::default();
+        let mut scan = Scan {
+            no_exec_bit: !self.disk.capabilities().exec,
+            ..Scan::default()
+        };
         let mut stamps = Vec::new();
         self.walk_into(&mut scan, &TreePath::ROOT, 0, &mut stamps);
         self.settle(&mut scan, stamps);
