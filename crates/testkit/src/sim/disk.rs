@@ -221,7 +221,9 @@ impl State {
                     // Not within the same tick as what the program has just looked at: see the limits in the
                     // head of the client's `folder::apply`.
                     self.clock.advance_ns(9_000_000);
+                    self.fs.in_change = CHANGES.contains(&verb);
                     edit(&mut self.fs);
+                    self.fs.in_change = false;
                     self.trace.count("edit between two calls");
                 }
             }

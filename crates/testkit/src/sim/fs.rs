@@ -151,6 +151,9 @@ pub struct Fs {
     /// Each element reaches the platter as a whole.
     journal: VecDeque<Vec<Change>>,
     next: Ino,
+    /// Set while a person acts in the microseconds between the program's last look at a file and its change: see the
+    /// limits in the head of the client's `folder::apply`.
+    pub in_change: bool,
 }
 
 const ROOT: Ino = 2;
@@ -176,6 +179,7 @@ impl Fs {
             durable: tree,
             journal: VecDeque::new(),
             next: 11,
+            in_change: false,
         }
     }
 

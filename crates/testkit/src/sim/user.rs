@@ -193,7 +193,7 @@ impl User<'_> {
         let Item::File { mtime_ns, .. } = item else {
             return Err(ErrorKind::NotFound);
         };
-        let keeps = self.dice.chance(500);
+        let keeps = self.dice.chance(500) && !fs.in_change;
         if keeps {
             // Not within the tick of the last change: then nothing at all would tell. See the limits in the head of
             // the client's `folder::apply`.
