@@ -346,6 +346,11 @@ impl Engine {
             self.unlooked = Hint::Everything;
         }
         self.errors.clear();
+        if !self.folder.is_settled() {
+            let mut touched = BTreeSet::new();
+            self.settle(&mut touched)?;
+            self.unlooked = std::mem::take(&mut self.unlooked).and(Hint::Paths(touched));
+        }
         for _ in 0..MAX_ROUNDS {
             self.check_root()?;
             self.pull().await?;

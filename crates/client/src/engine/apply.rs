@@ -458,7 +458,14 @@ impl Engine {
                 }
             }
         }
-        let settled = folder
+        self.settle(touched)?;
+        self.record_steps(plan, batch, with_ops, applied)
+    }
+
+    /// Makes what was changed durable and lets the old files go.
+    pub(super) fn settle(&mut self, touched: &mut BTreeSet<TreePath>) -> Result<(), ClientError> {
+        let settled = self
+            .folder
             .settle()
             .map_err(|error| file_error(&TreePath::ROOT, error.code(), &error))?;
         for rescued in settled.rescued {
@@ -468,7 +475,10 @@ impl Engine {
             ));
             touched.insert(rescued.to);
         }
-        self.record_steps(plan, batch, with_ops, applied)
+        for (path, error) in settled.held {
+            self.fail(&path, error.code(), &error);
+        }
+        Ok(())
     }
 
     /// Rows of nodes that are done once their steps are.

@@ -124,6 +124,8 @@ pub struct Rescued {
 pub struct Settled {
     /// Files that were kept under another name since the last call: they want a scan and a word to the user.
     pub rescued: Vec<Rescued>,
+    /// Old files that could not be let go, by where they stood, and why: they are kept until a later call.
+    pub held: Vec<(TreePath, ApplyError)>,
 }
 
 /// A synchronised folder that can be changed. One value per folder and process.
@@ -769,6 +771,12 @@ impl Folder {
         Ok(())
     }
 
+    /// Whether there is nothing for [`Folder::settle`] to do.
+    pub fn is_settled(&self) -> bool {
+        let unsettled = self.unsettled();
+        unsettled.touched.is_empty() && unsettled.retired.is_empty() && unsettled.rescued.is_empty()
+    }
+
     /// Makes all changes since the last call durable, then lets the old files go. Before this has returned, the index
     /// must not say "in sync".
     pub fn settle(&self) -> Result<Settled, ApplyError> {
@@ -790,23 +798,17 @@ impl Folder {
             unsettled.rescued.extend(rescued);
             return Err(error.into());
         }
-        let mut failed = None;
+        let mut held = Vec::new();
         for retired in retired {
-            let released = self.release(&retired);
-            if let Err(error) = released {
-                failed.get_or_insert(error);
+            if let Err(error) = self.release(&retired) {
+                // What was put in its place is durable all the same.
+                held.push((retired.path.clone(), error));
                 self.unsettled().retired.push(retired);
             }
         }
-        let mut settled = Settled { rescued };
+        let mut settled = Settled { rescued, held };
         settled.rescued.append(&mut self.unsettled().rescued);
-        match failed {
-            None => Ok(settled),
-            Some(error) => {
-                self.unsettled().rescued.append(&mut settled.rescued);
-                Err(error)
-            }
-        }
+        Ok(settled)
     }
 
     fn release(&self, retired: &Retired) -> Result<(), ApplyError> {
