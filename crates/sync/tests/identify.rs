@@ -231,3 +231,67 @@ fn a_row_that_was_left_behind_claims_nothing() {
     let (_, found) = machine.decide(&server);
     assert_eq!(found.local.nodes[&node].state, LocalState::Same);
 }
+
+#[test]
+fn a_row_whose_looks_are_not_trusted_is_known_by_its_number() {
+    let mut machine = Machine::new(1);
+    let mut server = Server::default();
+    build(&mut machine.disk, "a=1 b=1");
+    machine.sync(&mut server, None);
+    let node_of = |machine: &Machine, name: &str| {
+        let mut rows = machine.ancestor.iter();
+        rows.find(|(_, row)| row.node.name.as_str() == name)
+            .map(|(id, row)| (id, row.clone()))
+            .unwrap()
+    };
+    let (a, _) = node_of(&machine, "a");
+    let (b, mut row) = node_of(&machine, "b");
+    // b was seen too fresh to be trusted, and a has its number as well: it was moved onto b's name once, and back.
+    let print = row.fingerprint.take();
+    row.inode = print.unwrap().inode;
+    machine.ancestor.insert(b, row);
+    let (_, mut row) = node_of(&machine, "a");
+    row.fingerprint = print;
+    machine.ancestor.insert(a, row);
+    work(&mut machine.disk, "save a 2");
+    let (_, found) = machine.decide(&server);
+    let name_of = |node: NodeId| found.local.nodes[&node].name.to_string();
+    assert_eq!((name_of(a), name_of(b)), ("a".into(), "b".into()));
+}
+
+#[test]
+fn a_bit_that_no_time_tells_of_is_seen() {
+    let mut machine = Machine::new(1);
+    let mut server = Server::default();
+    build(&mut machine.disk, "a=1");
+    machine.sync(&mut server, None);
+    let before = machine.disk.fingerprint(&path("a"));
+    let mut scan = machine.disk.scan();
+    let seen = scan.entries.get_mut(&path("a")).unwrap();
+    let Observed::File {
+        fingerprint, exec, ..
+    } = seen
+    else {
+        panic!("{seen:?}");
+    };
+    assert_eq!(*fingerprint, before);
+    *exec = true;
+    let identify = |scan: &syncagent_sync::scan::Scan| {
+        let none = &BTreeMap::new();
+        let mut new_id = || panic!("nothing is new");
+        let found =
+            syncagent_sync::identify(&machine.ancestor, scan, &BTreeMap::new(), none, &mut new_id);
+        found.local.nodes.into_values().next().unwrap().state
+    };
+    assert!(matches!(
+        identify(&scan),
+        LocalState::File {
+            exec: true,
+            hash: Some(_),
+            ..
+        }
+    ));
+    // Where files have no such bit, what a scan says of it means nothing.
+    scan.no_exec_bit = true;
+    assert_eq!(identify(&scan), LocalState::Same);
+}
