@@ -546,6 +546,7 @@ impl Engine {
                 local: &local,
                 log: &self.log,
                 remote,
+                history: &Versions(&self.index),
                 policy: &policy,
             };
             let plan = reconcile(&input, &mut new_id);
@@ -786,6 +787,25 @@ fn hash_file(
     }
     let reading = file.finish(now_ns)?;
     Ok((reading, ContentHash(*hasher.finalize().as_bytes())))
+}
+
+/// The earlier versions that the log told of.
+struct Versions<'a>(&'a Index);
+
+impl std::fmt::Debug for Versions<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Versions")
+    }
+}
+
+impl syncagent_sync::History for Versions<'_> {
+    fn versions(&self, node: NodeId, size: u64) -> Vec<ContentHash> {
+        self.0.contents(node, size).unwrap_or_else(|error| {
+            // Unknown versions make a conflict copy where none was needed: nothing is lost.
+            tracing::warn!(%error, "cannot read the history of a file");
+            Vec::new()
+        })
+    }
 }
 
 /// What shall be done, and what it was decided about.

@@ -457,6 +457,26 @@ impl Index {
         }
     }
 
+    /// The contents of `size` bytes that versions of `node` had.
+    pub fn contents(&self, node: NodeId, size: u64) -> Result<Vec<ContentHash>> {
+        let mut statement = self
+            .db
+            .prepare_cached("SELECT put FROM ops WHERE node = ?1 AND put IS NOT NULL")?;
+        let rows = statement.query_map([node.0], |row| row.get::<_, Vec<u8>>(0))?;
+        let mut contents = Vec::new();
+        for put in rows {
+            if let Ok(put) = Put::parse(&put?, node)
+                && let Body::File {
+                    hash, size: len, ..
+                } = put.node().body
+                && len == size
+            {
+                contents.push(hash);
+            }
+        }
+        Ok(contents)
+    }
+
     /// The history of a node, newest first.
     pub fn versions(&self, node: NodeId) -> Result<Vec<Version>> {
         let mut statement = self.db.prepare(

@@ -128,6 +128,10 @@ impl<'a> Matcher<'a> {
                             .is_none_or(|row| row.inode != *inode)
                     })
             });
+            // Its own number at its own place settles it, whoever else had that number once.
+            let settled = by_path.filter(|id| {
+                *inode != 0 && self.ancestor.here(*id).map(|row| row.inode) == Some(*inode)
+            });
             // Somebody else's number here means that it was renamed to here; ours elsewhere, that it is there now.
             let moved_here = self
                 .ancestor
@@ -145,7 +149,7 @@ impl<'a> Matcher<'a> {
                     _ => true,
                 }
             });
-            let node = match moved_here.or(stays) {
+            let node = match settled.or(moved_here).or(stays) {
                 Some(id) => Some(id),
                 None if *inode == 0 => self.directory_like(path),
                 None => None,

@@ -29,5 +29,5 @@ pub use identify::{Identified, identify};
 pub use local::{Local, LocalNode, LocalState};
 pub use placement::Placement;
 pub use plan::{Aside, Conflict, Content, Group, Op, Plan, Put, Record, Step};
-pub use reconcile::{Input, Policy, reconcile};
+pub use reconcile::{History, Input, Policy, reconcile};
 pub use tree::{Change, LastOp, LogEntry, LogTree, Placed, Tree, Why};

@@ -16,9 +16,9 @@ mod sides;
 mod steps;
 mod valid;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use syncagent_protocol::{Name, NodeId};
+use syncagent_protocol::{ContentHash, Name, NodeId};
 
 use crate::ancestor::Ancestor;
 use crate::conflict::Utc;
@@ -38,8 +38,25 @@ pub struct Input<'a> {
     pub log: &'a LogTree,
     /// The tree that follows from it: `log.placed()`.
     pub remote: &'a Placed,
+    /// What the nodes held before.
+    pub history: &'a dyn History,
     /// How this machine wants things.
     pub policy: &'a Policy,
+}
+
+/// Earlier versions in the vault. A file that holds one and has no row is not a change but a copy from before: the
+/// index was lost, or the folder was brought over by other means.
+pub trait History: std::fmt::Debug {
+    /// The contents of `size` bytes that any version of `node` had, as far as they are known.
+    fn versions(&self, node: NodeId, size: u64) -> Vec<ContentHash>;
+}
+
+impl History for BTreeMap<NodeId, Vec<(u64, ContentHash)>> {
+    fn versions(&self, node: NodeId, size: u64) -> Vec<ContentHash> {
+        let versions = self.get(&node).into_iter().flatten();
+        let versions = versions.filter(|(len, _)| *len == size);
+        versions.map(|(_, hash)| *hash).collect()
+    }
 }
 
 /// How this machine wants things.

@@ -122,6 +122,7 @@ struct Case {
     ancestor: Ancestor,
     local: Local,
     log: LogTree,
+    history: BTreeMap<NodeId, Vec<(u64, ContentHash)>>,
     policy: Policy,
     disk: BTreeMap<TreePath, (NodeId, Body)>,
 }
@@ -212,6 +213,7 @@ impl Case {
                 root_incomplete: false,
             },
             log,
+            history: BTreeMap::new(),
             policy: Policy {
                 machine: "me".to_owned(),
                 now: NOW,
@@ -242,6 +244,7 @@ impl Case {
             ancestor,
             local,
             log,
+            history,
             policy,
             ..
         } = self;
@@ -251,6 +254,7 @@ impl Case {
                 local,
                 log,
                 remote: &remote,
+                history,
                 policy,
             },
             &mut new_id,
@@ -343,7 +347,12 @@ impl Case {
                 ..
             } => {
                 let old = self.disk.remove(path);
-                assert_eq!(old.as_ref().map(|(id, _)| *id), *replaces, "{step:?}");
+                // What was new on disk and is the vault's goes by the vault's id from there on.
+                let is_new =
+                    |id: &NodeId| self.ancestor.get(*id).is_none() && self.log.get(*id).is_none();
+                let stood = old.as_ref().map(|(id, _)| *id);
+                let found = stood.is_some_and(|id| is_new(&id)) && *replaces == Some(*node);
+                assert!(found || stood == *replaces, "{stood:?}: {step:?}");
                 if let Some(aside) = aside {
                     assert!(
                         self.disk
@@ -527,6 +536,36 @@ fn every_cell_for_directories() {
             .becomes(&tree(want));
         }
     }
+}
+
+#[test]
+fn an_earlier_version_without_a_row_is_no_change() {
+    // A folder whose index was lost, or that was copied here by hand, while other machines went on.
+    let had = |node: &str, contents: &[&str]| {
+        let versions = contents.iter().map(|content| (1, hash(content)));
+        BTreeMap::from([(id(node), versions.collect())])
+    };
+    for (local, remote, want) in [
+        ("x1@a=1", "f1@a=3", "f1@a=3"),
+        ("x1@d/ x2@d/a=2", "d1@d/ f1@d/a=3", "d1@d/ f1@d/a=3"),
+        // The node's own id may be known still, from before the crash that lost the row.
+        ("f1@a=1", "f1@a=3", "f1@a=3"),
+    ] {
+        let plan = case("", local, remote)
+            .with(|case| case.history = had("f1", &["1", "2", "3"]))
+            .becomes(want);
+        assert_eq!(plan.conflicts, []);
+    }
+    // Anything else at that name is a person's.
+    let plan = case("", "x1@a=4", "f1@a=3")
+        .with(|case| case.history = had("f1", &["1", "2", "3"]))
+        .plan();
+    assert_eq!(plan.conflicts.len(), 1);
+    // With a row it is: somebody went back to what was before.
+    let plan = case("f1@a=2", "f1@a=1", "f1@a=3")
+        .with(|case| case.history = had("f1", &["1", "2", "3"]))
+        .plan();
+    assert_eq!(plan.conflicts.len(), 1);
 }
 
 #[test]

@@ -190,8 +190,16 @@ impl Merged {
             (true, true) => match sides.holds(id, here, &node.body) {
                 Equal::Yes => {}
                 Equal::No => {
+                    let earlier = match base {
+                        None => sides.is_earlier(id, here),
+                        Some(_) => Equal::No,
+                    };
+                    match earlier {
+                        Equal::Yes => {}
+                        Equal::No => drop(self.clashing.insert(id)),
+                        Equal::Ask => return self.needs_hash.push(id),
+                    }
                     want.source = Source::Vault;
-                    self.clashing.insert(id);
                 }
                 Equal::Ask => return self.needs_hash.push(id),
             },

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use syncagent_protocol::{Body, ContentHash, Name, Node, NodeId, OpHash, TreePath};
+use syncagent_protocol::{Body, ContentHash, Kind, Name, Node, NodeId, OpHash, TreePath};
 
 use super::{Input, Place, Policy};
 use crate::ancestor::AncestorNode;
@@ -137,6 +137,20 @@ impl<'a> Sides<'a> {
             }
             (LocalState::Directory { .. }, Body::Directory) => Equal::Yes,
             _ => Equal::No,
+        }
+    }
+
+    /// Whether a local file that has no row is an earlier version of `node`: then nobody changed it.
+    pub(super) fn is_earlier(&self, node: NodeId, here: &LocalNode) -> Equal {
+        let LocalState::File { hash, size, .. } = &here.state else {
+            return Equal::No;
+        };
+        let versions = self.input.history.versions(node, *size);
+        match hash {
+            _ if versions.is_empty() => Equal::No,
+            Some(hash) if versions.contains(hash) => Equal::Yes,
+            Some(_) => Equal::No,
+            None => Equal::Ask,
         }
     }
 
@@ -326,7 +340,7 @@ impl<'a> Sides<'a> {
         }
     }
 
-    /// What is new on disk and stands where the vault has the same, or a directory too, is the vault's node.
+    /// What is new on disk and stands where the vault has the same, or had it, or a directory too, is the vault's node.
     fn adopt(&mut self) {
         let mut children: BTreeMap<NodeId, Vec<NodeId>> = BTreeMap::new();
         for (id, here) in &self.local {
@@ -369,7 +383,12 @@ impl<'a> Sides<'a> {
             .tree
             .child(directory, &here.name)
             .filter(|twin| !self.local.contains_key(twin))?;
-        match self.holds(id, here, &self.remote(twin)?.body) {
+        let body = &self.remote(twin)?.body;
+        let same = match self.holds(id, here, body) {
+            Equal::No if body.kind() == Kind::File => self.is_earlier(twin, here),
+            same => same,
+        };
+        match same {
             Equal::Yes => Some(twin),
             Equal::No => None,
             Equal::Ask => {

@@ -330,6 +330,8 @@ impl MemDisk {
 pub struct Server {
     pub log: LogTree,
     pub ever: BTreeSet<u32>,
+    /// Every version of every file.
+    pub versions: BTreeMap<NodeId, Vec<(u64, ContentHash)>>,
     ops: u64,
 }
 
@@ -347,6 +349,8 @@ impl Server {
             }) = &op
             {
                 self.ever.insert(content_of(hash));
+                let versions = self.versions.entry(node).or_default();
+                versions.push((size(content_of(hash)), *hash));
             }
             hashes.insert(node, op_hash);
             list.push(Change { node, op, op_hash });
@@ -491,6 +495,7 @@ impl Machine {
                 local: &found.local,
                 log: &server.log,
                 remote: &remote,
+                history: &server.versions,
                 policy: &self.policy,
             };
             let plan = reconcile(&input, &mut new_id);
