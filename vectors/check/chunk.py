@@ -101,5 +101,6 @@ def open_chunk(vid: bytes, scope: bytes, entry: Entry, expected_kind: int, blob:
     require(framed[4] == frame.NONE, "list_with_codec")
     r = Reader(frame.read(framed, 40 * len(ids)))
     entries = [Entry(chunk_id, r.take(32), r.uint(8)) for chunk_id in ids]
+    require(all(e.len > 0 for e in entries), "list_empty_entry")
     require(sum(e.len for e in entries) == entry.len, "list_sum_differs")
     return entries

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import ed25519
 import op
-from keys import VaultKeys, machine_id
+from keys import VaultKeys, genesis_hash, machine_id
 from primitives import Reader, gcm_open, gcm_seal, hmac, require, sha256, u32, u64
 
 HEADER_LEN, SIGNATURE_LEN = 192, 64
@@ -214,6 +214,7 @@ def parse(raw: bytes, served: bool = False) -> tuple[bytes, list[SealedOp | byte
     kinds = [kind for _, kind in order]
     if n == 1:
         require(kinds == [op.GENESIS, op.MACHINE_ADD], "first_commit_not_genesis_and_machine_add")
+        require(header[48:80] == genesis_hash(header[8:24]), "first_commit_not_on_hash_0")
     else:
         require(op.GENESIS not in kinds, "genesis_after_the_first_commit")
     for node_id, kind in order:

@@ -22,6 +22,11 @@ def seal(keys: VaultKeys, machine_id: bytes, salt: bytes, padded: bytes) -> byte
     return salt + gcm_seal(event_key(keys, machine_id, salt), bytes(12), padded, keys.vid + machine_id)
 
 
+def _no_constant(name: str) -> object:
+    """JSON (RFC 8259) has no NaN and no infinities; Python's reader does."""
+    raise ValueError(name)
+
+
 def open_event(keys: VaultKeys, machine_id: bytes, raw: bytes) -> tuple[int, object]:
     """(counter, what the JSON says)."""
     r = Reader(raw)
@@ -29,6 +34,6 @@ def open_event(keys: VaultKeys, machine_id: bytes, raw: bytes) -> tuple[int, obj
     padded = gcm_open(event_key(keys, machine_id, salt), bytes(12), sealed, keys.vid + machine_id, "does_not_open")
     require(256 <= len(padded) <= MOST_PLAIN and len(padded) % 256 == 0, "padding_wrong_length")
     try:
-        return int.from_bytes(padded[:8], "big"), json.loads(padded[8:].decode())
+        return int.from_bytes(padded[:8], "big"), json.loads(padded[8:].decode(), parse_constant=_no_constant)
     except ValueError:
         raise Refused("not_json") from None

@@ -38,6 +38,7 @@ def to_text(raw: bytes) -> str:
 def from_text(text: str) -> bytes:
     text = text.strip(" \t\r\n")
     require("=" not in text, "padded")
+    require(all(c.isascii() and (c.isalnum() or c in "-_") for c in text), "not_base64url")
     try:
         raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except binascii.Error:

@@ -15,10 +15,12 @@ def write(secret: bytes, certificate_hash: bytes = b"") -> str:
 
 def read(text: str) -> tuple[bytes, bytes]:
     """Returns (secret, certificate hash or nothing)."""
-    text = text.strip(" \t\r\n").lower()
+    # Not `text.lower()`: it makes k of U+212A.
+    text = "".join(c.lower() if c.isascii() else c for c in text.strip(" \t\r\n"))
     require(text.startswith(PREFIX), "bad_prefix")
     body = text[len(PREFIX) :]
     require("=" not in body, "padded")
+    require(body.isascii(), "not_base32")
     try:
         raw = base64.b32decode(body.upper() + "=" * (-len(body) % 8))
     except binascii.Error:

@@ -90,3 +90,10 @@ class Reader:
 
     def end(self, rule: str = "trailing_byte") -> None:
         require(self.left == 0, rule)
+
+
+class Little(Reader):
+    """The same for formats that put the low byte first."""
+
+    def uint(self, length: int) -> int:
+        return int.from_bytes(self.take(length), "little")

@@ -21,7 +21,9 @@ def write(secret: bytes) -> str:
 
 def read(text: str) -> bytes:
     """Forgives case, dashes, white space and the letters that look like digits; nothing else."""
-    characters = [_READ_AS.get(c, c) for c in text.upper() if c != "-" and c not in " \t\r\n"]
+    # Not `text.upper()`: it makes S of U+017F and I of U+0131.
+    upper = "".join(c.upper() if c.isascii() else c for c in text)
+    characters = [_READ_AS.get(c, c) for c in upper if c != "-" and c not in " \t\r\n"]
     require(all(c in ALPHABET for c in characters), "character_outside_the_alphabet")
     require(len(characters) == 36, "wrong_length")
     value = 0

@@ -10,6 +10,7 @@ from cases.fixture import (
     VID,
     Json,
     content,
+    each_byte_changed,
     flip,
     literal,
     put,
@@ -35,6 +36,7 @@ ZSTD_DATA = bytes.fromhex(
     "2b71bdf4f19eba287f3dd2af0aefafc4f5d2e33d755122805000c02482112d00b00032a5004406003cc54703e95785f757e20a82e08010"
     "1a022702a0e70769d30ae0aa01"
 )
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 SMALL = b"The quick brown fox jumps over the lazy dog.\n"
 MIB = 1024 * 1024
 
@@ -102,6 +104,54 @@ def _sealed_wrong(framed: bytes, head: bytes | None = None) -> Sealed:
     return chunk.seal_with(ck, head or chunk.header(chunk.DATA, 1), VID, NODE, b"", framed)
 
 
+def zstd_frame(content: bytes, descriptor: int, fields: bytes = b"", trailer: bytes = b"") -> bytes:
+    """A zstd frame of one raw block (RFC 8878, section 3.1.1), whose header the caller writes."""
+    block = (len(content) << 3 | 1).to_bytes(3, "little")
+    return ZSTD_MAGIC + bytes([descriptor]) + fields + block + content + trailer
+
+
+def _zstd_must_fail() -> list[Json]:
+    n, most = len(SMALL), 8 * MIB
+    plain = zstd_frame(SMALL, 0x20, bytes([n]))
+    skippable = b"\x50\x2a\x4d\x18" + (4).to_bytes(4, "little") + b"skip"
+    rows: list[tuple[str, str, bytes, int]] = [
+        ("trailing_byte", "zstd_trailing", ZSTD_DATA + b"\0", len(ZSTD_CONTENT)),
+        ("second_frame", "zstd_trailing", ZSTD_DATA * 2, len(ZSTD_CONTENT)),
+        ("second_frame_counted_in", "content_length_differs", plain * 2, 2 * n),
+        ("second_frame_undeclared_counted_in", "zstd_trailing", zstd_frame(SMALL, 0, b"\x68") * 2, 2 * n),
+        ("second_frame_empty", "zstd_trailing", plain + zstd_frame(b"", 0x20, b"\0"), n),
+        ("skippable_frame_behind", "zstd_trailing", plain + skippable, n),
+        ("skippable_frame_before", "zstd_is_no_frame", skippable + plain, n),
+        ("skippable_frame_alone", "zstd_is_no_frame", skippable, n),
+        ("magic_of_another_version", "zstd_is_no_frame", b"\x27" + plain[1:], n),
+        ("empty", "zstd_damaged", b"", n),
+        ("magic_alone", "zstd_damaged", ZSTD_MAGIC, n),
+        ("header_truncated", "zstd_damaged", plain[:5], n),
+        ("block_header_truncated", "zstd_damaged", plain[:8], n),
+        ("block_truncated", "zstd_damaged", plain[:-1], n),
+        ("without_a_last_block", "zstd_damaged", put(plain, 6, bytes([plain[6] & ~1])), n),
+        ("reserved_block_type", "zstd_damaged", put(plain, 6, bytes([plain[6] | 6])), n),
+        ("reserved_header_bit", "zstd_reserved_bit", zstd_frame(SMALL, 0x28, bytes([n])), n),
+        ("dictionary_id", "zstd_with_dictionary", zstd_frame(SMALL, 0x21, bytes([7, n])), n),
+        ("wrong_checksum", "zstd_damaged", zstd_frame(SMALL, 0x24, bytes([n]), bytes(4)), n),
+        ("window_just_above_8_mib", "zstd_window_too_large", zstd_frame(SMALL, 0x00, b"\x69"), n),
+        ("window_of_16_mib", "zstd_window_too_large", zstd_frame(SMALL, 0x00, b"\x70"), n),
+        ("window_of_2_gib", "zstd_window_too_large", zstd_frame(SMALL, 0x00, b"\xa8"), n),
+        ("window_at_its_highest", "zstd_window_too_large", zstd_frame(SMALL, 0x00, b"\xff"), n),
+    ]
+    for name, size in (("2_63", 1 << 63), ("2_64_less_2", 2**64 - 2), ("one_more", n + 1), ("8_mib_and_one", most + 1)):
+        declared = size.to_bytes(8, "little")
+        for window, descriptor, fields in (("one_segment", 0xE0, declared), ("small_window", 0xC0, b"\x00" + declared)):
+            rows.append(
+                (f"declares_{name}_in_{window}", "content_length_differs", zstd_frame(SMALL, descriptor, fields), n)
+            )
+    fails = []
+    for name, rule, data, length in rows:
+        sealed = _sealed_wrong(frame.write(data, frame.ZSTD))
+        fails.append(open_refused(f"zstd_{name}", rule, sealed.blob, sealed.ck, length))
+    return fails
+
+
 def _must_fail() -> list[Json]:
     good, n = chunk.seal_data(KEYS, NODE, SMALL), len(SMALL)
     fails = [
@@ -149,7 +199,13 @@ def _must_fail() -> list[Json]:
         ("frame_nonzero_reserved", "frame_nonzero_reserved", put(framed, 7, b"\x01")),
         ("stored_len_beyond_the_frame", "frame_truncated", put(framed, 0, u32(4089))),
         ("stored_len_at_its_highest", "frame_truncated", put(framed, 0, u32(2**32 - 1))),
-        ("zstd_that_is_none", "zstd_damaged", put(framed, 4, b"\x01")),
+        ("zstd_that_is_none", "zstd_is_no_frame", put(framed, 4, b"\x01")),
+        ("frame_codec_255", "unknown_codec", put(framed, 4, b"\xff")),
+        ("frame_nonzero_reserved_byte_5", "frame_nonzero_reserved", put(framed, 5, b"\x01")),
+        ("frame_nonzero_reserved_byte_6", "frame_nonzero_reserved", put(framed, 6, b"\x80")),
+        ("stored_len_zero", "frame_padding_not_zero", put(framed, 0, u32(0))),
+        ("stored_len_one_less", "frame_padding_not_zero", put(framed, 0, u32(n - 1))),
+        ("stored_len_one_more", "content_length_differs", put(framed, 0, u32(n + 1))),
     ):
         sealed = _sealed_wrong(wrong)
         fails.append(open_refused(name, rule, sealed.blob, sealed.ck, n))
@@ -164,6 +220,31 @@ def _must_fail() -> list[Json]:
             "zstd_gives_less_than_promised", "content_length_differs", packed.blob, packed.ck, len(ZSTD_CONTENT) + 1
         )
     )
+    fails += _zstd_must_fail()
+    rules = {
+        range(0, 4): "bad_magic",
+        range(4, 5): "unknown_version",
+        range(5, 6): "unknown_alg",
+        range(6, 7): "unknown_kind",
+        range(7, 8): "nonzero_reserved",
+        range(8, 12): "wrong_epoch",
+    }
+    for name, rule, wrong in each_byte_changed(good.blob, rules, {6: {chunk.LIST}}):
+        fails.append(open_refused(name, rule, wrong, good.ck, n))
+    listed = put(good.blob, 6, bytes([chunk.LIST]))
+    fails.append(open_refused("data_said_to_be_a_list", "list_count_out_of_range", listed, good.ck, n))
+    for name, rule, at in (
+        ("in_the_magic", "truncated", 3),
+        ("in_the_epoch", "truncated", 11),
+        ("in_the_frame", "length_is_not_padded", 2000),
+        ("before_the_tag", "length_is_not_padded", 12 + 4096),
+    ):
+        fails.append(open_refused(f"truncated_{name}", rule, good.blob[:at], good.ck, n))
+    # 3840 would be a padded length, but no frame is shorter than 4096.
+    short = good.blob[:12] + good.blob[12 + 256 :]
+    fails.append(open_refused("frame_shorter_than_any", "length_is_not_padded", short, good.ck, n))
+    for name, length in (("0", 0), ("8_mib_and_one", 8 * MIB + 1), ("2_64_less_1", 2**64 - 1)):
+        fails.append(open_refused(f"promised_{name}", "content_length_differs", good.blob, good.ck, length))
     return fails
 
 
@@ -178,6 +259,14 @@ def build() -> Json:
         _plain("one_mebibyte", NODE, [sha256_counter(b"chunk", MIB)], with_blob=False),
         _plain("largest", NODE, [sha256_counter(b"chunk", 8 * MIB)], with_blob=False),
         _case("zstd_open_only", NODE, [literal(ZSTD_CONTENT)], frame.write(ZSTD_DATA, frame.ZSTD), "zstd"),
+        *(
+            _case(f"zstd_{name}", NODE, [literal(SMALL)], frame.write(data, frame.ZSTD), "zstd")
+            for name, data in (
+                ("window_of_8_mib", zstd_frame(SMALL, 0x00, b"\x68")),
+                ("one_segment", zstd_frame(SMALL, 0x20, bytes([len(SMALL)]))),
+                ("size_in_8_bytes", zstd_frame(SMALL, 0xE0, len(SMALL).to_bytes(8, "little"))),
+            )
+        ),
     ]
     return vectors(
         "Data chunks. Sealing content in scope gives ck, chunk_id and blob where seal is true; opening gives "

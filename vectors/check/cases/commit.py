@@ -17,6 +17,7 @@ from cases.fixture import (
     VID,
     Json,
     counter_bytes,
+    each_byte_changed,
     flip,
     put,
     refused,
@@ -130,6 +131,19 @@ def _must_fail(good: commit.Sealed, genesis: commit.Sealed) -> list[Json]:
     header("alg_2", "unknown_alg", 5, b"\x02")
     header("nonzero_flags", "nonzero_flags", 6, b"\x01")
     header("nonzero_reserved", "nonzero_reserved", 7, b"\x01")
+    rules = {
+        range(0, 4): "bad_magic",
+        range(4, 5): "unknown_version",
+        range(5, 6): "unknown_alg",
+        range(6, 7): "nonzero_flags",
+        range(7, 8): "nonzero_reserved",
+        range(80, 84): "wrong_epoch",
+    }
+    for name, rule, wrong in each_byte_changed(good.header, rules):
+        raw(name, rule, commit.finish(wrong[:160], good.ops, SEED_B))
+    header("position_at_its_highest", "position_above_2_63", 40, u64(2**64 - 1))
+    # What is read as one more op is the signature.
+    header("n_ops_one_more", "op_nonzero_flags", 84, u32(len(good.ops) + 1))
     header("machine_id_not_of_key", "machine_id_not_of_key", 24, MACHINE_A)
     header("position_zero", "position_zero", 40, u64(0))
     header("position_2_63", "position_above_2_63", 40, u64(1 << 63))
@@ -145,6 +159,10 @@ def _must_fail(good: commit.Sealed, genesis: commit.Sealed) -> list[Json]:
 
     a, b = bytes([0xF1]) * 16, bytes([0xF2]) * 16
     body = bytes(256 + 16)
+
+    def ct_len(said: int) -> SealedOp:
+        return SealedOp(op.head(op.PUT, a, 0, said), b"", body)
+
     ops("ops_out_of_order", "op_out_of_order", [bare(op.TRASH, b), bare(op.TRASH, a)])
     ops(
         "kinds_out_of_order",
@@ -161,13 +179,21 @@ def _must_fail(good: commit.Sealed, genesis: commit.Sealed) -> list[Json]:
         ops(f"op_kind_{kind}", "unknown_op_kind", [bare(kind, a, ct=body)])
     trash = bare(op.TRASH, a)
     ops("op_flags", "op_nonzero_flags", [SealedOp(put(trash.head, 1, b"\x01"), b"", b"")])
-    for at in (2, 3, 28, 31):
+    for label, bit in (("lowest", 0x01), ("highest", 0x80)):
+        flags = put(trash.head, 1, bytes([bit]))
+        ops(f"op_flags_{label}_bit", "op_nonzero_flags", [SealedOp(flags, b"", b"")])
+    for at in (2, 3, 28, 29, 30, 31):
         ops(f"op_reserved_byte_{at}", "op_nonzero_reserved", [SealedOp(put(trash.head, at, b"\x01"), b"", b"")])
     ops("trash_with_a_body", "op_ct_len_of_kind_without_body", [bare(op.TRASH, a, ct=body)])
     ops("machine_revoke_with_a_body", "op_ct_len_of_kind_without_body", [bare(op.MACHINE_REVOKE, MACHINE_A, ct=body)])
     ops("trash_with_refs", "op_refs_of_kind_without_refs", [bare(op.TRASH, a, refs=bytes(32))])
     ops("keyslot_with_refs", "op_refs_of_kind_without_refs", [bare(op.KEYSLOT, op.ROOT, refs=bytes(32), ct=body)])
     ops("put_without_a_body", "op_ct_len_not_padded", [bare(op.PUT, a)])
+    ops("ct_len_at_its_highest", "op_too_large", [ct_len(2**32 - 1024 + 16)])
+    ops("ct_len_of_a_tag_alone", "op_ct_len_not_padded", [bare(op.PUT, a, ct=bytes(16))])
+    ops("ct_len_shorter_than_a_tag", "op_ct_len_not_padded", [bare(op.PUT, a, ct=bytes(15))])
+    ops("ct_len_beyond_the_commit", "truncated", [ct_len(1024 + 16)])
+    ops("n_refs_beyond_the_commit", "truncated", [bare(op.PUT, a, ct=body, n_refs=128)])
     ops("put_body_of_255_bytes", "op_ct_len_not_padded", [bare(op.PUT, a, ct=body[1:])])
     ops("put_body_of_1280_bytes", "op_ct_len_not_padded", [bare(op.PUT, a, ct=bytes(1280 + 16))])
     ops("put_with_129_refs", "op_too_many_refs", [bare(op.PUT, a, refs=bytes(129 * 32), ct=body)])
@@ -196,6 +222,8 @@ def _must_fail(good: commit.Sealed, genesis: commit.Sealed) -> list[Json]:
         sorted([*first, trash], key=lambda o: o.head[4:20]),
         n=1,
     )
+
+    ops("first_commit_not_on_hash_0", "first_commit_not_on_hash_0", first, n=1)
 
     root_off = flip(good.header, 160)
     raw(
@@ -227,6 +255,17 @@ def _must_fail(good: commit.Sealed, genesis: commit.Sealed) -> list[Json]:
         start = put(start, 84, u32(1))
         anyone = ed25519.BASE_POINT + (1).to_bytes(32, "little")
         raw(name, name, commit.finish(start, [trash], SEED_B)[:-64] + anyone)
+    at = 192
+    for i, o in enumerate(good.ops[:4]):
+        raw(f"truncated_before_op_{i}", "truncated", good.raw[:at])
+        raw(f"truncated_in_the_head_of_op_{i}", "truncated", good.raw[: at + 31])
+        raw(f"truncated_behind_the_head_of_op_{i}", "truncated", good.raw[: at + 32])
+        at += len(o.raw)
+    for name, length in (("the_version", 4), ("vid", 8), ("ops_root", 160), ("the_last_byte_of_ops_root", 191)):
+        raw(f"truncated_before_{name}", "truncated", good.raw[:length])
+    raw("truncated_before_the_signature", "truncated", good.raw[:-64])
+    raw("signature_twice", "trailing_byte", good.raw + good.signature)
+    raw("first_op_twice", "trailing_byte", good.raw[:-64] + good.ops[0].raw + good.signature)
     raw("truncated", "truncated", good.raw[:-1])
     raw("header_only", "truncated", good.header)
     raw("empty", "truncated", b"")
@@ -258,12 +297,18 @@ def _must_fail(good: commit.Sealed, genesis: commit.Sealed) -> list[Json]:
         fails.append(refused(name, rule, "commit_served", data, lambda: commit.parse(data, served=True)))
 
     whole, part = commit.serve(good, set()), commit.serve(good, {put_at})
+    added_at = next(i for i, o in enumerate(good.ops) if o.head[0] == op.MACHINE_ADD)
     served("served_form_2", "served_form_unknown", put(whole, 192, b"\x02"))
     served("served_keyslot_dropped", "served_dropped_kind", commit.serve(good, {0}))
     served(
         "served_dropped_with_another_refs_hash", "wrong_ops_root", part.replace(sha256(victim.refs), sha256(b"other"))
     )
     served("served_dropped_with_another_ct_hash", "wrong_ops_root", part.replace(sha256(victim.ct), sha256(b"other")))
+    served("served_form_255", "served_form_unknown", put(whole, 192, b"\xff"))
+    served("served_machine_add_dropped", "served_dropped_kind", commit.serve(good, {added_at}))
+    served("served_purge_dropped", "served_dropped_kind", commit.serve(good, {len(good.ops) - 1}))
+    served("served_truncated_before_the_first_op", "truncated", part[:192])
+    served("served_truncated_behind_a_form", "truncated", part[:193])
     served("served_truncated", "truncated", part[:-1])
     served("served_trailing_byte", "trailing_byte", part + b"\0")
     served("posted_form_where_served_is_expected", "op_nonzero_reserved", genesis.raw)

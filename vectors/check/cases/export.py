@@ -3,7 +3,19 @@
 import export
 import op
 import slot
-from cases.fixture import PASSWORD, SALT, VAULT_KEY, VID, Json, flip, put, refused, same, vectors
+from cases.fixture import (
+    PASSWORD,
+    SALT,
+    VAULT_KEY,
+    VID,
+    Json,
+    each_byte_changed,
+    flip,
+    put,
+    refused,
+    same,
+    vectors,
+)
 from cases.op import GENESIS
 from cases.slot import password_slot
 from keys import genesis_hash
@@ -55,6 +67,37 @@ def _must_fail(good: bytes, u: bytes) -> list[Json]:
     wrong("slot_policy_below_floor", "policy_m_below_floor", put(good, 16, bytes(4)))
     wrong("truncated", "truncated", good[:-1])
     wrong("trailing_byte", "trailing_byte", good + b"\0")
+    header = {range(0, 4): "bad_magic", range(4, 5): "unknown_version", range(5, 8): "nonzero_reserved"}
+    for name, rule, data in each_byte_changed(good, header):
+        wrong(name, rule, data)
+    for name, at in (
+        ("nothing", 0),
+        ("the_version", 4),
+        ("the_slot", 8),
+        ("n", 180),
+        ("hash", 188),
+        ("the_length_of_genesis", 220),
+        ("genesis", 222),
+        ("the_mac", len(good) - 32),
+    ):
+        wrong(f"truncated_before_{name}", "truncated", good[:at])
+    genesis_len = int.from_bytes(good[220:222], "big")
+    url_len_at = 222 + genesis_len
+    for name, rule, at, length in (
+        ("genesis_length_at_its_highest", "truncated", 220, 2**16 - 1),
+        ("url_length_at_its_highest", "truncated", url_len_at, 2**16 - 1),
+        ("url_length_one_more", "truncated", url_len_at, len(URL) + 1),
+        ("url_length_one_less", "trailing_byte", url_len_at, len(URL) - 1),
+        ("url_length_zero", "trailing_byte", url_len_at, 0),
+        ("genesis_length_zero", "truncated", 220, 0),
+    ):
+        wrong(name, rule, remade(put(good[:-32], at, u16(length))))
+    # One byte of the genesis is read as the address's length: 0x1e00 where there are not as many.
+    wrong("genesis_length_one_less", "truncated", remade(put(good[:-32], 220, u16(genesis_len - 1))))
+    for name, at, value in (("m", 16, b"\xff" * 4), ("t", 20, b"\xff" * 4), ("p", 24, b"\xff")):
+        wrong(f"slot_policy_{name}_at_its_highest", f"policy_{name}_above_ceiling", remade(put(good[:-32], at, value)))
+    both = op.encode(op.GENESIS, GENESIS) * 2
+    wrong("genesis_twice", "tlv_tags_descending", export.write(good[8:180], u, 7, sha256(b"7"), both, URL))
     wrong("wrong_password", "wrong_secret_or_damaged", good, PASSWORD + "r")
     wrong("position_changed", "wrong_mac", flip(good, 187))
     wrong("hash_changed", "wrong_mac", flip(good, 188))

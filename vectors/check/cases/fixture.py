@@ -1,7 +1,7 @@
 """The one small vault all vectors are about, and the helpers that write cases down."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import ed25519
 from keys import machine_id, vault_keys
@@ -53,6 +53,21 @@ def flip(data: bytes, at: int) -> bytes:
     out = bytearray(data)
     out[at] ^= 1
     return bytes(out)
+
+
+def each_byte_changed(
+    data: bytes, rules: dict[range, str], but: dict[int, set[int]] | None = None
+) -> Iterator[tuple[str, str, bytes]]:
+    """(name, rule, bytes) for every byte in `rules`, once with its lowest and once with its highest bit changed.
+
+    `but` names values that a byte may have and that mean something else.
+    """
+    for positions, rule in rules.items():
+        for at in positions:
+            for label, bit in (("lowest", 0x01), ("highest", 0x80)):
+                value = data[at] ^ bit
+                if value not in (but or {}).get(at, set()):
+                    yield f"header_byte_{at}_{label}_bit", rule, put(data, at, bytes([value]))
 
 
 def put(data: bytes, at: int, value: bytes) -> bytes:

@@ -47,7 +47,11 @@ def _must_fail() -> list[Json]:
         return open_refused(name, rule, sealed.blob, sealed.ck, total, kind=chunk.LIST)
 
     def damaged(name: str, rule: str, blob: bytes, **kwargs: object) -> Json:
-        return open_refused(name, rule, blob, good.ck, kwargs.pop("len", total), kind=chunk.LIST, **kwargs)
+        kind = kwargs.pop("kind", chunk.LIST)
+        return open_refused(name, rule, blob, good.ck, kwargs.pop("len", total), kind=kind, **kwargs)
+
+    def of_lens(*lens: int) -> tuple[bytes, bytes]:
+        return chunk.list_parts([Entry(e.chunk_id, e.ck, len) for e, len in zip(listed, lens)])
 
     return [
         damaged(
@@ -65,6 +69,20 @@ def _must_fail() -> list[Json]:
         wrong("513_children", "list_count_out_of_range", *chunk.list_parts(entries(513))),
         wrong("padding_not_zero", "frame_padding_not_zero", clear, flip(framed, -1)),
         wrong("padding_too_long", "frame_padding_wrong_length", clear, framed + bytes(256)),
+        wrong("one_key_without_child", "content_length_differs", u32(2) + clear[4:68], framed),
+        wrong("keys_of_no_child", "content_length_differs", clear, frame.write(b"")),
+        wrong("a_key_cut_short", "content_length_differs", clear, frame.write(framed[8:127])),
+        wrong("a_byte_behind_the_keys", "content_length_differs", clear, frame.write(framed[8:128] + b"\0")),
+        wrong("child_of_length_0", "list_empty_entry", *of_lens(total, 0)),
+        wrong("only_a_child_of_length_0", "list_empty_entry", *of_lens(0)),
+        wrong("sum_above_2_64", "list_sum_differs", *of_lens(1 << 63, (1 << 63) + total)),
+        wrong("no_children_sealed_so", "list_count_out_of_range", u32(0), frame.write(b"")),
+        damaged("list_where_data_is_expected", "unexpected_kind", good.blob, kind=chunk.DATA),
+        damaged("sum_one_less_than_the_parents", "list_sum_differs", good.blob, len=total - 1),
+        damaged("truncated_before_n", "truncated", good.blob[:12]),
+        damaged("truncated_in_n", "truncated", good.blob[:15]),
+        damaged("truncated_behind_the_children", "length_is_not_padded", good.blob[:112]),
+        damaged("list_said_to_be_data", "length_is_not_padded", put(good.blob, 6, bytes([chunk.DATA]))),
     ]
 
 

@@ -253,6 +253,14 @@ def _must_fail() -> list[Json]:
     body("tlv_ends_after_a_tag", "tlv_truncated", _padded(whole + b"\xc8", True))
     body("tlv_value_shorter_than_its_length", "tlv_truncated", _padded(whole[:-1], True))
     body("tlv_length_at_its_highest", "tlv_truncated", _padded(whole + b"\xc8\xff\xff\xff\xff", True))
+    overlapping = bytearray(whole)
+    overlapping[1:5] = u32(16 + 5 + len(b"plan.md"))
+    body("tlv_length_over_the_next_field", "parent_length", _padded(bytes(overlapping), True))
+    body("tlv_twice", "tlv_tags_descending", _padded(whole + whole, True))
+    body("tlv_trailing_zeros_counted_in", "tlv_tags_descending", put(_padded(whole, True), 0, u32(3068)))
+    for at in (1, 2, 3):
+        body(f"body_of_{at}_bytes", "body_truncated", bytes(at))
+    body("body_length_at_its_highest", "body_truncated", put(_padded(whole, True), 0, u32(2**32 - 1)))
     body("tlv_empty", "mandatory_tag_missing", _padded(b"", False))
     body("tlv_longer_than_the_body", "body_truncated", put(_padded(whole, True), 0, u32(3069)))
     body("body_empty", "body_truncated", b"")
@@ -272,6 +280,15 @@ def _must_fail() -> list[Json]:
     fields("file_mode_2", "unknown_mode_bit", inline_file() | {"mode": 2})
     fields("directory_mode_1", "unknown_mode_bit", DIRECTORY | {"mode": 1})
     fields("class_6", "unknown_class", inline_file() | {"class": 6})
+    fields("class_255", "unknown_class", inline_file() | {"class": 255})
+    fields("file_mode_255", "unknown_mode_bit", inline_file() | {"mode": 255})
+    for tag in (1, 3, 4, 5, 6, 7, 9):
+        rule = f"{op.FIELDS[op.PUT][tag].name}_length"
+        short = [(t, v[:-1] if t == tag else v) for t, v in good]
+        long = [(t, v + b"\0" if t == tag else v) for t, v in good]
+        pairs(f"tag_{tag}_one_byte_short", rule, short)
+        pairs(f"tag_{tag}_one_byte_long", rule, long)
+        pairs(f"tag_{tag}_empty", rule, [(t, b"" if t == tag else v) for t, v in good])
     pairs("parent_of_15_bytes", "parent_length", [(1, bytes(15)), *good[1:]])
     pairs("size_of_4_bytes", "size_length", [*good[:3], (4, u32(len(INLINE))), *good[4:]])
     fields("based_on_of_31_bytes", "based_on_length", inline_file() | {"based_on": bytes(31)})
@@ -289,6 +306,22 @@ def _must_fail() -> list[Json]:
     fields("size_differs_from_manifest", "size_differs", one | {"size": 100_001}, refs=ref)
     pairs("manifest_without_entries", "manifest_length", [*good[:3], (4, bytes(8)), *good[4:8], (10, b"\0")])
     fields("manifest_with_a_byte_too_many", "manifest_length", one | {"manifest": one["manifest"] + b"\0"}, refs=ref)
+    fields("manifest_level_255", "manifest_level", one | {"manifest": b"\xff" + one["manifest"][1:]}, refs=ref)
+    cut = one["manifest"]
+    for name, short in (
+        ("level", b""),
+        ("id", cut[:20]),
+        ("key", cut[:50]),
+        ("length", cut[:-1]),
+        ("second", cut + cut[1:30]),
+    ):
+        fields(f"manifest_cut_in_its_{name}", "manifest_length", one | {"manifest": short}, refs=ref)
+    lens = [Entry(e.chunk_id, e.ck, 1 << 63) for e in entries(2)]
+    wraps = chunked_file(manifest.Manifest(1, lens)) | {"size": 0}
+    fields("manifest_sum_of_2_64", "size_differs", wraps, refs=[e.chunk_id for e in lens])
+    whole_list = [Entry(entries(1)[0].chunk_id, entries(1)[0].ck, 2**64 - 1)]
+    said = chunked_file(manifest.Manifest(0, whole_list))
+    fields("manifest_data_entry_at_its_highest", "manifest_entry_too_long", said, refs=ref)
     fields("manifest_level_4", "manifest_level", one | {"manifest": b"\x04" + one["manifest"][1:]}, refs=ref)
     many = entries(129)
     fields("manifest_of_129_entries", "manifest_too_many_entries", chunked(129), refs=[e.chunk_id for e in many])
@@ -340,6 +373,15 @@ def _must_fail() -> list[Json]:
         kind=op.GENESIS,
         node=op.ROOT,
     )
+    for name in GENESIS:
+        if name != "retention_hint_days":
+            rule = "genesis_min_version" if name == "min_version" else f"genesis_unknown_{name.removesuffix('s')}"
+            genesis(f"genesis_{name}_255", rule, **{name: 255})
+    repeated = tlv.encode([(1, b"\1"), (1, b"\1")])
+    of_vault = {"kind": op.GENESIS, "node": op.ROOT}
+    body("genesis_tag_repeated", "tlv_repeated_tag", _padded(repeated, False, op.GENESIS), **of_vault)
+    more = op.encode(op.GENESIS, GENESIS) + tlv.encode([(8, b"")])
+    body("genesis_unknown_tag_8", "tlv_unknown_tag_below_128", _padded(more, False, op.GENESIS), **of_vault)
     machine = machine_add(SEED_A, "laptop")
     for name, rule, changed in (
         ("machine_kind_3", "unknown_machine_kind", {"kind": 3}),

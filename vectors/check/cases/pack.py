@@ -2,8 +2,11 @@
 
 import chunk
 import pack
-from cases.fixture import KEYS, NODE, Json, put, refused, same, vectors
+from cases.fixture import KEYS, NODE, Json, each_byte_changed, put, refused, same, vectors
 from primitives import u32
+
+
+HEADER = {range(0, 4): "bad_magic", range(4, 5): "unknown_version", range(5, 8): "nonzero_reserved"}
 
 
 def build() -> Json:
@@ -25,6 +28,13 @@ def build() -> Json:
             wrong("bad_magic", "bad_magic", put(good, 0, b"SAPX")),
             wrong("version_2", "unknown_version", put(good, 4, b"\x02")),
             wrong("nonzero_reserved", "nonzero_reserved", put(good, 7, b"\x01")),
+            *(wrong(name, rule, raw) for name, rule, raw in each_byte_changed(good, HEADER)),
+            *(wrong(f"truncated_at_{at}", "truncated", good[:at]) for at in (0, 4, 5, 9, 11, 12, 13)),
+            wrong("blob_length_at_its_highest", "blob_length_out_of_range", put(good, 8, u32(2**32 - 1))),
+            wrong("blob_length_one_more", "truncated", put(good, 8, u32(len(blobs[0]) + 1))),
+            wrong("blob_length_one_less", "truncated", put(good, 8, u32(len(blobs[0]) - 1))),
+            wrong("trailing_byte", "truncated", good + b"\0"),
+            wrong("second_pack_behind", "blob_length_out_of_range", good + good),
             wrong("empty", "empty", good[:8]),
             wrong("header_truncated", "truncated", good[:7]),
             wrong("length_truncated", "truncated", good + b"\0\0"),

@@ -24,6 +24,7 @@ def _case(name: str, secret: bytes) -> Json:
 
 def build() -> Json:
     good = recovery.write(RECOVERY_SECRET)
+    one = recovery.write(bytes(19) + b"\x01")
     other = "0" if good[0] != "0" else "1"
     wrong = {
         "one_character_changed": (other + good[1:], "wrong_check_characters"),
@@ -34,6 +35,15 @@ def build() -> Json:
         "without_check_group": (good[:-5], "wrong_length"),
         "letter_u": ("U" + good[1:], "character_outside_the_alphabet"),
         "empty": ("", "wrong_length"),
+        "dashes_alone": ("----", "wrong_length"),
+        "a_letter_that_becomes_s": (good.replace("S", "\u017f", 1), "character_outside_the_alphabet"),
+        "a_letter_that_becomes_i": (one.replace("1", "\u0131"), "character_outside_the_alphabet"),
+        "fullwidth_digit": (good.replace("0", "\uff10", 1), "character_outside_the_alphabet"),
+        "no_break_space": (good.replace("-", "\u00a0"), "character_outside_the_alphabet"),
+        "underscore": (good.replace("-", "_"), "character_outside_the_alphabet"),
+        "nul_behind": (good + "\0", "character_outside_the_alphabet"),
+        "twice": (good + good, "wrong_length"),
+        "bits_shifted_by_one_character": (good[1:-4] + good[-5:] + "0", "wrong_check_characters"),
     }
     must_fail = [
         refused(name, rule, "recovery_code", text.encode(), lambda text=text: recovery.read(text), text=text)

@@ -10,6 +10,7 @@ from cases.fixture import (
     VAULT_KEY,
     VID,
     Json,
+    each_byte_changed,
     flip,
     put,
     refused,
@@ -19,6 +20,21 @@ from cases.fixture import (
 from primitives import sha256, u32
 
 RECOVERY_SECRET = bytes(range(0x80, 0x94))
+FIELDS = [
+    ("the_version", 4),
+    ("m", 8),
+    ("t", 12),
+    ("p", 16),
+    ("salt", 20),
+    ("vid", 36),
+    ("epoch", 52),
+    ("created", 56),
+    ("slot_id", 64),
+    ("commitment", 80),
+    ("nonce", 112),
+    ("the_sealed_key", 124),
+    ("tag", 156),
+]
 STATED = {
     "u": "1cd84e588c72f1d0bb3041fdd8a32de5ec738487c23ac9c5d84f119e05858bf8",
     "commitment": "4a49b403ef42777b16fc875cedc54ce94961b4b275687189468203461c0895c7",
@@ -118,6 +134,28 @@ def _must_fail(good: bytes, recovery: bytes) -> list[Json]:
     parse("t_above_ceiling", "policy_t_above_ceiling", put(good, 12, u32(17)))
     parse("p_below_floor", "policy_p_below_floor", put(good, 16, b"\x00"))
     parse("p_above_ceiling", "policy_p_above_ceiling", put(good, 16, b"\x09"))
+    for name, at, width in (("m", 8, 4), ("t", 12, 4), ("p", 16, 1)):
+        parse(f"{name}_at_its_highest", f"policy_{name}_above_ceiling", put(good, at, b"\xff" * width))
+        if name != "p":
+            parse(f"{name}_one", f"policy_{name}_below_floor", put(good, at, u32(1)))
+            parse(f"{name}_zero", f"policy_{name}_below_floor", put(good, at, u32(0)))
+        other = put(recovery, at, bytes(width)[1:] + b"\x01")
+        parse(f"recovery_with_{name}_1", "policy_recovery_not_zero", other, slot.RECOVERY)
+    rules = {
+        range(0, 4): "bad_magic",
+        range(4, 5): "unknown_version",
+        range(5, 6): "unexpected_type",
+        range(6, 7): "kdf_not_of_type",
+        range(7, 8): "nonzero_flags",
+        range(17, 20): "nonzero_reserved",
+    }
+    for name, rule, raw in each_byte_changed(good, rules):
+        parse(name, rule, raw)
+    for name, at in FIELDS:
+        parse(f"truncated_before_{name}", "truncated", good[:at])
+    parse("recovery_truncated", "truncated", recovery[:-1], slot.RECOVERY)
+    parse("recovery_trailing_byte", "trailing_byte", recovery + b"\0", slot.RECOVERY)
+    parse("two_slots", "trailing_byte", good + good)
     parse("recovery_with_m", "policy_recovery_not_zero", put(recovery, 8, u32(65_536)), slot.RECOVERY)
     for at in (17, 18, 19):
         parse(f"nonzero_reserved_byte_{at}", "nonzero_reserved", put(good, at, b"\x01"))

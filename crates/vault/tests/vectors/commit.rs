@@ -16,6 +16,7 @@ pub(crate) fn code(rule: &str) -> Option<Code> {
         "machine_add_not_of_the_author"
         | "machine_added_and_revoked"
         | "machine_add_of_another_key" => Code::Machine,
+        "first_commit_not_on_hash_0" => Code::Fork,
         _ => Code::Commit,
     })
 }
