@@ -39,7 +39,10 @@ fn what_must_fail_is_plenty_and_each_has_a_name_of_its_own() {
         let vectors = harness::load(&file);
         for case in vectors["must_fail"].as_array().into_iter().flatten() {
             let (name, rule) = (case["name"].as_str(), case["rule"].as_str());
-            assert!(rule.is_some_and(|rule| !rule.is_empty()), "{file}: {name:?}");
+            assert!(
+                rule.is_some_and(|rule| !rule.is_empty()),
+                "{file}: {name:?}"
+            );
             names.insert((file.clone(), name.unwrap().to_owned()));
             count += 1;
         }
