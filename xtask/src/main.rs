@@ -49,7 +49,7 @@ enum Command {
         #[arg(long)]
         yes: bool,
     },
-    /// The tests again and again, with more cases and more seeds each round.
+    /// The tests again and again, with more cases, more seeds and longer fuzzing each round.
     Soak {
         /// How long to go on.
         #[arg(long, default_value_t = 8.0)]

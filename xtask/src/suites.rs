@@ -15,6 +15,8 @@ use crate::workspace::Workspace;
 /// How many property cases and seeds the first round of `soak` takes. Each round doubles them.
 const SOAK_CASES: u64 = 2_048;
 const SOAK_SEEDS: u64 = 256;
+/// How long each parser is fuzzed in it, likewise.
+const SOAK_FUZZ_SECONDS: u64 = 30;
 
 /// What a change must pass before it is shown.
 pub(crate) fn check(workspace: &Workspace, consent: Consent) -> Result<ExitCode> {
@@ -46,8 +48,8 @@ pub(crate) fn test(workspace: &Workspace, consent: Consent) -> Result<ExitCode> 
     Ok(report.finish())
 }
 
-/// The tests in rounds. A round has twice the cases and seeds of the one before, so at least half of what it
-/// tries is new; none is begun that would not end in time, and none after a failure.
+/// The tests in rounds. A round has twice the cases, seeds and time to fuzz of the one before, so about half of
+/// what it tries is new; none is begun that would not end in time, and none after a failure.
 pub(crate) fn soak(workspace: &Workspace, consent: Consent, hours: f64) -> Result<ExitCode> {
     if !(hours > 0.0 && hours.is_finite()) {
         bail!("--hours takes a number above zero");
@@ -59,12 +61,13 @@ pub(crate) fn soak(workspace: &Workspace, consent: Consent, hours: f64) -> Resul
     let mut scale = Scale {
         cases: number("SYNCAGENT_CASES", SOAK_CASES)?,
         seeds: number("SYNCAGENT_SEEDS", SOAK_SEEDS)?,
+        fuzz_seconds: number("SYNCAGENT_FUZZ_SECONDS", SOAK_FUZZ_SECONDS)?,
     };
     loop {
         let round = Instant::now();
         println!(
-            "Round with SYNCAGENT_CASES={} SYNCAGENT_SEEDS={}",
-            scale.cases, scale.seeds
+            "Round with SYNCAGENT_CASES={} SYNCAGENT_SEEDS={} SYNCAGENT_FUZZ_SECONDS={}",
+            scale.cases, scale.seeds, scale.fuzz_seconds
         );
         every_test(workspace, &mut report, Some(&scale))?;
         if !report.is_green() || start.elapsed() + round.elapsed() * 2 > given {
@@ -73,6 +76,7 @@ pub(crate) fn soak(workspace: &Workspace, consent: Consent, hours: f64) -> Resul
         scale = Scale {
             cases: scale.cases.saturating_mul(2),
             seeds: scale.seeds.saturating_mul(2),
+            fuzz_seconds: scale.fuzz_seconds.saturating_mul(2),
         };
     }
     report.run(steps::vectors(workspace))?;
@@ -102,6 +106,7 @@ pub(crate) fn cross(workspace: &Workspace, consent: Consent) -> Result<ExitCode>
 struct Scale {
     cases: u64,
     seeds: u64,
+    fuzz_seconds: u64,
 }
 
 fn report(workspace: &Workspace) -> Result<Report> {
@@ -122,11 +127,12 @@ fn every_test(workspace: &Workspace, report: &mut Report, soak: Option<&Scale>) 
         return Ok(());
     }
     let mut step = steps::all_tests(workspace, &workspace.release_binary())?;
-    if let Some(Scale { cases, seeds }) = soak {
-        step.command.env("SYNCAGENT_SOAK", "1");
+    if let Some(scale) = soak {
         step.command
-            .env("SYNCAGENT_CASES", cases.to_string())
-            .env("SYNCAGENT_SEEDS", seeds.to_string());
+            .env("SYNCAGENT_SOAK", "1")
+            .env("SYNCAGENT_CASES", scale.cases.to_string())
+            .env("SYNCAGENT_SEEDS", scale.seeds.to_string())
+            .env("SYNCAGENT_FUZZ_SECONDS", scale.fuzz_seconds.to_string());
     }
     report.run(step)?;
     Ok(())
