@@ -69,7 +69,8 @@ pub struct BadLine {
 struct Source {
     name: String,
     directory: TreePath,
-    rules: Gitignore,
+    /// Its rules in their order: one program for all of them, or several if one would be too large.
+    rules: Vec<Gitignore>,
     lines: BTreeMap<String, usize>,
 }
 
@@ -152,32 +153,29 @@ impl Source {
         text: &str,
         case_insensitive: bool,
     ) -> (Self, Vec<BadLine>) {
-        let mut builder = GitignoreBuilder::new("");
         let mut bad = Vec::new();
+        let mut good = Vec::new();
         let mut lines = BTreeMap::new();
-        // The option only fails while rules are there already.
-        let _ = builder.case_insensitive(case_insensitive);
+        let mut tried = GitignoreBuilder::new("");
         for (i, line) in text.lines().enumerate() {
             let line = if i == 0 {
                 line.trim_start_matches('\u{feff}')
             } else {
                 line
             };
-            match builder.add_line(None, line) {
-                Ok(_) => drop(lines.insert(line.trim_end().to_owned(), i + 1)),
+            match tried.add_line(None, line) {
+                Ok(_) => {
+                    good.push((i + 1, line));
+                    lines.insert(line.trim_end().to_owned(), i + 1);
+                }
                 Err(error) => bad.push(BadLine {
                     line: i + 1,
                     reason: error.to_string(),
                 }),
             }
         }
-        let rules = builder.build().unwrap_or_else(|error| {
-            bad.push(BadLine {
-                line: 0,
-                reason: error.to_string(),
-            });
-            Gitignore::empty()
-        });
+        let rules = compile(&good, case_insensitive, &mut bad);
+        bad.sort_by_key(|bad| bad.line);
         (
             Self {
                 name: name.to_owned(),
@@ -193,7 +191,13 @@ impl Source {
         let relative = path
             .rebase(&self.directory, &TreePath::ROOT)
             .filter(|path| !path.is_root())?;
-        match self.rules.matched(relative.as_str(), is_dir) {
+        let last_match = self
+            .rules
+            .iter()
+            .rev()
+            .map(|rules| rules.matched(relative.as_str(), is_dir))
+            .find(|found| !found.is_none());
+        match last_match? {
             Match::None => None,
             Match::Whitelist(_) => Some(Verdict::Kept),
             Match::Ignore(glob) => {
@@ -205,6 +209,39 @@ impl Source {
                     line,
                 })
             }
+        }
+    }
+}
+
+/// Makes rules of lines that are rules each for itself. A program for matching has a greatest size; where all lines
+/// together are beyond it they are halved, so that no line, however monstrous, takes another with it.
+fn compile(
+    lines: &[(usize, &str)],
+    case_insensitive: bool,
+    bad: &mut Vec<BadLine>,
+) -> Vec<Gitignore> {
+    let mut builder = GitignoreBuilder::new("");
+    // The option only fails while rules are there already.
+    let _ = builder.case_insensitive(case_insensitive);
+    for (_, line) in lines {
+        // It was one before.
+        let _ = builder.add_line(None, line);
+    }
+    match (builder.build(), lines) {
+        (Ok(rules), _) => vec![rules],
+        (Err(_), []) => Vec::new(),
+        (Err(error), [(line, _)]) => {
+            bad.push(BadLine {
+                line: *line,
+                reason: error.to_string(),
+            });
+            Vec::new()
+        }
+        (Err(_), _) => {
+            let (first, second) = lines.split_at(lines.len() / 2);
+            let mut rules = compile(first, case_insensitive, bad);
+            rules.extend(compile(second, case_insensitive, bad));
+            rules
         }
     }
 }
