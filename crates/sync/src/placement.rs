@@ -89,7 +89,9 @@ impl Placement {
 
     /// Anything this file system could resolve to `.syncagent` in the root.
     fn is_reserved(&self, name: &Name) -> bool {
-        if self.key(name) == RESERVED {
+        let seen: String = name.as_str().chars().filter(|c| !is_unseen(*c)).collect();
+        let folds = self.case_insensitive || self.normalise.is_some();
+        if self.key(name) == RESERVED || folds && fold_case(&seen) == RESERVED {
             return true;
         }
         // The 8.3 short names that Windows derives from `.syncagent`: SYNCAG~1, SYxxxx~1.
@@ -110,6 +112,11 @@ fn fold_case(text: &str) -> String {
         .flat_map(char::to_uppercase)
         .flat_map(char::to_lowercase)
         .collect()
+}
+
+/// What HFS+ passes over when it compares names (Apple's Technical Note 1150, "Unicode Subtleties").
+fn is_unseen(c: char) -> bool {
+    matches!(c, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}')
 }
 
 fn is_device(text: &str) -> bool {
@@ -187,6 +194,59 @@ mod tests {
                 .refuses(NodeId([1; 16]), &name(".syncagent"))
                 .is_none()
         );
+    }
+
+    #[test]
+    fn whatever_a_system_takes_for_our_own_directory() {
+        fn same(text: &str) -> String {
+            text.to_owned()
+        }
+        let mac = Placement {
+            case_insensitive: true,
+            normalise: Some(same),
+            ..Placement::UNIX
+        };
+        let refuses = |placement: &Placement, text: &str| {
+            let root = placement.refuses(NodeId::ROOT, &name(text));
+            (
+                root.is_some(),
+                placement.refuses(NodeId([1; 16]), &name(text)).is_some(),
+            )
+        };
+        for (text, on_mac, on_windows) in [
+            (".syncagent", true, true),
+            (".SYNCAGENT", true, true),
+            (".\u{17f}yncagent", true, true),
+            // HFS+ does not see these characters.
+            (".sync\u{200c}agent", true, true),
+            ("\u{feff}.SyncAgent\u{202e}", true, true),
+            (".syncagent.", false, true),
+            (".syncagent . ", false, true),
+            ("SYNCAG~1", false, true),
+            ("sy3f0a~12", false, true),
+            (".syncagent::$INDEX_ALLOCATION", false, true),
+            (".syncagent2", false, false),
+        ] {
+            assert_eq!(refuses(&mac, text).0, on_mac, "{text:?}");
+            assert_eq!(refuses(&Placement::WINDOWS, text).0, on_windows, "{text:?}");
+            assert!(
+                !refuses(&mac, text).1,
+                "elsewhere it is a name like any other: {text:?}"
+            );
+        }
+        // What would lead elsewhere on Windows is no name there, in any directory.
+        for text in [
+            "..\\x",
+            "C:\\x",
+            "C:x",
+            "\\\\host\\share",
+            ".. ",
+            "...",
+            "a\u{1}",
+        ] {
+            assert_eq!(refuses(&Placement::WINDOWS, text), (true, true), "{text:?}");
+            assert_eq!(refuses(&Placement::UNIX, text), (false, false), "{text:?}");
+        }
     }
 
     #[test]
