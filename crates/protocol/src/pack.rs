@@ -322,9 +322,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_largest_chunk_is_the_documented_one() {
+    fn the_shortest_and_the_longest_chunk_are_the_documented_ones() {
         assert_eq!(padded_len(8 * 1024 * 1024 + 8), MAX_FRAME_LEN);
-        assert_eq!(MAX_CHUNK_LEN, 8_650_780);
+        assert_eq!((MIN_CHUNK_LEN, MAX_CHUNK_LEN), (4124, 8_650_780));
+        for (document, stated) in [
+            (
+                include_str!("../../../docs/format.md"),
+                "above 8 650 780 (the largest chunk",
+            ),
+            (
+                include_str!("../../../docs/protocol.md"),
+                "A chunk has 4124 to 8 650 780 bytes.",
+            ),
+        ] {
+            assert!(document.contains(stated), "{stated}");
+        }
     }
 
     #[test]

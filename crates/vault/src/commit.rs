@@ -331,6 +331,48 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_nothing_can_have_is_told_as_such_and_can_be_replaced() {
+        let random = OsRandom::default();
+        let keys = VaultKey::generate(&random).keys().unwrap();
+        let machine = MachineKey::generate(&random).unwrap();
+        let position = Position {
+            n: 2,
+            prev: CommitHash([1; 32]),
+            time_ms: 6,
+        };
+        let node = NodeId([9; 16]);
+        let put_named = |name: &[u8; 4], target: &str| {
+            let mut draft = Draft::put(node, &link(target)).unwrap();
+            let at = draft.clear.windows(4).position(|four| four == b"link");
+            draft.clear[at.unwrap()..][..4].copy_from_slice(name);
+            draft
+        };
+        let better = Name::parse("better").unwrap();
+        for name in [b"../x", b"/etc", b"a\0bc", b"a\xff\xffb"] {
+            let drafts = vec![put_named(name, "target")];
+            let sealed = seal(&keys, &machine, position, drafts, &random).unwrap();
+            let commit = Commit::parse(&sealed.bytes).unwrap();
+            let opener = Opener::new(&keys, &commit).unwrap();
+            let error = opener.open(0).map(drop).unwrap_err();
+            assert_eq!(error.code().as_str(), "E_PATH", "{name:?}");
+            let Ok(Opened::Put(_, put)) = opener.open_as(0, &better) else {
+                panic!("{name:?}: the name is all that is wrong with it");
+            };
+            assert_eq!(put.name, better);
+        }
+        // What is wrong in another way as well is told for that, and no name makes it readable.
+        let mut broken = put_named(b"../x", "target");
+        let at = broken.clear.windows(6).position(|six| six == b"target");
+        broken.clear[at.unwrap()] = 0;
+        let sealed = seal(&keys, &machine, position, vec![broken], &random).unwrap();
+        let commit = Commit::parse(&sealed.bytes).unwrap();
+        let opener = Opener::new(&keys, &commit).unwrap();
+        for opened in [opener.open(0), opener.open_as(0, &better)] {
+            assert_eq!(opened.map(drop).unwrap_err().code().as_str(), "E_COMMIT");
+        }
+    }
+
+    #[test]
     fn sealing_again_never_repeats_a_salt_or_a_key() {
         let random = OsRandom::default();
         let keys = VaultKey::generate(&random).keys().unwrap();
