@@ -242,19 +242,8 @@ pub fn open_data(
 ///
 /// `len` bounds what is allocated and decoded, whatever the compressed bytes claim.
 fn decompress(stored: &[u8], len: usize) -> Option<Vec<u8>> {
-    const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
-    const SINGLE_SEGMENT: u8 = 1 << 5;
-    let (magic, header) = stored.split_first_chunk::<4>()?;
-    if *magic != MAGIC {
+    if !is_zstd_header_of(stored, len as u64) {
         return None;
-    }
-    // Of a single segment the window is the content, and that has at most 8 MiB.
-    if header.first()? & SINGLE_SEGMENT == 0 {
-        let window = header.get(1)?;
-        let base = 1u64 << (10 + (window >> 3));
-        if base + base / 8 * u64::from(window & 7) > MAX_CONTENT_LEN as u64 {
-            return None;
-        }
     }
     // The library would go on with frames that follow.
     if zstd::zstd_safe::find_frame_compressed_size(stored) != Ok(stored.len()) {
@@ -262,6 +251,42 @@ fn decompress(stored: &[u8], len: usize) -> Option<Vec<u8>> {
     }
     let content = zstd::bulk::decompress(stored, len).ok()?;
     (content.len() == len).then_some(content)
+}
+
+/// Whether a zstd frame begins here (RFC 8878, section 3.1.1.1) whose window has at most 8 MiB and which declares
+/// `len` bytes of content, or nothing of it.
+///
+/// The library is not asked: a declared length of 2^64 - 1 is the same to it as none.
+fn is_zstd_header_of(stored: &[u8], len: u64) -> bool {
+    let Some((&[0x28, 0xb5, 0x2f, 0xfd, descriptor], fields)) = stored.split_first_chunk::<5>()
+    else {
+        return false;
+    };
+    let single_segment = descriptor & 1 << 5 != 0;
+    let window_len = usize::from(!single_segment);
+    let dictionary_len = [0, 1, 2, 4][usize::from(descriptor & 3)];
+    let (declared_len, offset) = match descriptor >> 6 {
+        0 => (usize::from(single_segment), 0),
+        1 => (2, 256),
+        2 => (4, 0),
+        _ => (8, 0),
+    };
+    let declared_at = window_len + dictionary_len;
+    let Some(declared) = fields.get(declared_at..declared_at + declared_len) else {
+        return false;
+    };
+    let declared = declared
+        .iter()
+        .rev()
+        .fold(0u64, |value, &b| value << 8 | u64::from(b));
+    if declared_len > 0 && declared.checked_add(offset) != Some(len) {
+        return false;
+    }
+    // Of a single segment the window is the content, and `len` is at most that of a chunk.
+    single_segment || {
+        let base = 1u64 << (10 + (fields[0] >> 3));
+        base + base / 8 * u64::from(fields[0] & 7) <= MAX_CONTENT_LEN as u64
+    }
 }
 
 /// Opens a list chunk: the entries one level down, whose lengths add up to the entry's.

@@ -139,7 +139,16 @@ def _zstd_must_fail() -> list[Json]:
         ("window_of_2_gib", "zstd_window_too_large", zstd_frame(SMALL, 0x00, b"\xa8"), n),
         ("window_at_its_highest", "zstd_window_too_large", zstd_frame(SMALL, 0x00, b"\xff"), n),
     ]
-    for name, size in (("2_63", 1 << 63), ("2_64_less_2", 2**64 - 2), ("one_more", n + 1), ("8_mib_and_one", most + 1)):
+    for name, size in (
+        ("2_63", 1 << 63),
+        ("2_64_less_2", 2**64 - 2),
+        # What libraries say inside for "not declared".
+        ("2_64_less_1", 2**64 - 1),
+        ("one_more", n + 1),
+        ("one_less", n - 1),
+        ("0", 0),
+        ("8_mib_and_one", most + 1),
+    ):
         declared = size.to_bytes(8, "little")
         for window, descriptor, fields in (("one_segment", 0xE0, declared), ("small_window", 0xC0, b"\x00" + declared)):
             rows.append(
