@@ -184,6 +184,15 @@ impl Daemon {
                 (self.tell(Event::Now), Ok(serde_json::Value::Null))
             }
             Command::Now => (self.tell(Event::Now), Ok(serde_json::Value::Null)),
+            Command::Remove(machine) => {
+                let result = self.engine.remove_machine(machine).await;
+                let effects = match &result {
+                    // A pass shows what became of a machine that removed itself, or that was refused.
+                    Ok(_) | Err(ClientError::Remote(_)) => self.tell(Event::Now),
+                    Err(_) => Vec::new(),
+                };
+                (effects, result.map(serde_json::Value::from))
+            }
             Command::Restore(restore) => {
                 let result = self.engine.restore(&restore).await;
                 let reply =

@@ -8,6 +8,7 @@
 
 mod apply;
 mod history;
+mod members;
 mod restore;
 mod send;
 mod status;

@@ -290,6 +290,11 @@ impl Index {
                         "UPDATE machines SET revoked_n = ?2 WHERE id = ?1 AND revoked_n IS NULL",
                         params![machine.0, n],
                     )?;
+                    // Also of one that never was enrolled: it must not be later.
+                    tx.execute(
+                        "INSERT OR IGNORE INTO meta VALUES (?1, ?2)",
+                        params![revoked_key(*machine), applied.n.to_be_bytes()],
+                    )?;
                 }
                 for pin in &applied.keyslots {
                     tx.execute(
@@ -363,6 +368,12 @@ impl Index {
             })
         })?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Position of the commit that removed a machine, whether or not it had ever been enrolled.
+    pub fn revoked_n(&self, machine: MachineId) -> Result<Option<u64>> {
+        let n = self.meta(&revoked_key(machine))?;
+        Ok(n.and_then(|bytes| Some(u64::from_be_bytes(bytes.try_into().ok()?))))
     }
 
     /// The hash that the last KEYSLOT op of a type pins.
@@ -684,6 +695,10 @@ fn sql(value: u64) -> i64 {
 
 fn u64_of(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     row.get::<_, i64>(column).map(i64::cast_unsigned)
+}
+
+fn revoked_key(machine: MachineId) -> String {
+    format!("revoked/{machine}")
 }
 
 fn last_op(node: NodeId, kind: OpKind, put: Option<&[u8]>) -> LastOp {

@@ -14,6 +14,7 @@ use syncagent_protocol::invitation::Invitation;
 use syncagent_protocol::{Code, CommitHash, VaultId};
 use syncagent_vault::export::{self, Contents};
 use syncagent_vault::keys::VaultKey;
+use syncagent_vault::machine::MachineKey;
 use syncagent_vault::op::Genesis;
 use syncagent_vault::random::Random;
 use syncagent_vault::recovery::RecoveryCode;
@@ -585,6 +586,17 @@ pub fn reset(home: &Home, random: &dyn Random) -> Result<()> {
         }
     })?;
     forget_index(home)
+}
+
+/// [`reset`], and a new signing key in place of the old one: to the vault another machine, which needs an invitation.
+/// The vault key stays.
+pub fn become_another(home: &Home, random: &dyn Random) -> Result<()> {
+    reset(home, random)?;
+    let machine = MachineKey::generate(random)?;
+    Ok(home.update_credentials(random, |credentials| {
+        credentials.machine = machine;
+        credentials.token = None;
+    })?)
 }
 
 fn forget_index(home: &Home) -> Result<()> {

@@ -205,7 +205,11 @@ pub(crate) enum Command {
     /// Where this machine keeps its files
     Paths,
     /// Forget what was observed and find it again; no file is touched
-    Reset,
+    Reset {
+        /// Also become a new machine to the vault, with a new invitation: for one that was removed
+        #[arg(long)]
+        new_machine: bool,
+    },
     /// The process that `unlock` starts
     #[command(hide = true)]
     Agent,

@@ -116,7 +116,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<u8> {
             command: IgnoreCommand::Check { paths },
         } => ignore::check(context, &paths),
         Command::Paths => paths::run(context),
-        Command::Reset => reset::run(context),
+        Command::Reset { new_machine } => reset::run(context, new_machine),
         Command::Agent => agent::be_one(context),
     };
     done.map(|()| 0)

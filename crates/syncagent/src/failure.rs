@@ -92,13 +92,20 @@ impl From<VaultError> for Failure {
 
 impl From<RemoteError> for Failure {
     fn from(error: RemoteError) -> Self {
-        let advice = match error.code() {
-            Code::Auth => ". Ask for a new invitation and run `syncagent register`",
-            Code::Revoked => ". This machine keeps its files but gets nothing new",
-            Code::Offline => ". Check the address and the connection, then try again",
-            _ => "",
-        };
-        Self::new(error.code(), format!("{error}{advice}"))
+        Self::new(error.code(), format!("{error}{}", advice(error.code())))
+    }
+}
+
+/// What to do about an answer of the server, or about none.
+pub(crate) fn advice(code: Code) -> &'static str {
+    match code {
+        Code::Auth => ". Ask for a new invitation and run `syncagent register`",
+        Code::Revoked => {
+            ". Its files stay as they are. To take part again: `syncagent reset --new-machine`, then `syncagent register` \
+             with a new invitation"
+        }
+        Code::Offline => ". Check the address and the connection, then try again",
+        _ => "",
     }
 }
 

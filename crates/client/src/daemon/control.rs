@@ -13,6 +13,7 @@ use std::path::PathBuf;
 
 use interprocess::local_socket::tokio::{Stream, prelude::*};
 use serde::{Deserialize, Serialize};
+use syncagent_protocol::MachineId;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -37,6 +38,8 @@ pub enum Command {
     Approve,
     /// Bring something back.
     Restore(Restore),
+    /// Take a machine out of the vault.
+    Remove(MachineId),
 }
 
 #[derive(Serialize, Deserialize)]

@@ -245,6 +245,7 @@ impl Engine {
             .any(|before| before.added.is_some() && before.machine == author);
         let known = self.machines.get(&author);
         let revoked = known.is_some_and(|machine| machine.revoked_n.is_some())
+            || self.index.revoked_n(author)?.is_some()
             || held_back
                 .iter()
                 .any(|before| before.revoked.contains(&author));
@@ -372,12 +373,12 @@ impl Engine {
             }
             let mut drafts = Vec::new();
             let enrolled = self.machines.get(&self.credentials.id());
-            if let Some(machine) = enrolled
-                && machine.revoked_n.is_some()
+            if enrolled.is_some_and(|machine| machine.revoked_n.is_some())
+                || self.index.revoked_n(self.credentials.id())?.is_some()
             {
                 return Err(ClientError::Remote(crate::remote::RemoteError::Refused {
                     code: Code::Revoked,
-                    message: "this machine was removed from the vault. Its files stay; to take part again, `syncagent reset` and register anew".into(),
+                    message: "this machine was removed from the vault".into(),
                 }));
             }
             if self.head.n == 0 {

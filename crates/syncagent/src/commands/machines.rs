@@ -1,17 +1,20 @@
 //! `machines`: who belongs to the vault.
 
 use serde::Serialize;
+use syncagent_client::daemon::control::{Client, Command};
 use syncagent_client::home::Home;
 use syncagent_client::index::{Index, KnownMachine};
 use syncagent_client::remote::Remote as _;
-use syncagent_protocol::MachineId;
 use syncagent_protocol::api::Machine;
+use syncagent_protocol::{Code, MachineId};
 
+use super::sync;
 use crate::ask;
-use crate::cli::MachinesCommand;
+use crate::cli::{MachinesCommand, PasswordArgs};
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::output::text;
+use crate::password;
 
 #[derive(Serialize)]
 struct Row {
@@ -33,7 +36,7 @@ struct Row {
 pub(super) fn run(context: &Context, command: Option<MachinesCommand>) -> Result {
     match command {
         None | Some(MachinesCommand::List) => list(context),
-        Some(MachinesCommand::Remove { name, .. }) => remove(context, &name),
+        Some(MachinesCommand::Remove { name, password }) => remove(context, &name, &password),
     }
 }
 
@@ -109,23 +112,25 @@ fn row(machine: Machine, this: Option<MachineId>, known: &[KnownMachine]) -> Row
     }
 }
 
-fn remove(context: &Context, name: &str) -> Result {
+fn remove(context: &Context, name: &str, args: &PasswordArgs) -> Result {
     #[derive(Serialize)]
     struct Answer<'a> {
         removed: &'a str,
+        /// Position of the commit that says so.
+        n: u64,
     }
     let home = context.home()?;
     let machines = rows(context, &home)?;
     let machine = machines
         .iter()
-        .find(|row| !row.removed && (row.name == name || row.id.to_string() == name))
+        .find(|row| !row.removal_signed && (row.name == name || row.id.to_string() == name))
         .ok_or_else(|| {
             Failure::not_found(format!(
                 "there is no machine '{name}': `syncagent machines` lists them"
             ))
         })?;
     let question = format!(
-        "Remove {}{}? It gets nothing any more and cannot come back with its key. No data is touched, there neither.",
+        "Remove {}{}? It gets nothing any more and needs a new invitation to come back. No file is touched, there neither.",
         machine.name,
         if machine.this {
             ", which is this machine"
@@ -136,12 +141,55 @@ fn remove(context: &Context, name: &str) -> Result {
     if !ask::yes(context, &question)? {
         return Err(Failure::usage("nothing was changed"));
     }
-    let remote = context.remote(&home)?;
-    context.block_on(async { Ok(remote.remove_machine(machine.id).await?) })?;
-    context.output.result(
-        &Answer {
-            removed: &machine.name,
-        },
-        || format!("{} is removed", machine.name),
-    )
+    let n = match sign(context, &home, args, machine.id) {
+        Err(failure) if !machine.this => {
+            return Err(at_least_lock_out(context, &home, machine, failure));
+        }
+        result => result?,
+    };
+    let answer = Answer {
+        removed: &machine.name,
+        n,
+    };
+    context
+        .output
+        .result(&answer, || format!("{} is removed", machine.name))
+}
+
+/// Through the daemon if there is one, which has the key already; else right here. The server ends the token with it.
+fn sign(context: &Context, home: &Home, args: &PasswordArgs, machine: MachineId) -> Result<u64> {
+    let told = context.block_on(async {
+        match Client::connect(home).await {
+            Some(daemon) => Ok(Some(daemon.tell(Command::Remove(machine)).await?)),
+            None => Ok(None),
+        }
+    })?;
+    if let Some(answer) = told {
+        return answer.as_u64().ok_or_else(|| {
+            Failure::new(Code::Busy, "the daemon speaks another version: restart it")
+        });
+    }
+    let key = password::open_key(context, home, args)?;
+    context.block_on(async {
+        let (_lock, mut engine) = sync::open(context, home, key)?;
+        Ok(engine.remove_machine(machine).await?)
+    })
+}
+
+/// Without the key nothing can be signed, but a machine that was stolen should not wait for it.
+fn at_least_lock_out(context: &Context, home: &Home, machine: &Row, failure: Failure) -> Failure {
+    let locked_out = context.remote(home).and_then(|remote| {
+        context.block_on(async { Ok(remote.remove_machine(machine.id).await?) })
+    });
+    match locked_out {
+        Err(_) => failure,
+        Ok(()) => Failure::new(
+            failure.code,
+            format!(
+                "the server gives {0} nothing any more, but the removal is not yet signed, so that only the server keeps it \
+                 out. Run `syncagent machines remove {0}` again. What was in the way: {1}",
+                machine.name, failure.message
+            ),
+        ),
+    }
 }

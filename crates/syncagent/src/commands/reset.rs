@@ -8,20 +8,32 @@ use crate::ask;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 
-pub(super) fn run(context: &Context) -> Result {
+pub(super) fn run(context: &Context, new_machine: bool) -> Result {
     #[derive(Serialize)]
     struct Answer {
         reset: bool,
+        new_machine: bool,
     }
     let home = context.home()?;
     let _one_at_a_time = HomeLock::acquire(&home)?;
     let question = "Forget what this machine has observed? No file is touched; the next `syncagent sync` compares everything \
                     anew and keeps what differs on both sides.";
-    if !ask::yes(context, question)? {
+    let also = match new_machine {
+        true => " It also becomes a new machine to the vault, which needs a new invitation.",
+        false => "",
+    };
+    if !ask::yes(context, &format!("{question}{also}"))? {
         return Err(Failure::usage("nothing was changed"));
     }
-    setup::reset(&home, &*context.random)?;
-    context.output.result(&Answer { reset: true }, || {
-        "done; the next `syncagent sync` compares everything anew".to_owned()
-    })
+    let next = match new_machine {
+        true => setup::become_another(&home, &*context.random)
+            .map(|()| "done; next is `syncagent register` with a new invitation")?,
+        false => setup::reset(&home, &*context.random)
+            .map(|()| "done; the next `syncagent sync` compares everything anew")?,
+    };
+    let answer = Answer {
+        reset: true,
+        new_machine,
+    };
+    context.output.result(&answer, || next.to_owned())
 }

@@ -9,7 +9,7 @@ use syncagent_client::index::Index;
 use syncagent_protocol::Code;
 
 use crate::context::{Context, not_registered};
-use crate::failure::{Exit, Failure, Result};
+use crate::failure::{Exit, Failure, Result, advice};
 use crate::output::text::{self, shown};
 use crate::signals;
 
@@ -185,7 +185,8 @@ fn exit_of(status: &Status) -> u8 {
     status
         .errors
         .iter()
-        .filter(|error| !error.path.is_empty())
+        // A server that was away a while ago is no failure of `status`.
+        .filter(|error| !error.path.is_empty() || error.code.exit() != Code::Offline.exit())
         .for_each(|error| exit.add(error.code.exit()));
     if let Some(held) = &status.held {
         exit.add(held.code.exit());
@@ -234,15 +235,11 @@ fn describe(context: &Context, answer: &Answer) -> String {
         row("last sync", text::ago(*last_sync, context.now_ms()));
     }
     for error in errors {
-        let path = if error.path.is_empty() {
-            String::new()
-        } else {
-            format!("{}: ", shown(&error.path))
+        let text = match error.path.is_empty() {
+            true => format!("{}{}", error.message, advice(error.code)),
+            false => format!("{}: {}", shown(&error.path), error.message),
         };
-        row(
-            "failed",
-            format!("{path}{} ({})", error.message, error.code),
-        );
+        row("failed", format!("{text} ({})", error.code));
     }
     for conflict in conflicts {
         row(

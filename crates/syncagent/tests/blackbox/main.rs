@@ -6,5 +6,6 @@ mod codes;
 mod daemon;
 mod demo;
 mod keys;
+mod machines;
 mod script;
 mod world;
