@@ -9,6 +9,7 @@
 mod apply;
 mod history;
 mod members;
+mod preview;
 mod restore;
 mod send;
 mod status;
@@ -31,6 +32,7 @@ use syncagent_vault::op::Genesis;
 use syncagent_vault::random::{self, Random};
 use tokio::sync::watch;
 
+pub use self::preview::{Foreseen, ForeseenRestore, Preview, Step as ForeseenStep, Verb};
 pub use self::restore::{Occupied, Restore, Restored};
 pub use self::status::{FileError, Outcome, Progress, State, Status};
 use crate::error::ClientError;
@@ -113,7 +115,8 @@ pub struct Engine {
     index: Index,
     folder: Arc<Folder>,
     identity: Identity,
-    _folder_lock: Guard,
+    /// None while it only looks.
+    _folder_lock: Option<Guard>,
     remote: Arc<dyn Remote>,
     work: Work,
     clock: Arc<dyn Clock>,
@@ -157,6 +160,30 @@ pub struct Engine {
 impl Engine {
     /// Takes over a folder: locks it, tidies what a crash left, loads the index. Nothing is sent or changed yet.
     pub fn open(config: EngineConfig) -> Result<Self, ClientError> {
+        let vault = config.key.vault();
+        let known = known_folder(&config.index, vault)?;
+        let (identity, lock) = take_folder(&*config.disk, vault, known, &*config.random)?;
+        if known.is_none() {
+            config.index.set_meta("folder", &identity.folder)?;
+        }
+        let placement = crate::folder::placement::probe(&*config.disk)
+            .map_err(|error| file_error(&TreePath::ROOT, error.code(), &error))?;
+        preview::keep_placement(&config.index, &placement)?;
+        let engine = Self::build(config, identity, Some(lock), placement)?;
+        let wanted = unfetched(&engine.placed, &engine.ancestor);
+        engine
+            .folder
+            .recover(&|key| wanted.contains(key))
+            .map_err(|error| file_error(&TreePath::ROOT, error.code(), &error))?;
+        Ok(engine)
+    }
+
+    fn build(
+        config: EngineConfig,
+        identity: Identity,
+        folder_lock: Option<Guard>,
+        placement: Placement,
+    ) -> Result<Self, ClientError> {
         let EngineConfig {
             key,
             credentials,
@@ -171,15 +198,6 @@ impl Engine {
             random,
         } = config;
         let vault = key.vault();
-        let known = index.meta("folder")?;
-        let expected = known
-            .as_deref()
-            .and_then(|bytes| bytes.try_into().ok())
-            .map(|folder| Identity { vault, folder });
-        let (identity, lock) = take_folder(&*disk, vault, expected, &*random)?;
-        if known.is_none() {
-            index.set_meta("folder", &identity.folder)?;
-        }
         let machine = name.clone();
         let rescue_clock = Arc::clone(&clock);
         let rescue_name = Box::new(move |name: &syncagent_protocol::Name, taken: u32| {
@@ -190,15 +208,9 @@ impl Engine {
                 left != u32::MAX
             })
         });
-        let placement = crate::folder::placement::probe(&*disk)
-            .map_err(|error| file_error(&TreePath::ROOT, error.code(), &error))?;
         let folder = Folder::new(disk, rescue_name);
         let (log, ancestor) = index.load()?;
         let placed = log.placed();
-        let wanted = unfetched(&placed, &ancestor);
-        folder
-            .recover(&|key| wanted.contains(key))
-            .map_err(|error| file_error(&TreePath::ROOT, error.code(), &error))?;
         let head = index.position()?.unwrap_or(Head {
             n: 0,
             hash: CommitHash::genesis(vault),
@@ -225,7 +237,7 @@ impl Engine {
             index,
             folder: Arc::new(folder),
             identity,
-            _folder_lock: lock,
+            _folder_lock: folder_lock,
             remote,
             work,
             clock,
@@ -400,14 +412,6 @@ impl Engine {
         outcome.errors = self.all_errors();
         outcome.skipped = self.all_skipped();
         Ok(outcome)
-    }
-
-    /// What a pass would do now. Nothing is changed or sent, but what the log says is noted.
-    pub async fn plan(&mut self) -> Result<Plan, ClientError> {
-        self.check_root()?;
-        self.pull().await?;
-        self.look(&Hint::Everything);
-        Ok(self.decide()?.plan)
     }
 
     /// A pass that would delete or replace very many files waits for a person.
@@ -709,14 +713,15 @@ fn moved_from(scan: &Scan, looked: &BTreeSet<TreePath>) -> BTreeSet<TreePath> {
     elsewhere.map(|(path, _)| path.clone()).collect()
 }
 
-/// Locks the folder; adopts it if this machine never had one.
-fn take_folder(
-    disk: &dyn Disk,
-    vault: VaultId,
-    expected: Option<Identity>,
-    random: &dyn Random,
-) -> Result<(Identity, Guard), ClientError> {
-    let root_error = |error: root::RootError| match error.code() {
+/// Which folder this machine synchronises, if it ever did.
+fn known_folder(index: &Index, vault: VaultId) -> Result<Option<Identity>, ClientError> {
+    let known = index.meta("folder")?;
+    let folder = known.and_then(|bytes| bytes.try_into().ok());
+    Ok(folder.map(|folder| Identity { vault, folder }))
+}
+
+fn root_error(error: &root::RootError) -> ClientError {
+    match error.code() {
         Code::Busy => {
             ClientError::Busy("another SyncAgent already synchronises this folder".into())
         }
@@ -724,8 +729,18 @@ fn take_folder(
             code: Code::Root,
             message: error.to_string(),
         },
-        code => file_error(&TreePath::ROOT, code, &error),
-    };
+        code => file_error(&TreePath::ROOT, code, error),
+    }
+}
+
+/// Locks the folder; adopts it if this machine never had one.
+fn take_folder(
+    disk: &dyn Disk,
+    vault: VaultId,
+    expected: Option<Identity>,
+    random: &dyn Random,
+) -> Result<(Identity, Guard), ClientError> {
+    let root_error = |error| root_error(&error);
     match expected {
         Some(identity) => {
             let state = root::check_root(disk, &identity)

@@ -6,8 +6,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use rusqlite::backup::{Backup, StepResult};
 use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params, params_from_iter};
+use rusqlite::{
+    Connection, OpenFlags, OptionalExtension as _, Row, Transaction, params, params_from_iter,
+};
 use rusqlite_migration::{M, Migrations};
 use syncagent_protocol::api::Head;
 use syncagent_protocol::{
@@ -160,6 +163,21 @@ impl Index {
     /// An index in memory, for simulated worlds.
     pub fn in_memory() -> Result<Self> {
         Self::with(Connection::open_in_memory()?)
+    }
+
+    /// A copy in memory of the index at `path`, which stays as it is; an empty one if there is none.
+    pub fn copy_of(path: &Path) -> Result<Self> {
+        let mut db = Connection::open_in_memory()?;
+        if path.exists() {
+            let source = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+            // All pages in one step, so that they are of one moment.
+            if Backup::new(&source, &mut db)?.step(-1)? != StepResult::Done {
+                return Err(ClientError::Busy(
+                    "the state of this machine is being written: try again".into(),
+                ));
+            }
+        }
+        Self::with(db)
     }
 
     fn with(mut db: Connection) -> Result<Self> {

@@ -148,6 +148,9 @@ pub(crate) enum Command {
         /// Make one pass and exit
         #[arg(long)]
         once: bool,
+        /// With --once: say what the pass would do, and change nothing
+        #[arg(long, requires = "once")]
+        dry_run: bool,
     },
     /// How things stand
     Status {
@@ -186,6 +189,8 @@ pub(crate) enum Command {
         version: u64,
         #[command(flatten)]
         place: PlaceArgs,
+        #[command(flatten)]
+        dry_run: DryRun,
     },
     /// Show or restore what was deleted
     Trash {
@@ -209,6 +214,8 @@ pub(crate) enum Command {
         /// Also become a new machine to the vault, with a new invitation: for one that was removed
         #[arg(long)]
         new_machine: bool,
+        #[command(flatten)]
+        dry_run: DryRun,
     },
     /// The process that `unlock` starts
     #[command(hide = true)]
@@ -260,6 +267,19 @@ pub(crate) struct PasswordArgs {
     pub(crate) password_command: Option<String>,
 }
 
+#[derive(Args, Clone, Copy, Default)]
+pub(crate) struct DryRun {
+    /// Say what would be done, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl DryRun {
+    pub(crate) fn is_set(self) -> bool {
+        self.dry_run
+    }
+}
+
 #[derive(Args, Clone, Copy)]
 pub(crate) struct PlaceArgs {
     /// If there is something in its place: restore beside it
@@ -280,6 +300,8 @@ pub(crate) enum MachinesCommand {
         name: String,
         #[command(flatten)]
         password: PasswordArgs,
+        #[command(flatten)]
+        dry_run: DryRun,
     },
 }
 
@@ -305,6 +327,8 @@ pub(crate) enum TrashCommand {
         path: String,
         #[command(flatten)]
         place: PlaceArgs,
+        #[command(flatten)]
+        dry_run: DryRun,
     },
 }
 

@@ -81,7 +81,11 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<u8> {
             command: RecoveryCommand::Test { code_file },
         } => recovery::test(context, code_file.as_deref()),
         Command::Fingerprint => fingerprint::run(context),
-        Command::Sync { password, once } => return sync::run(context, &password, once),
+        Command::Sync {
+            password,
+            once,
+            dry_run,
+        } => return sync::run(context, &password, once, dry_run),
         Command::Status { watch } => return status::run(context, watch),
         Command::Pause => status::pause(context),
         Command::Resume => status::resume(context),
@@ -93,9 +97,8 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<u8> {
             path,
             version,
             place,
-        } => {
-            return restore::version(context, &password, &path, version, place);
-        }
+            dry_run,
+        } => return restore::version(context, &password, &path, version, place, dry_run),
         Command::Trash {
             command: TrashCommand::List,
         } => browse::trash(context),
@@ -105,10 +108,9 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<u8> {
                     password,
                     path,
                     place,
+                    dry_run,
                 },
-        } => {
-            return restore::trash(context, &password, &path, place);
-        }
+        } => return restore::trash(context, &password, &path, place, dry_run),
         Command::Conflicts {
             command: ConflictsCommand::List,
         } => conflicts::list(context),
@@ -116,7 +118,10 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<u8> {
             command: IgnoreCommand::Check { paths },
         } => ignore::check(context, &paths),
         Command::Paths => paths::run(context),
-        Command::Reset { new_machine } => reset::run(context, new_machine),
+        Command::Reset {
+            new_machine,
+            dry_run,
+        } => reset::run(context, new_machine, dry_run),
         Command::Agent => agent::be_one(context),
     };
     done.map(|()| 0)

@@ -47,13 +47,32 @@ pub struct Restored {
     pub n: u64,
 }
 
+/// What a restore comes to.
+pub(super) struct Planned {
+    drafts: Vec<Draft>,
+    node: NodeId,
+    /// Position of the version.
+    pub(super) version: u64,
+    /// Where it will be.
+    pub(super) path: TreePath,
+    /// Directories that are put again for it.
+    pub(super) made: Vec<TreePath>,
+    /// What makes room for it.
+    pub(super) trashed: Vec<TreePath>,
+}
+
 impl Engine {
     /// Brings back a version or a thing from the trash, in one commit together with the directories it needs.
     pub async fn restore(&mut self, restore: &Restore) -> Result<Restored, ClientError> {
         for _ in 0..super::MAX_ROUNDS {
             self.pull().await?;
             self.post_own_affairs().await?;
-            let (drafts, node, version) = self.plan_restore(restore)?;
+            let Planned {
+                drafts,
+                node,
+                version,
+                ..
+            } = self.plan_restore(restore)?;
             let sealed = self.seal(drafts, |_| Vec::new())?;
             match self.post(&sealed).await? {
                 Posted::Accepted => {
@@ -78,11 +97,12 @@ impl Engine {
         ))
     }
 
-    fn plan_restore(&self, restore: &Restore) -> Result<(Vec<Draft>, NodeId, u64), ClientError> {
+    pub(super) fn plan_restore(&self, restore: &Restore) -> Result<Planned, ClientError> {
         let (node, version) = self.find_version(restore)?;
         let mut put = parse_put(node, &version)?;
-        let mut drafts = Vec::new();
-        let parent = self.bring_parents(put.parent, &mut drafts)?;
+        let (mut drafts, mut made) = (Vec::new(), Vec::new());
+        let (parent, above) = self.bring_parents(put.parent, &mut drafts, &mut made)?;
+        let mut trashed = Vec::new();
         let occupant = self
             .placed
             .tree
@@ -101,12 +121,23 @@ impl Engine {
                 let taken = |name: &Name| self.placed.tree.child(parent, name).is_some();
                 put.name = restored_name(&put.name, super::utc(&*self.clock), taken);
             }
-            (Some(present), Occupied::Replace) => drafts.extend(self.trash_tree(present)),
+            (Some(present), Occupied::Replace) => {
+                trashed.push(above.join(&put.name));
+                drafts.extend(self.trash_tree(present));
+            }
         }
+        let path = above.join(&put.name);
         put.parent = parent;
         put.based_on = self.log.get(node).map(|entry| entry.op_hash);
         drafts.push(Draft::put(node, &put)?);
-        Ok((drafts, node, version.n))
+        Ok(Planned {
+            drafts,
+            node,
+            version: version.n,
+            path,
+            made,
+            trashed,
+        })
     }
 
     /// The version meant: of a living file by position, of a thing in the trash its last one.
@@ -177,14 +208,17 @@ impl Engine {
             .find_map(|version| parse_put(node, version).ok())
     }
 
-    /// The directory to hang it in. Missing ones are put again, unless a living one of the same path is there.
+    /// The directory to hang it in, and its path. Missing ones are put again (`made`), unless a living one of the same
+    /// path is there.
     fn bring_parents(
         &self,
         wanted: NodeId,
         drafts: &mut Vec<Draft>,
-    ) -> Result<NodeId, ClientError> {
+        made: &mut Vec<TreePath>,
+    ) -> Result<(NodeId, TreePath), ClientError> {
+        let path_of = |node| self.placed.tree.path_of(node).unwrap_or_default();
         if self.placed.tree.contains(wanted) {
-            return Ok(wanted);
+            return Ok((wanted, path_of(wanted)));
         }
         let mut chain = Vec::new();
         let mut at = wanted;
@@ -203,6 +237,7 @@ impl Engine {
             }
         }
         let mut parent = at;
+        let mut path = path_of(at);
         let mut alive = true;
         for (node, mut put) in chain.into_iter().rev() {
             let present = self.placed.tree.child(parent, &put.name).filter(|_| alive);
@@ -211,6 +246,7 @@ impl Engine {
                 && found.body == syncagent_protocol::Body::Directory
             {
                 parent = present;
+                path = path.join(&put.name);
                 continue;
             }
             if present.is_some() {
@@ -223,8 +259,10 @@ impl Engine {
             put.parent = parent;
             drafts.push(Draft::put(node, &put)?);
             parent = node;
+            path = path.join(&put.name);
+            made.push(path.clone());
         }
-        Ok(parent)
+        Ok((parent, path))
     }
 
     fn trash_tree(&self, node: NodeId) -> Vec<Draft> {

@@ -470,7 +470,7 @@ impl Engine {
         Ok(ready)
     }
 
-    fn scanned_len(&self, put: &PlanPut) -> u64 {
+    pub(super) fn scanned_len(&self, put: &PlanPut) -> u64 {
         let PlanContent::FromDisk { path } = &put.content else {
             return 0;
         };

@@ -18,7 +18,7 @@ pub fn fold(text: &str) -> String {
         .collect()
 }
 
-fn composed(text: &str) -> String {
+pub(crate) fn composed(text: &str) -> String {
     text.nfc().collect()
 }
 

@@ -10,7 +10,7 @@ use syncagent_protocol::{Code, MachineId};
 
 use super::sync;
 use crate::ask;
-use crate::cli::{MachinesCommand, PasswordArgs};
+use crate::cli::{DryRun, MachinesCommand, PasswordArgs};
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::output::text;
@@ -36,7 +36,11 @@ struct Row {
 pub(super) fn run(context: &Context, command: Option<MachinesCommand>) -> Result {
     match command {
         None | Some(MachinesCommand::List) => list(context),
-        Some(MachinesCommand::Remove { name, password }) => remove(context, &name, &password),
+        Some(MachinesCommand::Remove {
+            name,
+            password,
+            dry_run,
+        }) => remove(context, &name, &password, dry_run),
     }
 }
 
@@ -112,7 +116,7 @@ fn row(machine: Machine, this: Option<MachineId>, known: &[KnownMachine]) -> Row
     }
 }
 
-fn remove(context: &Context, name: &str, args: &PasswordArgs) -> Result {
+fn remove(context: &Context, name: &str, args: &PasswordArgs, dry_run: DryRun) -> Result {
     #[derive(Serialize)]
     struct Answer<'a> {
         removed: &'a str,
@@ -129,6 +133,9 @@ fn remove(context: &Context, name: &str, args: &PasswordArgs) -> Result {
                 "there is no machine '{name}': `syncagent machines` lists them"
             ))
         })?;
+    if dry_run.is_set() {
+        return foresee_removal(context, machine);
+    }
     let question = format!(
         "Remove {}{}? It gets nothing any more and needs a new invitation to come back. No file is touched, there neither.",
         machine.name,
@@ -154,6 +161,23 @@ fn remove(context: &Context, name: &str, args: &PasswordArgs) -> Result {
     context
         .output
         .result(&answer, || format!("{} is removed", machine.name))
+}
+
+fn foresee_removal(context: &Context, machine: &Row) -> Result {
+    #[derive(Serialize)]
+    struct Answer<'a> {
+        dry_run: bool,
+        removes: &'a Row,
+    }
+    let answer = Answer {
+        dry_run: true,
+        removes: machine,
+    };
+    context.output.result(&answer, || {
+        format!("remove {} ({})", machine.name, machine.platform)
+    })?;
+    context.output.remark("Nothing was changed (--dry-run).");
+    Ok(())
 }
 
 /// Through the daemon if there is one, which has the key already; else right here. The server ends the token with it.

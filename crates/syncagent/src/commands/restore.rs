@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 use syncagent_client::daemon::control::{Client, Command};
-use syncagent_client::engine::{Hint, Occupied, Restore, Restored, State};
+use syncagent_client::engine::{ForeseenRestore, Hint, Occupied, Restore, Restored, State};
 use syncagent_client::home::Home;
 use syncagent_protocol::Code;
 
 use super::sync;
 use crate::ask;
-use crate::cli::{PasswordArgs, PlaceArgs};
+use crate::cli::{DryRun, PasswordArgs, PlaceArgs};
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::output::text::shown;
@@ -26,10 +26,12 @@ pub(super) fn version(
     path: &str,
     n: u64,
     place: PlaceArgs,
+    dry_run: DryRun,
 ) -> Result<u8> {
     run(
         context,
         args,
+        dry_run,
         Restore {
             what: path.to_owned(),
             version: Some(n),
@@ -43,10 +45,12 @@ pub(super) fn trash(
     args: &PasswordArgs,
     path: &str,
     place: PlaceArgs,
+    dry_run: DryRun,
 ) -> Result<u8> {
     run(
         context,
         args,
+        dry_run,
         Restore {
             what: path.to_owned(),
             version: None,
@@ -63,7 +67,12 @@ fn occupied(place: PlaceArgs) -> Occupied {
     }
 }
 
-fn run(context: &Context, args: &PasswordArgs, mut restore: Restore) -> Result<u8> {
+fn run(
+    context: &Context,
+    args: &PasswordArgs,
+    dry_run: DryRun,
+    mut restore: Restore,
+) -> Result<u8> {
     #[derive(Serialize)]
     struct Answer<'a> {
         restored: &'a Restored,
@@ -71,6 +80,9 @@ fn run(context: &Context, args: &PasswordArgs, mut restore: Restore) -> Result<u
     }
     let home = context.home()?;
     context.vault(&home)?;
+    if dry_run.is_set() {
+        return foresee(context, &home, args, &restore);
+    }
     let (restored, on_disk) = loop {
         match bring_back(context, &home, args, &restore) {
             Err(failure)
@@ -95,6 +107,41 @@ fn run(context: &Context, args: &PasswordArgs, mut restore: Restore) -> Result<u
             "It is in the vault again and comes to the folder with the next `syncagent sync`.",
         );
     }
+    Ok(0)
+}
+
+/// What it would do. Nobody is asked: without --keep-both or --replace, something in the place is an error here, too.
+fn foresee(context: &Context, home: &Home, args: &PasswordArgs, restore: &Restore) -> Result<u8> {
+    #[derive(Serialize)]
+    struct Answer {
+        dry_run: bool,
+        restores: ForeseenRestore,
+    }
+    let key = password::open_key(context, home, args)?;
+    let restores = context.block_on(async {
+        let mut preview = sync::open_to_look(context, home, key)?;
+        Ok(preview.restore(restore).await?)
+    })?;
+    let answer = Answer {
+        dry_run: true,
+        restores,
+    };
+    context.output.result(&answer, || {
+        let ForeseenRestore {
+            path,
+            version,
+            directories,
+            replaces,
+        } = &answer.restores;
+        let mut rows = vec![format!("restore {path}, version {version}")];
+        rows.extend(directories.iter().map(|path| format!("restore {path}/")));
+        let trashed = replaces
+            .iter()
+            .map(|path| format!("move the present {path} into the trash"));
+        rows.extend(trashed);
+        rows.join("\n")
+    })?;
+    context.output.remark("Nothing was changed (--dry-run).");
     Ok(0)
 }
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use syncagent_client::daemon::{self, Options};
-use syncagent_client::engine::{Engine, EngineConfig, FileError, Hint, Outcome, State, Status};
+use syncagent_client::engine::{
+    Engine, EngineConfig, FileError, Foreseen, Hint, Outcome, Preview, State, Status,
+};
 use syncagent_client::folder::disk::NativeDisk;
 use syncagent_client::home::{Home, HomeLock};
 use syncagent_client::index::Index;
@@ -27,11 +29,13 @@ use crate::output::progress::Progress;
 use crate::output::text::{self, shown};
 use crate::{host, logs, password, signals};
 
-pub(super) fn run(context: &Context, args: &PasswordArgs, once: bool) -> Result<u8> {
+pub(super) fn run(context: &Context, args: &PasswordArgs, once: bool, dry_run: bool) -> Result<u8> {
     let home = context.home()?;
     is_set_up(&home)?;
     let key = password::open_key(context, &home, args)?;
-    if once {
+    if dry_run {
+        foresee(context, &home, key)
+    } else if once {
         self::once(context, &home, key)
     } else {
         watch(context, &home, key)
@@ -55,31 +59,48 @@ fn is_set_up(home: &Home) -> Result {
 /// One machine, ready to work, and the lock that makes it the only one on its home.
 pub(super) fn open(context: &Context, home: &Home, key: VaultKey) -> Result<(HomeLock, Engine)> {
     let lock = HomeLock::acquire(home)?;
+    let index = Index::open(&home.state_path())?;
+    let config = parts(context, home, key, index, Some(home.clone()))?;
+    match Engine::open(config) {
+        Ok(engine) => Ok((lock, engine)),
+        // Somebody who looks at `status` afterwards is to see why nothing moves.
+        Err(error) => Err(status::remember_failure(home, error)),
+    }
+}
+
+/// The same machine, to look and change nothing. A `sync` may run meanwhile.
+pub(super) fn open_to_look(context: &Context, home: &Home, key: VaultKey) -> Result<Preview> {
+    let index = Index::copy_of(&home.state_path())?;
+    Ok(Preview::open(parts(context, home, key, index, None)?)?)
+}
+
+fn parts(
+    context: &Context,
+    home: &Home,
+    key: VaultKey,
+    index: Index,
+    notes: Option<Home>,
+) -> Result<EngineConfig> {
     let credentials = home.credentials()?.ok_or_else(not_registered)?;
     let config = home.config()?;
     let token = credentials.token.as_ref().ok_or_else(not_registered)?;
     let folder = config.folder.clone().ok_or_else(not_registered)?;
     let remote = HttpRemote::new(context.network(&config)?, key.vault(), token);
-    let engine = Engine::open(EngineConfig {
+    Ok(EngineConfig {
         disk: Arc::new(open_folder(&folder)?),
-        index: Index::open(&home.state_path())?,
+        index,
         remote: Arc::new(remote),
         name: config
             .name
             .unwrap_or_else(|| setup::machine_name(&host::name(&context.variables))),
         platform: host::platform(),
-        home: Some(home.clone()),
+        home: notes,
         work: Work::Pool,
         clock: Arc::clone(&context.clock),
         random: Arc::clone(&context.random),
         key,
         credentials,
-    });
-    match engine {
-        Ok(engine) => Ok((lock, engine)),
-        // Somebody who looks at `status` afterwards is to see why nothing moves.
-        Err(error) => Err(status::remember_failure(home, error)),
-    }
+    })
 }
 
 fn open_folder(folder: &Path) -> Result<NativeDisk> {
@@ -144,6 +165,81 @@ pub(super) fn once(context: &Context, home: &Home, key: VaultKey) -> Result<u8> 
         context.output.result(&answer, || summary(&outcome))?;
         Ok(exit)
     })
+}
+
+/// What one pass would do.
+fn foresee(context: &Context, home: &Home, key: VaultKey) -> Result<u8> {
+    #[derive(Serialize)]
+    struct Answer {
+        dry_run: bool,
+        #[serde(flatten)]
+        foreseen: Foreseen,
+        exit: u8,
+    }
+    let foreseen = context.block_on(async {
+        let mut preview = open_to_look(context, home, key)?;
+        Ok(preview.plan().await?)
+    })?;
+    let mut exit = Exit::default();
+    if !foreseen.conflicts.is_empty() {
+        exit.add(Exit::CONFLICTS);
+    }
+    let errors = foreseen.errors.iter().map(|error| error.code);
+    let held = foreseen.held.iter().map(|held| held.code);
+    errors.chain(held).for_each(|code| exit.add(code.exit()));
+    let answer = Answer {
+        dry_run: true,
+        foreseen,
+        exit: exit.status(),
+    };
+    context
+        .output
+        .result(&answer, || foreseen_text(&answer.foreseen))?;
+    context.output.remark("Nothing was changed (--dry-run).");
+    Ok(answer.exit)
+}
+
+fn foreseen_text(foreseen: &Foreseen) -> String {
+    let sides = [
+        ("in this folder", &foreseen.here),
+        ("in the vault", &foreseen.vault),
+    ];
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    for (side, steps) in sides {
+        rows.extend(steps.iter().map(|step| {
+            let path = match &step.from {
+                Some(from) => format!("{from} -> {}", step.path),
+                None => step.path.to_string(),
+            };
+            let size = step.size.map_or_else(String::new, text::size);
+            vec![side.to_owned(), step.action.as_str().to_owned(), size, path]
+        }));
+    }
+    let mut text = match rows.is_empty() {
+        true => "in sync: nothing to do\n".to_owned(),
+        false => text::table(&rows),
+    };
+    for conflict in &foreseen.conflicts {
+        text.push_str(&format!(
+            "conflict: {} was changed here and elsewhere; this machine's becomes {}\n",
+            shown(&conflict.path),
+            shown(&conflict.copy)
+        ));
+    }
+    for error in &foreseen.errors {
+        text.push_str(&format!("cannot: {}\n", describe(error)));
+    }
+    for skipped in &foreseen.skipped {
+        text.push_str(&format!(
+            "left alone: {}: {}\n",
+            shown(&skipped.path),
+            skipped.detail
+        ));
+    }
+    if let Some(held) = &foreseen.held {
+        text.push_str(&format!("would wait: {}: {}\n", held.code, held.message));
+    }
+    text
 }
 
 /// One failure in a line; those of a whole pass have no path.

@@ -5,6 +5,7 @@
 mod codes;
 mod daemon;
 mod demo;
+mod dry_run;
 mod keys;
 mod machines;
 mod script;
