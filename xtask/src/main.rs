@@ -5,6 +5,7 @@
 mod bench;
 mod cross;
 mod demo;
+mod docs;
 #[cfg(test)]
 mod features;
 mod needs;
@@ -87,6 +88,8 @@ enum Command {
         /// Where the demonstration keeps its folders.
         dir: Option<PathBuf>,
     },
+    /// Make docs/config.md and docs/reference.md from the code.
+    Docs,
     /// Measure A -> server -> B beside rsync: time, processor, bytes on the wire, memory.
     Bench(bench::Options),
 }
@@ -123,6 +126,7 @@ fn run(command: Command) -> Result<ExitCode> {
             simulate::run(&workspace, &worlds)
         }
         Command::Demo { dir } => demo::run(&workspace, dir),
+        Command::Docs => docs::run(&workspace),
         Command::Bench(options) => bench::run(&workspace, &options),
     }
 }

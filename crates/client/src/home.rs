@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use syncagent_protocol::{MachineId, VaultId};
+use syncagent_sync::schedule::Config as Schedule;
 use syncagent_vault::keys::VaultKey;
 use syncagent_vault::machine::MachineKey;
 use syncagent_vault::random::Random;
@@ -46,6 +47,34 @@ pub struct Config {
     /// Plain http to another computer is allowed, as `register --insecure` was told.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub insecure: bool,
+    /// Quiet time after a file was closed, milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub closed_ms: Option<u64>,
+    /// Quiet time after any other change, milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quiet_ms: Option<u64>,
+    /// How long a file that is written over and over is waited for, milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub settle_ms: Option<u64>,
+    /// From one full scan to the next, seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub full_scan_s: Option<u64>,
+}
+
+impl Config {
+    /// The waiting times of a daemon.
+    pub fn schedule(&self) -> Schedule {
+        let usual = Schedule::default();
+        Schedule {
+            closed_ms: self.closed_ms.unwrap_or(usual.closed_ms),
+            quiet_ms: self.quiet_ms.unwrap_or(usual.quiet_ms),
+            settle_ms: self.settle_ms.unwrap_or(usual.settle_ms),
+            full_scan_ms: self
+                .full_scan_s
+                .map_or(usual.full_scan_ms, |seconds| seconds.saturating_mul(1000)),
+            ..usual
+        }
+    }
 }
 
 /// What proves that this machine is this machine: `machine.json`. A secret: no `Debug`.
@@ -181,9 +210,14 @@ impl Home {
         let path = self.config_path();
         match fs::read_to_string(&path) {
             Ok(text) => toml::from_str(&text).map_err(|error| {
+                let before = error.span().map_or(0, |span| span.start.min(text.len()));
+                let begin = text[..before].rfind('\n').map_or(0, |end| end + 1);
+                let line = text[..before].matches('\n').count() + 1;
+                let key = text[begin..].split(['=', '\n']).next().unwrap_or_default();
                 ClientError::Setup(format!(
-                    "cannot read {}: {}",
+                    "{}, line {line}, `{}`: {}",
                     path.display(),
+                    key.trim(),
                     error.message()
                 ))
             }),
@@ -433,6 +467,26 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::at(dir.path());
         fs::write(home.config_path(), "sever = \"x\"").unwrap();
-        assert!(home.config().unwrap_err().to_string().contains("sever"));
+        assert!(home.config().unwrap_err().to_string().contains("`sever`"));
+        fs::write(home.config_path(), "name = \"x\"\nquiet_ms = \"soon\"").unwrap();
+        let slip = home.config().unwrap_err().to_string();
+        assert!(slip.contains("config.toml, line 2, `quiet_ms`: "), "{slip}");
+    }
+
+    #[test]
+    fn waiting_times_come_from_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path());
+        assert_eq!(home.config().unwrap().schedule(), Schedule::default());
+        let text = "closed_ms = 1\nquiet_ms = 2\nsettle_ms = 3\nfull_scan_s = 4\n";
+        fs::write(home.config_path(), text).unwrap();
+        let want = Schedule {
+            closed_ms: 1,
+            quiet_ms: 2,
+            settle_ms: 3,
+            full_scan_ms: 4000,
+            ..Schedule::default()
+        };
+        assert_eq!(home.config().unwrap().schedule(), want);
     }
 }

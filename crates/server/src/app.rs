@@ -19,7 +19,7 @@ use crate::catalog::sqlite::SqliteCatalog;
 use crate::catalog::{Catalog, CatalogError, Session, VaultKey};
 use crate::chunks::ChunkStore;
 use crate::chunks::directory::DirectoryStore;
-use crate::data_dir::DataDir;
+use crate::data_dir::{DataDir, Places};
 use crate::http;
 use crate::hub::{Hub, Note};
 use crate::limits::{INVITATION_MS, Limits};
@@ -31,8 +31,8 @@ pub type Entropy = Arc<dyn Fn(&mut [u8]) + Send + Sync>;
 /// What a server is started with.
 #[derive(Clone)]
 pub struct ServerConfig {
-    /// The data directory; made if it is not there.
-    pub data: PathBuf,
+    /// Where its data lie; made if they are not there.
+    pub places: Places,
     /// Where the binary will listen.
     pub listen: SocketAddr,
     /// The time.
@@ -108,8 +108,8 @@ pub(crate) struct Inner {
     seen: Mutex<HashMap<(VaultKey, MachineId), u64>>,
     /// True from the moment the server goes down.
     pub(crate) closing: watch::Sender<bool>,
-    /// Holds the data directory.
-    _lock: Option<File>,
+    /// Hold the places.
+    _lock: Vec<File>,
 }
 
 impl fmt::Debug for App {
@@ -122,16 +122,16 @@ impl fmt::Debug for App {
 pub fn open(config: &ServerConfig) -> Result<App, OpenError> {
     let work = Work::Pool;
     let directory_error = |error| OpenError::Directory {
-        path: config.data.clone(),
+        path: config.places.data.clone(),
         error,
     };
-    let data = DataDir::create(&config.data).map_err(directory_error)?;
+    let data = DataDir::create(&config.places).map_err(directory_error)?;
     let lock = data
         .lock()
         .map_err(directory_error)?
-        .ok_or_else(|| OpenError::Busy(config.data.clone()))?;
-    let catalog = open_catalog(&data, &config.data, work)?;
-    let chunks = DirectoryStore::open(&data.packs(), work).map_err(directory_error)?;
+        .ok_or_else(|| OpenError::Busy(config.places.data.clone()))?;
+    let catalog = open_catalog(&data, &config.places.data, work)?;
+    let chunks = DirectoryStore::open(data.packs(), work).map_err(directory_error)?;
     let parts = Parts {
         catalog: Arc::new(catalog),
         chunks: Arc::new(chunks),
@@ -139,7 +139,7 @@ pub fn open(config: &ServerConfig) -> Result<App, OpenError> {
         entropy: Arc::clone(&config.entropy),
         work,
     };
-    Ok(App::with_lock(parts, Some(lock)))
+    Ok(App::with_lock(parts, lock))
 }
 
 fn open_catalog(data: &DataDir, path: &Path, work: Work) -> Result<SqliteCatalog, OpenError> {
@@ -149,7 +149,7 @@ fn open_catalog(data: &DataDir, path: &Path, work: Work) -> Result<SqliteCatalog
             path: path.to_owned(),
             error,
         })?;
-    SqliteCatalog::open(&data.database(), work).map_err(|error| OpenError::Catalog {
+    SqliteCatalog::open(data.database(), work).map_err(|error| OpenError::Catalog {
         path: path.to_owned(),
         error,
     })
@@ -158,8 +158,14 @@ fn open_catalog(data: &DataDir, path: &Path, work: Work) -> Result<SqliteCatalog
 /// Makes an invitation in a data directory, beside a running server or without one.
 ///
 /// It is for the vault that is there, or for a new one if there is none.
-pub fn invite(data: &Path, clock: &dyn Clock, entropy: &Entropy) -> Result<Invitation, OpenError> {
-    let directory = DataDir::create(data).map_err(|error| OpenError::Directory {
+pub fn invite(
+    places: impl Into<Places>,
+    clock: &dyn Clock,
+    entropy: &Entropy,
+) -> Result<Invitation, OpenError> {
+    let places = places.into();
+    let data = places.data.as_path();
+    let directory = DataDir::create(&places).map_err(|error| OpenError::Directory {
         path: data.to_owned(),
         error,
     })?;
@@ -191,7 +197,7 @@ async fn new_invitation(
 impl App {
     /// A server of these parts.
     pub fn new(parts: Parts) -> Self {
-        Self::with_lock(parts, None)
+        Self::with_lock(parts, Vec::new())
     }
 
     /// A server that is gone with the process: its catalog and packs are in memory.
@@ -211,7 +217,7 @@ impl App {
         }))
     }
 
-    fn with_lock(parts: Parts, lock: Option<File>) -> Self {
+    fn with_lock(parts: Parts, lock: Vec<File>) -> Self {
         let Parts {
             catalog,
             chunks,

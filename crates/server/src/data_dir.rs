@@ -4,49 +4,104 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Where things lie below the data directory.
-pub(crate) struct DataDir(PathBuf);
+/// Where a server keeps what it has: everything in one directory, unless catalog or packs are to lie elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Places {
+    /// The data directory.
+    pub data: PathBuf,
+    /// The catalog's file.
+    pub database: PathBuf,
+    /// The directory of the packs.
+    pub packs: PathBuf,
+}
+
+impl Places {
+    /// Everything in the data directory.
+    pub fn below(data: impl Into<PathBuf>) -> Self {
+        let data = data.into();
+        Self {
+            database: data.join("syncagent.db"),
+            packs: data.join("packs"),
+            data,
+        }
+    }
+}
+
+impl From<&Path> for Places {
+    fn from(data: &Path) -> Self {
+        Self::below(data)
+    }
+}
+
+impl From<&PathBuf> for Places {
+    fn from(data: &PathBuf) -> Self {
+        Self::below(data)
+    }
+}
+
+/// The places of one server, made.
+pub(crate) struct DataDir(Places);
 
 impl DataDir {
-    /// Makes the directory, private to its owner, if it is not there.
-    pub(crate) fn create(path: &Path) -> io::Result<Self> {
-        private::create_dir_all(path)?;
-        Ok(Self(path.to_owned()))
-    }
-
-    pub(crate) fn database(&self) -> PathBuf {
-        self.0.join("syncagent.db")
-    }
-
-    pub(crate) fn packs(&self) -> PathBuf {
-        self.0.join("packs")
-    }
-
-    /// Holds the directory for one server until the file is dropped, or the process ends however it ends.
-    pub(crate) fn lock(&self) -> io::Result<Option<File>> {
-        let file = self.open_lock("lock")?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(file)),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(error),
+    /// Makes the directories, private to their owner, if they are not there.
+    pub(crate) fn create(places: &Places) -> io::Result<Self> {
+        private::create_dir_all(&places.data)?;
+        if let Some(parent) = places.database.parent() {
+            private::create_dir_all(parent)?;
         }
+        private::create_dir_all(&places.packs)?;
+        Ok(Self(places.clone()))
+    }
+
+    pub(crate) fn database(&self) -> &Path {
+        &self.0.database
+    }
+
+    pub(crate) fn packs(&self) -> &Path {
+        &self.0.packs
+    }
+
+    /// Holds all places for one server until the files are dropped, or the process ends however it ends.
+    pub(crate) fn lock(&self) -> io::Result<Option<Vec<File>>> {
+        let Places {
+            data,
+            database,
+            packs,
+        } = &self.0;
+        let mut locks = vec![data.join("lock")];
+        if database.parent() != Some(data) {
+            locks.push(database.with_extension("lock"));
+        }
+        if packs.parent() != Some(data) {
+            locks.push(packs.join("lock"));
+        }
+        let mut held = Vec::with_capacity(locks.len());
+        for lock in locks {
+            let file = open_lock(&lock)?;
+            match file.try_lock() {
+                Ok(()) => held.push(file),
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+        }
+        Ok(Some(held))
     }
 
     /// Waits for its turn to change the database's shape: a server and an `invite` may start together.
     pub(crate) fn lock_migration(&self) -> io::Result<File> {
-        let file = self.open_lock("migration.lock")?;
+        let file = open_lock(&self.0.database.with_file_name("migration.lock"))?;
         file.lock()?;
         Ok(file)
     }
+}
 
-    fn open_lock(&self, name: &str) -> io::Result<File> {
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(self.0.join(name))
-    }
+fn open_lock(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
 }
 
 #[cfg(unix)]

@@ -19,5 +19,6 @@ pub mod serve;
 pub mod work;
 
 pub use app::{App, Ended, Entropy, OpenError, Parts, ServerConfig, Watch, invite, open};
+pub use data_dir::Places;
 pub use serve::serve;
 pub use work::Work;

@@ -86,9 +86,9 @@ pub(crate) enum Command {
     },
     /// Register this machine with a server
     Register {
-        /// Address of the server
+        /// Address of the server [default: the one in config.toml]
         #[arg(long, value_name = "URL")]
-        server: String,
+        server: Option<String>,
         /// The invitation, from `syncagent server invite`
         #[arg(long, value_name = "INVITATION")]
         token: String,
@@ -217,9 +217,25 @@ pub(crate) enum Command {
         #[command(flatten)]
         dry_run: DryRun,
     },
+    /// Print the script that lets a shell complete commands
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, or write one for each command
+    Man {
+        /// Write them into this directory
+        dir: Option<PathBuf>,
+    },
     /// The process that `unlock` starts
     #[command(hide = true)]
     Agent,
+    /// A page of docs/, made of the code
+    #[command(hide = true)]
+    Reference {
+        /// Which
+        page: Page,
+    },
 }
 
 #[derive(Subcommand)]
@@ -228,23 +244,43 @@ pub(crate) enum ServerCommand {
     Run(ServerRun),
     /// Print an invitation for one machine, valid for 24 hours
     Invite {
-        /// The server's data directory
-        #[arg(long, value_name = "DIR")]
-        data: Option<PathBuf>,
+        #[command(flatten)]
+        places: ServerPlaces,
     },
 }
 
 #[derive(Args)]
 pub(crate) struct ServerRun {
-    /// Where the server keeps its data
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) places: ServerPlaces,
     /// Address and port to listen on [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Option<SocketAddr>,
-    /// Where log lines go besides the file
-    #[arg(long, value_enum, default_value = "stderr")]
-    pub(crate) log: LogTo,
+    /// Directory of the log files [default: logs in the data directory]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) log_path: Option<PathBuf>,
+    /// Where log lines go besides the file [default: stderr]
+    #[arg(long, value_enum)]
+    pub(crate) log: Option<LogTo>,
+    /// How long deleted files and old versions are kept [default: 30]. Nothing is purged yet
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    pub(crate) trash_retention_days: Option<u32>,
+}
+
+#[derive(Args)]
+pub(crate) struct ServerPlaces {
+    /// The server's data directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// File of settings [default: config.toml in the data directory]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// File of the catalog [default: syncagent.db in the data directory]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) db_path: Option<PathBuf>,
+    /// Directory of the packs [default: packs in the data directory]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) storage_path: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -354,6 +390,14 @@ pub(crate) enum Dedup {
     Node,
     /// Once in the vault: saves space and traffic, but equality shows
     Vault,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Page {
+    /// docs/config.md
+    Config,
+    /// docs/reference.md
+    Commands,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -15,6 +15,7 @@ mod register;
 mod reset;
 mod restore;
 mod server;
+mod shell;
 mod status;
 mod sync;
 
@@ -22,6 +23,7 @@ use crate::cli::{Command, ConflictsCommand, IgnoreCommand, RecoveryCommand, Tras
 use crate::context::Context;
 use crate::demo;
 use crate::failure::Result;
+use crate::reference;
 
 /// Does what was typed; the exit status, if nothing failed on the way.
 pub(crate) fn run(context: &Context, command: Command) -> Result<u8> {
@@ -61,7 +63,13 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<u8> {
             token,
             machine,
             folder,
-        } => register::run(context, &server, &token, &machine, folder.as_deref()),
+        } => register::run(
+            context,
+            server.as_deref(),
+            &token,
+            &machine,
+            folder.as_deref(),
+        ),
         Command::Machines { command } => machines::run(context, command),
         Command::Unlock { password } => agent::unlock(context, &password),
         Command::Lock => agent::lock(context),
@@ -122,6 +130,9 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<u8> {
             new_machine,
             dry_run,
         } => reset::run(context, new_machine, dry_run),
+        Command::Completions { shell } => shell::completions(context, shell),
+        Command::Man { dir } => shell::man(context, dir.as_deref()),
+        Command::Reference { page } => context.output.text(&reference::page(page)),
         Command::Agent => agent::be_one(context),
     };
     done.map(|()| 0)

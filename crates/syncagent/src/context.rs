@@ -18,20 +18,31 @@ use crate::cli::Global;
 use crate::directories;
 use crate::failure::{Failure, Result};
 use crate::output::Output;
+use crate::settings;
 
 /// The variables that are read, and no others.
-pub(crate) const VARIABLES: [&str; 18] = [
+pub(crate) const VARIABLES: [&str; 28] = [
     "APPDATA",
     "COMPUTERNAME",
     "HOME",
     "LOCALAPPDATA",
     "NO_COLOR",
+    "SYNCAGENT_CLOSED_MS",
+    "SYNCAGENT_CONFIG",
     "SYNCAGENT_DATA",
     "SYNCAGENT_DB_PATH",
+    "SYNCAGENT_FOLDER",
+    "SYNCAGENT_FULL_SCAN_S",
     "SYNCAGENT_HOME",
     "SYNCAGENT_LISTEN",
+    "SYNCAGENT_LOG",
     "SYNCAGENT_LOG_PATH",
+    "SYNCAGENT_NAME",
+    "SYNCAGENT_PASSWORD_COMMAND",
     "SYNCAGENT_PASSWORD_FILE",
+    "SYNCAGENT_QUIET_MS",
+    "SYNCAGENT_SERVER",
+    "SYNCAGENT_SETTLE_MS",
     "SYNCAGENT_STORAGE_PATH",
     "SYNCAGENT_TRASH_RETENTION_DAYS",
     "USERPROFILE",
@@ -77,6 +88,11 @@ impl Context {
             Some(dir) => Ok(Home::at(self.absolute(&dir))),
             None => directories::home(&self.variables),
         }
+    }
+
+    /// What this machine is set to.
+    pub(crate) fn config(&self, home: &Home) -> Result<Config> {
+        settings::machine(self, home)
     }
 
     /// A path that a person typed.
@@ -126,7 +142,7 @@ impl Context {
         let token = credentials.token.as_ref().ok_or_else(not_registered)?;
         let vault = credentials.vault.ok_or_else(no_key)?;
         Ok(HttpRemote::new(
-            self.network(&home.config()?)?,
+            self.network(&self.config(home)?)?,
             vault,
             token,
         ))

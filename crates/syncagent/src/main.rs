@@ -15,6 +15,8 @@ mod logs;
 mod output;
 mod password;
 mod private_file;
+mod reference;
+mod settings;
 mod shell;
 mod signals;
 

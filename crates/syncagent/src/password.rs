@@ -137,7 +137,7 @@ fn given(context: &Context, home: &Home, args: &PasswordArgs) -> Result<Option<T
     if let Some(file) = context.variables.path("SYNCAGENT_PASSWORD_FILE") {
         return first_line_of(context, &file).map(Some);
     }
-    match home.config()?.password_command {
+    match context.config(home)?.password_command {
         Some(line) => output_of(&line).map(Some),
         None => Ok(None),
     }

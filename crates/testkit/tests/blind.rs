@@ -157,7 +157,7 @@ impl World {
         let for_server = Arc::clone(&random);
         let entropy: Entropy = Arc::new(move |out: &mut [u8]| for_server.fill(out));
         let app = syncagent_server::open(&ServerConfig {
-            data: dir.path().join("server"),
+            places: (&dir.path().join("server")).into(),
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             clock: Arc::new(SystemClock),
             entropy,

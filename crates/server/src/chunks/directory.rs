@@ -37,6 +37,10 @@ impl DirectoryStore {
         fs::create_dir_all(&incoming)?;
         for entry in fs::read_dir(&incoming)? {
             let path = entry?.path();
+            // A store may be told to lie anywhere: what is not a pack's was put there by somebody else.
+            if !path.file_name().is_some_and(is_pack_name) {
+                continue;
+            }
             fs::remove_file(&path)?;
             tracing::info!(path = %path.display(), "removed a half-written pack");
         }
@@ -58,6 +62,13 @@ impl DirectoryStore {
         let inner = Arc::clone(&self.inner);
         run(self.work, id, move || job(&inner))
     }
+}
+
+fn is_pack_name(name: &std::ffi::OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    HEXLOWER
+        .decode(name)
+        .is_ok_and(|id| id.len() == size_of::<PackId>())
 }
 
 /// Runs `job` where blocking work belongs.
@@ -331,8 +342,11 @@ mod tests {
         // As if the process had died: nobody removes the file.
         std::mem::forget(writer);
         assert_eq!(fs::read_dir(dir.path().join(INCOMING)).unwrap().count(), 1);
+        let notes = dir.path().join(INCOMING).join("notes.txt");
+        fs::write(&notes, "somebody else's").unwrap();
         let store = DirectoryStore::open(dir.path(), Work::Pool).unwrap();
-        assert_eq!(fs::read_dir(dir.path().join(INCOMING)).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(dir.path().join(INCOMING)).unwrap().count(), 1);
+        assert!(notes.exists());
         assert_eq!(store.list().await.unwrap(), []);
     }
 }

@@ -208,7 +208,7 @@ impl World {
 
 pub(crate) fn config(data: &std::path::Path, clock: &Arc<TestClock>) -> ServerConfig {
     ServerConfig {
-        data: data.to_owned(),
+        places: data.into(),
         listen: ([127, 0, 0, 1], 0).into(),
         clock: Arc::clone(clock) as Arc<dyn Clock>,
         entropy: entropy(),

@@ -181,7 +181,7 @@ fn remote(context: &Context, home: &Home, vault: VaultId) -> Result<HttpRemote> 
     let here = home.credentials()?.ok_or_else(not_registered)?;
     let token = here.token.as_ref().ok_or_else(not_registered)?;
     Ok(HttpRemote::new(
-        context.network(&home.config()?)?,
+        context.network(&context.config(home)?)?,
         vault,
         token,
     ))

@@ -30,7 +30,7 @@ pub(super) fn run(context: &Context) -> Result {
         socket: home.socket_path(),
         agent: home.agent_path(),
         logs: home.log_dir(),
-        folder: home.config()?.folder,
+        folder: context.config(&home)?.folder,
     };
     context.output.result(&answer, || {
         let row = |name: &str, path: &PathBuf| vec![name.to_owned(), path.display().to_string()];

@@ -27,17 +27,23 @@ struct Answer<'a> {
 
 pub(super) fn run(
     context: &Context,
-    server: &str,
+    server: Option<&str>,
     token: &str,
     machine: &MachineArgs,
     folder: Option<&Path>,
 ) -> Result {
     let home = context.home()?;
+    let server = match server {
+        Some(server) => server.to_owned(),
+        None => context.config(&home)?.server.ok_or_else(|| {
+            Failure::usage("which server? --server gives its address, such as https://example.org")
+        })?,
+    };
     let invitation = parse(token)?;
     let registered = context.block_on(register(
         context,
         &home,
-        server,
+        &server,
         &invitation,
         machine,
         folder,
@@ -71,7 +77,7 @@ pub(super) async fn register(
     machine: &MachineArgs,
     folder: Option<&Path>,
 ) -> Result<Registered> {
-    let before = home.config()?;
+    let before = context.config(home)?;
     let network = Network::new(server, machine.insecure)?;
     let name = machine
         .name

@@ -1,7 +1,7 @@
 //! `server`: run it, and hand out invitations.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -9,32 +9,31 @@ use syncagent_protocol::Code;
 use syncagent_server::{Entropy, ServerConfig};
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::cli::{ServerCommand, ServerRun};
+use crate::cli::{ServerCommand, ServerPlaces, ServerRun};
 use crate::context::Context;
 use crate::failure::{Failure, Result};
-use crate::{directories, logs, signals};
-
-const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
-/// Understood by this project's servers, but not by this version.
-const LATER: [&str; 3] = [
-    "SYNCAGENT_DB_PATH",
-    "SYNCAGENT_STORAGE_PATH",
-    "SYNCAGENT_TRASH_RETENTION_DAYS",
-];
+use crate::settings::{self, ServerSettings};
+use crate::{logs, signals};
 
 pub(super) fn run(context: &Context, command: Option<ServerCommand>, run: ServerRun) -> Result {
     match command {
         None => serve(context, &run),
         Some(ServerCommand::Run(run)) => serve(context, &run),
-        Some(ServerCommand::Invite { data }) => invite(context, data.as_deref()),
+        Some(ServerCommand::Invite { places }) => invite(context, &places),
     }
 }
 
 fn serve(context: &Context, run: &ServerRun) -> Result {
-    let data = data_dir(context, run.data.as_deref())?;
-    let listen = listen_address(context, run.listen)?;
+    let ServerSettings {
+        places,
+        listen,
+        log_dir,
+        log,
+        retention_days,
+    } = ServerSettings::new(context, run)?;
+    let data = places.data.clone();
     let config = ServerConfig {
-        data: data.clone(),
+        places,
         listen,
         clock: Arc::clone(&context.clock),
         entropy: entropy(context),
@@ -42,17 +41,10 @@ fn serve(context: &Context, run: &ServerRun) -> Result {
     context.block_on(async {
         let told_to_end = signals::told_to_end(context.global.until_eof)?;
         let app = syncagent_server::open(&config)?;
-        let log_dir = match context.variables.path("SYNCAGENT_LOG_PATH") {
-            Some(dir) => context.absolute(&dir),
-            None => data.join("logs"),
-        };
-        logs::start(context, run.log, LevelFilter::INFO, Some(&log_dir))?;
-        for name in LATER
-            .iter()
-            .filter(|name| context.variables.get(name).is_some())
-        {
+        logs::start(context, log, LevelFilter::INFO, Some(&log_dir))?;
+        if let Some(days) = retention_days {
             tracing::warn!(
-                "{name} has no effect in this version: everything lies in the data directory"
+                "a trash retention of {days} days is set, but this version purges nothing: everything is kept"
             );
         }
         let listener = tokio::net::TcpListener::bind(listen)
@@ -88,14 +80,15 @@ fn announce(context: &Context, address: SocketAddr, data: &Path) -> Result {
     })
 }
 
-fn invite(context: &Context, data: Option<&Path>) -> Result {
+fn invite(context: &Context, flags: &ServerPlaces) -> Result {
     #[derive(Serialize)]
     struct Answer<'a> {
         invitation: &'a str,
         expires_in_s: u64,
     }
-    let data = data_dir(context, data)?;
-    let invitation = syncagent_server::invite(&data, &*context.clock, &entropy(context))?.to_text();
+    let places = settings::server_places(context, flags)?;
+    let invitation =
+        syncagent_server::invite(places, &*context.clock, &entropy(context))?.to_text();
     let answer = Answer {
         invitation: &invitation,
         expires_in_s: 24 * 60 * 60,
@@ -106,33 +99,6 @@ fn invite(context: &Context, data: Option<&Path>) -> Result {
 fn entropy(context: &Context) -> Entropy {
     let random = Arc::clone(&context.random);
     Arc::new(move |out| random.fill(out))
-}
-
-/// Flag, then environment, then what the system suggests.
-fn data_dir(context: &Context, flag: Option<&Path>) -> Result<PathBuf> {
-    match flag
-        .map(Path::to_owned)
-        .or_else(|| context.variables.path("SYNCAGENT_DATA"))
-    {
-        Some(data) => Ok(context.absolute(&data)),
-        None => directories::server_data(&context.variables),
-    }
-}
-
-fn listen_address(context: &Context, flag: Option<SocketAddr>) -> Result<SocketAddr> {
-    if let Some(listen) = flag {
-        return Ok(listen);
-    }
-    let text = context
-        .variables
-        .get("SYNCAGENT_LISTEN")
-        .map(|value| value.to_string_lossy().into_owned());
-    let text = text.unwrap_or_else(|| DEFAULT_LISTEN.to_owned());
-    text.parse().map_err(|_| {
-        Failure::usage(format!(
-            "SYNCAGENT_LISTEN is '{text}', not an address such as {DEFAULT_LISTEN}"
-        ))
-    })
 }
 
 fn cannot_listen(listen: SocketAddr, error: &std::io::Error) -> Failure {

@@ -15,7 +15,6 @@ use syncagent_client::remote::http::HttpRemote;
 use syncagent_client::setup;
 use syncagent_client::work::Work;
 use syncagent_protocol::Code;
-use syncagent_sync::schedule::Config as Schedule;
 use syncagent_vault::keys::VaultKey;
 use tokio::sync::watch;
 use tracing_subscriber::filter::LevelFilter;
@@ -31,7 +30,7 @@ use crate::{host, logs, password, signals};
 
 pub(super) fn run(context: &Context, args: &PasswordArgs, once: bool, dry_run: bool) -> Result<u8> {
     let home = context.home()?;
-    is_set_up(&home)?;
+    is_set_up(context, &home)?;
     let key = password::open_key(context, &home, args)?;
     if dry_run {
         foresee(context, &home, key)
@@ -43,12 +42,12 @@ pub(super) fn run(context: &Context, args: &PasswordArgs, once: bool, dry_run: b
 }
 
 /// Says what is missing before anybody is asked for a password.
-fn is_set_up(home: &Home) -> Result {
+fn is_set_up(context: &Context, home: &Home) -> Result {
     if home.slot()?.is_none() {
         return Err(no_key());
     }
     let registered = home.credentials()?.is_some_and(|here| here.token.is_some())
-        && home.config()?.folder.is_some();
+        && context.config(home)?.folder.is_some();
     if registered {
         Ok(())
     } else {
@@ -82,7 +81,7 @@ fn parts(
     notes: Option<Home>,
 ) -> Result<EngineConfig> {
     let credentials = home.credentials()?.ok_or_else(not_registered)?;
-    let config = home.config()?;
+    let config = context.config(home)?;
     let token = credentials.token.as_ref().ok_or_else(not_registered)?;
     let folder = config.folder.clone().ok_or_else(not_registered)?;
     let remote = HttpRemote::new(context.network(&config)?, key.vault(), token);
@@ -310,11 +309,11 @@ fn watch(context: &Context, home: &Home, key: VaultKey) -> Result<u8> {
     context.block_on(async {
         let told_to_end = signals::told_to_end(context.global.until_eof)?;
         let (_lock, engine) = open(context, home, key)?;
-        let config = home.config()?;
+        let config = context.config(home)?;
         let options = Options {
+            schedule: config.schedule(),
             folder: config.folder.ok_or_else(not_registered)?,
             home: Some(home.clone()),
-            schedule: Schedule::default(),
         };
         let status = engine.watch();
         let told = tokio::spawn(tell(

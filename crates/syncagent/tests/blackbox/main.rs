@@ -9,4 +9,5 @@ mod dry_run;
 mod keys;
 mod machines;
 mod script;
+mod settings;
 mod world;

@@ -185,6 +185,15 @@ impl World {
     }
 
     pub(crate) fn start_server(&mut self, listen: &str) {
+        self.start(&["--data", "server", "--listen", listen], &[]);
+    }
+
+    /// A server with flags and variables of its own, on any port.
+    pub(crate) fn start_server_with(&mut self, flags: &[&str], variables: &[(&str, &str)]) {
+        self.start(&[flags, &["--listen", "127.0.0.1:0"]].concat(), variables);
+    }
+
+    fn start(&mut self, flags: &[&str], variables: &[(&str, &str)]) {
         let log = fs::File::options()
             .append(true)
             .create(true)
@@ -192,7 +201,9 @@ impl World {
             .unwrap();
         let mut server = Running::start(
             command(self.dir())
-                .args(["server", "--data", "server", "--listen", listen])
+                .arg("server")
+                .args(flags)
+                .envs(variables.iter().copied())
                 .stdout(Stdio::piped())
                 .stderr(log),
         );

@@ -1,0 +1,450 @@
+//! Settings that have more than one place to stand: a flag comes before a variable, a variable before the file, the
+//! file before the default.
+//!
+//! The two tables say what there is; docs/config.md is made of them (`cargo xtask docs`).
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use syncagent_client::home::{Config, Home};
+use syncagent_protocol::Code;
+use syncagent_protocol::api::is_machine_name;
+use syncagent_server::Places;
+
+use crate::cli::{LogTo, ServerPlaces, ServerRun};
+use crate::context::Context;
+use crate::directories;
+use crate::failure::{Failure, Result};
+
+/// One setting, and what it is called in each place; empty where it has none.
+pub(crate) struct Setting {
+    pub(crate) key: &'static str,
+    pub(crate) flag: &'static str,
+    pub(crate) variable: &'static str,
+    pub(crate) default: &'static str,
+    pub(crate) meaning: &'static str,
+}
+
+/// Of `syncagent server`.
+pub(crate) const SERVER: &[Setting] = &[
+    Setting {
+        key: "data",
+        flag: "--data",
+        variable: "SYNCAGENT_DATA",
+        default: "`$XDG_DATA_HOME/syncagent-server` (`~/.local/share`); on Windows `%LOCALAPPDATA%\\SyncAgent-Server`",
+        meaning: "the data directory, `DATA` below. In a file only where `--config` names it: the file in `DATA` cannot say where `DATA` is",
+    },
+    Setting {
+        key: "",
+        flag: "--config",
+        variable: "SYNCAGENT_CONFIG",
+        default: "`DATA/config.toml`, if it is there",
+        meaning: "the file",
+    },
+    Setting {
+        key: "listen",
+        flag: "--listen",
+        variable: "SYNCAGENT_LISTEN",
+        default: "`127.0.0.1:8080`",
+        meaning: "address and port to listen on",
+    },
+    Setting {
+        key: "db_path",
+        flag: "--db-path",
+        variable: "SYNCAGENT_DB_PATH",
+        default: "`DATA/syncagent.db`",
+        meaning: "the catalog's file; SQLite puts its `-wal` and `-shm` beside it",
+    },
+    Setting {
+        key: "storage_path",
+        flag: "--storage-path",
+        variable: "SYNCAGENT_STORAGE_PATH",
+        default: "`DATA/packs`",
+        meaning: "the directory of the packs, which hold all content",
+    },
+    Setting {
+        key: "log_path",
+        flag: "--log-path",
+        variable: "SYNCAGENT_LOG_PATH",
+        default: "`DATA/logs`",
+        meaning: "the directory of the log files",
+    },
+    Setting {
+        key: "log",
+        flag: "--log",
+        variable: "SYNCAGENT_LOG",
+        default: "`stderr`",
+        meaning: "where log lines go besides the file: `stderr` or `stdout`",
+    },
+    Setting {
+        key: "trash_retention_days",
+        flag: "--trash-retention-days",
+        variable: "SYNCAGENT_TRASH_RETENTION_DAYS",
+        default: "`30`",
+        meaning: "how long deleted files and old versions are kept, in days, 1 to 36500. This version purges nothing, whatever stands here; it says so when it starts",
+    },
+];
+
+/// Of one machine.
+pub(crate) const MACHINE: &[Setting] = &[
+    Setting {
+        key: "server",
+        flag: "`register --server`",
+        variable: "SYNCAGENT_SERVER",
+        default: "",
+        meaning: "address of the server, `http://` or `https://`",
+    },
+    Setting {
+        key: "name",
+        flag: "`register --name`",
+        variable: "SYNCAGENT_NAME",
+        default: "the computer's",
+        meaning: "name of this machine, in the names of conflict copies, too: 3 to 32 of `A-Z a-z 0-9 _ -`",
+    },
+    Setting {
+        key: "folder",
+        flag: "`register --folder`",
+        variable: "SYNCAGENT_FOLDER",
+        default: "`SyncAgent` in the home directory",
+        meaning: "the synchronised folder. Another one than before is a missing folder (`E_ROOT`) until `reset`",
+    },
+    Setting {
+        key: "insecure",
+        flag: "`register --insecure`",
+        variable: "",
+        default: "`false`",
+        meaning: "allow plain http to another computer",
+    },
+    Setting {
+        key: "password_command",
+        flag: "`--password-command`",
+        variable: "SYNCAGENT_PASSWORD_COMMAND",
+        default: "",
+        meaning: "command whose first line of output is the master password",
+    },
+    Setting {
+        key: "closed_ms",
+        flag: "",
+        variable: "SYNCAGENT_CLOSED_MS",
+        default: "`100`",
+        meaning: "`sync` waits this long after a file was closed, in milliseconds",
+    },
+    Setting {
+        key: "quiet_ms",
+        flag: "",
+        variable: "SYNCAGENT_QUIET_MS",
+        default: "`250`",
+        meaning: "... and this long after any other change",
+    },
+    Setting {
+        key: "settle_ms",
+        flag: "",
+        variable: "SYNCAGENT_SETTLE_MS",
+        default: "`3000`",
+        meaning: "... but no longer than this for a file that is written over and over",
+    },
+    Setting {
+        key: "full_scan_s",
+        flag: "",
+        variable: "SYNCAGENT_FULL_SCAN_S",
+        default: "`300`",
+        meaning: "seconds from one look at the whole folder to the next, at least 10",
+    },
+];
+
+/// How a server is to run.
+pub(crate) struct ServerSettings {
+    pub(crate) places: Places,
+    pub(crate) listen: SocketAddr,
+    pub(crate) log_dir: PathBuf,
+    pub(crate) log: LogTo,
+    /// None if nobody said anything.
+    pub(crate) retention_days: Option<u32>,
+}
+
+impl ServerSettings {
+    pub(crate) fn new(context: &Context, run: &ServerRun) -> Result<Self> {
+        let (places, source) = places(context, &run.places)?;
+        let listen = source.get("listen", run.listen, |text, _| {
+            text.parse()
+                .map_err(|_| "no address such as 127.0.0.1:8080".to_owned())
+        })?;
+        let log = source.get("log", run.log, |text, _| match text {
+            "stderr" => Ok(LogTo::Stderr),
+            "stdout" => Ok(LogTo::Stdout),
+            _ => Err("neither stderr nor stdout".to_owned()),
+        })?;
+        let retention_days = source.get(
+            "trash_retention_days",
+            run.trash_retention_days,
+            |text, _| number(text, 1, 36_500),
+        )?;
+        let log_dir = source.path("log_path", run.log_path.as_deref())?;
+        Ok(Self {
+            listen: listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080))),
+            log_dir: log_dir.unwrap_or_else(|| places.data.join("logs")),
+            log: log.unwrap_or(LogTo::Stderr),
+            retention_days,
+            places,
+        })
+    }
+}
+
+/// Where a server keeps what it has.
+pub(crate) fn server_places(context: &Context, flags: &ServerPlaces) -> Result<Places> {
+    Ok(places(context, flags)?.0)
+}
+
+fn places<'a>(context: &'a Context, flags: &ServerPlaces) -> Result<(Places, Source<'a>)> {
+    let named = match &flags.config {
+        Some(file) => Some(file.clone()),
+        None => context.variables.path("SYNCAGENT_CONFIG"),
+    };
+    let mut source = Source {
+        context,
+        settings: SERVER,
+        file: None,
+    };
+    if let Some(file) = named {
+        let path = context.absolute(&file);
+        let text =
+            std::fs::read_to_string(&path).map_err(Failure::file(Code::Read, "read", &path))?;
+        source.file = Some(File::parse(path, &text, SERVER)?);
+    }
+    let data = match source.path("data", flags.data.as_deref())? {
+        Some(data) => data,
+        None => directories::server_data(&context.variables)?,
+    };
+    if source.file.is_none() {
+        let path = data.join("config.toml");
+        match std::fs::read_to_string(&path) {
+            Ok(text) => {
+                let file = File::parse(path, &text, SERVER)?;
+                if file.values.contains_key("data") {
+                    return Err(Failure::usage(format!(
+                        "`data` cannot be set in {}, which lies in the data directory: use --data, or --config with a file \
+                         elsewhere",
+                        file.path.display()
+                    )));
+                }
+                source.file = Some(file);
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(Failure::file(Code::Read, "read", &path)(error)),
+        }
+    }
+    let mut places = Places::below(data);
+    if let Some(database) = source.path("db_path", flags.db_path.as_deref())? {
+        places.database = database;
+    }
+    if let Some(packs) = source.path("storage_path", flags.storage_path.as_deref())? {
+        places.packs = packs;
+    }
+    Ok((places, source))
+}
+
+/// What a machine is set to: its file, and the variables that come before it.
+pub(crate) fn machine(context: &Context, home: &Home) -> Result<Config> {
+    let mut config = home.config()?;
+    let source = Source {
+        context,
+        settings: MACHINE,
+        file: None,
+    };
+    let text = |key, before: Option<String>| -> Result<Option<String>> {
+        Ok(source
+            .get(key, None, |text, _| Ok(text.to_owned()))?
+            .or(before))
+    };
+    let ms = |key, before: Option<u64>| -> Result<Option<u64>> {
+        Ok(source
+            .get(key, None, |text, _| number(text, 0, 3_600_000))?
+            .or(before))
+    };
+    config.server = text("server", config.server)?;
+    config.name = text("name", config.name)?;
+    config.password_command = text("password_command", config.password_command)?;
+    config.folder = source.path("folder", None)?.or(config.folder);
+    config.closed_ms = ms("closed_ms", config.closed_ms)?;
+    config.quiet_ms = ms("quiet_ms", config.quiet_ms)?;
+    config.settle_ms = ms("settle_ms", config.settle_ms)?;
+    let scan = source.get("full_scan_s", None, |text, _| number(text, 10, 86_400))?;
+    config.full_scan_s = scan.or(config.full_scan_s);
+    let file = home.config_path();
+    let wrong = |what: &str| {
+        Failure::usage(format!(
+            "{what} (it stands in {}, or in a variable)",
+            file.display()
+        ))
+    };
+    if config.full_scan_s.is_some_and(|seconds| seconds < 10) {
+        return Err(wrong("`full_scan_s` must be at least 10"));
+    }
+    if let Some(name) = config.name.as_deref().filter(|name| !is_machine_name(name)) {
+        let what =
+            format!("`name` is '{name}', but takes 3 to 32 of the characters A-Z a-z 0-9 _ -");
+        return Err(wrong(&what));
+    }
+    if let Some(folder) = config
+        .folder
+        .as_deref()
+        .filter(|folder| !folder.is_absolute())
+    {
+        let what = format!(
+            "`folder` is '{}', but takes a whole path from the root",
+            folder.display()
+        );
+        return Err(wrong(&what));
+    }
+    Ok(config)
+}
+
+/// A whole number within its bounds.
+fn number<T: FromStr + PartialOrd + Display>(
+    text: &str,
+    least: T,
+    most: T,
+) -> std::result::Result<T, String> {
+    match text.parse::<T>() {
+        Ok(n) if n >= least && n <= most => Ok(n),
+        _ => Err(format!("no whole number from {least} to {most}")),
+    }
+}
+
+/// Variables and a file, for what no flag says.
+struct Source<'a> {
+    context: &'a Context,
+    settings: &'static [Setting],
+    file: Option<File>,
+}
+
+impl Source<'_> {
+    /// A setting by its key. `parse` also gets the directory that a relative path begins at.
+    fn get<T>(
+        &self,
+        key: &str,
+        flag: Option<T>,
+        parse: impl Fn(&str, &Path) -> std::result::Result<T, String>,
+    ) -> Result<Option<T>> {
+        if flag.is_some() {
+            return Ok(flag);
+        }
+        let variable = self
+            .settings
+            .iter()
+            .find(|setting| setting.key == key)
+            .map_or("", |setting| setting.variable);
+        if !variable.is_empty()
+            && let Some(value) = self.context.variables.get(variable)
+        {
+            let wrong =
+                |why: String| Failure::usage(format!("{variable} is '{}', {why}", value.display()));
+            let text = value.to_str().ok_or_else(|| wrong("not text".to_owned()))?;
+            return parse(text, &self.context.current_dir)
+                .map(Some)
+                .map_err(wrong);
+        }
+        let Some(file) = &self.file else {
+            return Ok(None);
+        };
+        let Some(value) = file.values.get(key) else {
+            return Ok(None);
+        };
+        let text = match value {
+            toml::Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        let base = file.path.parent().unwrap_or(&self.context.current_dir);
+        let wrong = |why| {
+            let path = file.path.display();
+            Failure::usage(format!("`{key}` in {path} is '{text}', {why}"))
+        };
+        parse(&text, base).map(Some).map_err(wrong)
+    }
+
+    fn path(&self, key: &str, flag: Option<&Path>) -> Result<Option<PathBuf>> {
+        let flag = flag.map(|path| self.context.absolute(path));
+        self.get(key, flag, |text, base| Ok(base.join(text)))
+    }
+}
+
+/// A file of settings.
+struct File {
+    path: PathBuf,
+    values: toml::Table,
+}
+
+impl File {
+    fn parse(path: PathBuf, text: &str, settings: &[Setting]) -> Result<Self> {
+        let shown = path.display();
+        let values: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+            let line = error.span().map_or(1, |span| {
+                text[..span.start.min(text.len())].matches('\n').count() + 1
+            });
+            Failure::usage(format!("{shown}, line {line}: {}", error.message()))
+        })?;
+        let known = |key: &String| settings.iter().any(|setting| setting.key == *key);
+        if let Some(key) = values.keys().find(|key| !known(key)) {
+            let keys: Vec<&str> = settings.iter().map(|setting| setting.key).collect();
+            let keys = keys.join(" ");
+            return Err(Failure::usage(format!(
+                "{shown}: there is no setting `{key}`. There are: {}",
+                keys.trim()
+            )));
+        }
+        Ok(Self { path, values })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::context::VARIABLES;
+
+    #[test]
+    fn every_variable_is_read() {
+        let named = SERVER.iter().chain(MACHINE).map(|setting| setting.variable);
+        for variable in named.filter(|variable| !variable.is_empty()) {
+            assert!(VARIABLES.contains(&variable), "{variable}");
+        }
+    }
+
+    #[test]
+    fn the_table_of_a_machine_is_what_its_file_may_hold() {
+        let config = Config {
+            server: Some(String::new()),
+            name: Some(String::new()),
+            folder: Some(PathBuf::new()),
+            password_command: Some(String::new()),
+            insecure: true,
+            closed_ms: Some(1),
+            quiet_ms: Some(1),
+            settle_ms: Some(1),
+            full_scan_s: Some(1),
+        };
+        let held = toml::Table::try_from(&config).unwrap();
+        let held: BTreeSet<&str> = held.keys().map(String::as_str).collect();
+        let table: BTreeSet<&str> = MACHINE.iter().map(|setting| setting.key).collect();
+        assert_eq!(held, table);
+    }
+
+    #[test]
+    fn an_unknown_key_and_a_slip_are_named_with_their_file() {
+        let parse = |text: &str| File::parse("/etc/x.toml".into(), text, SERVER).map(drop);
+        assert!(parse("listen = \"127.0.0.1:1\"\ndb_path = \"x\"").is_ok());
+        let unknown = parse("lisen = 1").unwrap_err();
+        assert_eq!(unknown.code, Code::Usage);
+        assert!(
+            unknown.message.contains("`lisen`")
+                && unknown.message.contains("/etc/x.toml")
+                && unknown.message.contains("listen"),
+            "{unknown}"
+        );
+        let slip = parse("listen = \"a\"\nlog = ").unwrap_err();
+        assert!(slip.message.contains("/etc/x.toml, line 2"), "{slip}");
+    }
+}
