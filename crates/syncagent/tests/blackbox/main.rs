@@ -6,6 +6,7 @@ mod codes;
 mod daemon;
 mod demo;
 mod dry_run;
+mod exits;
 mod keys;
 mod machines;
 mod script;

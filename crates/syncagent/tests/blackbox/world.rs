@@ -308,6 +308,32 @@ pub(crate) fn run(command: &mut Command) -> Run {
     Run::new(command.output().expect("the binary runs"))
 }
 
+/// The same command without the right to read and write everything that root has: permission bits count again.
+#[cfg(unix)]
+pub(crate) fn without_privileges(command: &Command) -> Command {
+    let id = Command::new("id").arg("-u").output().expect("id runs");
+    let mut plain = match id.stdout.starts_with(b"0\n") {
+        true => {
+            let mut setpriv = Command::new("setpriv");
+            let none = ["--bounding-set", "-all", "--inh-caps", "-all"];
+            setpriv.args(none).arg(command.get_program());
+            setpriv
+        }
+        false => Command::new(command.get_program()),
+    };
+    plain.args(command.get_args()).stdin(Stdio::null());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => plain.env(name, value),
+            None => plain.env_remove(name),
+        };
+    }
+    if let Some(dir) = command.get_current_dir() {
+        plain.current_dir(dir);
+    }
+    plain
+}
+
 /// One machine.
 pub(crate) struct Machine {
     dir: PathBuf,
