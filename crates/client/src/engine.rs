@@ -32,7 +32,9 @@ use syncagent_vault::op::Genesis;
 use syncagent_vault::random::{self, Random};
 use tokio::sync::watch;
 
-pub use self::preview::{Foreseen, ForeseenRestore, Preview, Step as ForeseenStep, Verb};
+pub use self::preview::{
+    Foreseen, ForeseenRestore, Preview, Step as ForeseenStep, Verb, kept_placement,
+};
 pub use self::restore::{Occupied, Restore, Restored};
 pub use self::status::{FileError, Outcome, Progress, State, Status};
 use crate::error::ClientError;

@@ -207,6 +207,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: IgnoreCommand,
     },
+    /// Look at everything that has to be right, and say what to do about what is not
+    Doctor,
     /// Where this machine keeps its files
     Paths,
     /// Forget what was observed and find it again; no file is touched

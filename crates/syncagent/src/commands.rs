@@ -3,6 +3,7 @@
 mod agent;
 mod browse;
 mod conflicts;
+mod doctor;
 mod fingerprint;
 mod ignore;
 mod init;
@@ -125,6 +126,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<u8> {
         Command::Ignore {
             command: IgnoreCommand::Check { paths },
         } => ignore::check(context, &paths),
+        Command::Doctor => return doctor::run(context),
         Command::Paths => paths::run(context),
         Command::Reset {
             new_machine,

@@ -19,6 +19,7 @@ mod reference;
 mod settings;
 mod shell;
 mod signals;
+mod space;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;

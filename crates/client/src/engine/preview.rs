@@ -112,7 +112,12 @@ impl Preview {
             vault,
             folder: [0; 16],
         });
-        let placement = kept_placement(&config)?;
+        // Before the first start, what is usual on a disk that can do what this one can.
+        let placement = match (kept_placement(&config.index)?, config.disk.capabilities()) {
+            (Some(placement), _) => placement,
+            (None, can) if can.exec => Placement::UNIX,
+            (None, _) => Placement::WINDOWS,
+        };
         let mut preview = Self {
             engine: Engine::build(config, identity, None, placement)?,
             adopted: found.is_some(),
@@ -283,20 +288,15 @@ pub(super) fn keep_placement(index: &Index, placement: &Placement) -> Result<(),
     Ok(())
 }
 
-/// What was noted last; before that, what is usual on a disk that can do what this one can.
-fn kept_placement(config: &EngineConfig) -> Result<Placement, ClientError> {
-    let usual = match config.disk.capabilities().exec {
-        true => Placement::UNIX,
-        false => Placement::WINDOWS,
-    };
-    let kept: Option<[u8; 6]> = config
-        .index
+/// What the folder's file system can hold, as it was found out at the last start; none before the first.
+pub fn kept_placement(index: &Index) -> Result<Option<Placement>, ClientError> {
+    let kept: Option<[u8; 6]> = index
         .meta(PLACEMENT)?
         .and_then(|bytes| bytes.try_into().ok());
     let Some([case, form, windows, utf16, symlinks, exec]) = kept else {
-        return Ok(usual);
+        return Ok(None);
     };
-    Ok(Placement {
+    Ok(Some(Placement {
         case_insensitive: case != 0,
         normalise: match form {
             0 => None,
@@ -304,9 +304,9 @@ fn kept_placement(config: &EngineConfig) -> Result<Placement, ClientError> {
             _ => Some(fold),
         },
         windows_names: windows != 0,
-        max_name_len: usual.max_name_len,
+        max_name_len: 255,
         utf16_lengths: utf16 != 0,
         symlinks: symlinks != 0,
         exec_bit: exec != 0,
-    })
+    }))
 }

@@ -57,6 +57,25 @@ pub async fn register(
     json(expect(transport.send(request).await?).await?).await
 }
 
+/// Asks a server whether it is there. Its clock, milliseconds since 1970 (whole seconds), if it tells it
+/// (`Date`, RFC 9110 section 6.6.1).
+pub async fn server_time(transport: &dyn Transport) -> Result<Option<u64>, RemoteError> {
+    let request = Request::get("/healthz")
+        .body(Bytes::new())
+        .map_err(|error| RemoteError::Protocol(error.to_string()))?;
+    let response = transport.send(request).await?;
+    if !response.status().is_success() {
+        return Err(RemoteError::Protocol(format!(
+            "status {}",
+            response.status().as_u16()
+        )));
+    }
+    let date = response.headers().get(header::DATE);
+    let date = date.and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
+    let since = date.and_then(|date| date.duration_since(std::time::UNIX_EPOCH).ok());
+    Ok(since.and_then(|since| u64::try_from(since.as_millis()).ok()))
+}
+
 impl HttpRemote {
     /// The vault's routes, with this machine's token.
     pub fn new(transport: Arc<dyn Transport>, vault: VaultId, token: &str) -> Self {

@@ -43,13 +43,19 @@ pub(crate) fn rfc3339(ms: u64) -> String {
 
 /// `3 min ago`.
 pub(crate) fn ago(then_ms: u64, now_ms: u64) -> String {
-    let seconds = now_ms.saturating_sub(then_ms) / 1000;
-    match seconds {
+    match now_ms.saturating_sub(then_ms) / 1000 {
         0..10 => "just now".to_owned(),
-        10..120 => format!("{seconds} s ago"),
-        120..7_200 => format!("{} min ago", seconds / 60),
-        7_200..172_800 => format!("{} h ago", seconds / 3600),
-        _ => format!("{} days ago", seconds / 86_400),
+        seconds => format!("{} ago", span(seconds)),
+    }
+}
+
+/// `3 min`.
+pub(crate) fn span(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
     }
 }
 

@@ -5,6 +5,7 @@
 mod codes;
 mod daemon;
 mod demo;
+mod doctor;
 mod dry_run;
 mod exits;
 mod keys;
