@@ -79,7 +79,7 @@ impl From<VaultError> for Failure {
     fn from(error: VaultError) -> Self {
         let advice = match error {
             VaultError::Keyslot => {
-                ". Try again; if the password is lost, `syncagent join` with the recovery code helps"
+                ". Try again; if the password is lost, `syncagent join URL#INVITATION --recovery-code-file FILE` sets a new one"
             }
             VaultError::Export => {
                 ". Copy it whole, in one line, and give the password it was exported with"

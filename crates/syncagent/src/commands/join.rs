@@ -22,6 +22,12 @@ pub(super) struct Source {
     pub(super) recovery_code_file: Option<PathBuf>,
 }
 
+impl Source {
+    fn is_given(&self) -> bool {
+        self.export_file.is_some() || self.recovery_code_file.is_some()
+    }
+}
+
 /// A key, the password that seals it here, and the slot it came from.
 struct Got {
     key: ForeignKey,
@@ -52,9 +58,9 @@ pub(super) fn run(
     ))?;
     context.output.remark(&format!("Registered at {server}."));
     let (slot, key) = match home.slot()? {
-        // A second try after the key was taken over.
-        Some(_) => (None, password::open_key(context, &home, args)?),
-        None => {
+        // A second try after the key was taken over; who names a source has lost the password of this one.
+        Some(_) if !source.is_given() => (None, password::open_key(context, &home, args)?),
+        _ => {
             let vault = registered.vault.ok_or_else(|| {
                 Failure::setup(
                     "there is no vault behind this invitation yet. Make one here with `syncagent init`, or run `syncagent sync` \

@@ -191,6 +191,36 @@ fn the_recovery_code_is_proved_before_and_after_it_went_to_the_server() {
 }
 
 #[test]
+fn a_lost_password_is_replaced_by_the_recovery_code() {
+    let world = World::new();
+    let a = world.first("a");
+    a.write("x", "x");
+    a.sync_once().exits(0);
+    fs::write(world.path("new-password"), "quite another password\n").unwrap();
+    let link = format!("{}#{}", world.url, world.invite());
+    let by_code = ["--recovery-code-file", "recovery-code"];
+    let password = ["--password-file", "new-password"];
+    a.run(&[&["join", &link][..], &by_code, &password].concat())
+        .exits(0);
+    a.run(&[&["sync", "--once"][..], &password].concat())
+        .exits(0);
+    let old = a.sync_once().exits(11).says("E_KEYSLOT");
+    assert!(
+        old.stderr.contains("--recovery-code-file"),
+        "{}",
+        old.stderr
+    );
+    assert_eq!((a.read("x").as_deref(), a.names().len()), (Some("x"), 1));
+    assert_eq!(
+        a.run(&["machines", "--json"]).json()["machines"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+}
+
+#[test]
 fn a_key_that_wrote_something_is_replaced_only_with_a_yes() {
     let world = World::new();
     let a = world.first("a");
