@@ -5,9 +5,18 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+const FIRST_STEPS: &str = "\
+First steps: `syncagent demo` shows it all on this computer. For your own folder, run `syncagent server` somewhere, then \
+`init`, `register` and `sync` on the first machine, and `join` on each further one.";
+
 /// Keeps a folder the same on all your machines, through a server that can read nothing.
 #[derive(Parser)]
-#[command(name = "syncagent", version, arg_required_else_help = true)]
+#[command(
+    name = "syncagent",
+    version,
+    arg_required_else_help = true,
+    after_help = FIRST_STEPS
+)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -15,28 +24,31 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+/// Under what the flags of every command stand.
+const EVERYWHERE: &str = "Options of every command";
+
 #[derive(Args, Clone, Default)]
 pub(crate) struct Global {
     /// Print JSON and nothing else on stdout
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub(crate) json: bool,
     /// Say more; twice: say everything
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, help_heading = EVERYWHERE, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
     /// Say only what went wrong
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(short, long, global = true, help_heading = EVERYWHERE, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
     /// Answer yes to every question
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = EVERYWHERE)]
     pub(crate) yes: bool,
     /// End when stdin does: a child that outlives its parent's kill -9 would run for ever
-    #[arg(long, global = true, hide = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE, hide = true)]
     pub(crate) until_eof: bool,
 }
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Show it: a server and two machines on this computer
+    /// See it work: a server and two machines on this computer
     Demo {
         /// Where the demonstration lives; made if it is not there
         #[arg(default_value = "syncagent-demo")]
@@ -50,21 +62,21 @@ pub(crate) enum Command {
         #[command(flatten)]
         run: ServerRun,
     },
-    /// Make a vault: a new key, sealed by a master password
+    /// Make a new vault: its key, protected by a master password
     Init {
         #[command(flatten)]
         password: PasswordArgs,
         /// Let the server keep a password slot: the password alone then opens a new machine
         #[arg(long)]
         cloud_slot: bool,
-        /// Whether equal files are stored once per file or once in the vault
+        /// Store equal content once per file, or once in the vault: that saves space, but the server sees what is equal
         #[arg(long, value_enum, default_value = "node", value_name = "SCOPE")]
         dedup: Dedup,
         /// Write the recovery code into this new file instead of showing it
         #[arg(long, value_name = "FILE")]
         recovery_file: Option<PathBuf>,
     },
-    /// Set this machine up in one go: register, get the key, synchronise
+    /// Set up a further machine in one go: register, get the key, synchronise
     Join {
         /// Address of the server and invitation, as URL#INVITATION
         link: String,
@@ -110,7 +122,7 @@ pub(crate) enum Command {
     },
     /// Forget the key that `unlock` keeps
     Lock,
-    /// Seal the key under another password
+    /// Change the master password on this machine
     ChangePassword {
         #[command(flatten)]
         password: PasswordArgs,
@@ -118,7 +130,7 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE")]
         new_password_file: Option<PathBuf>,
     },
-    /// Print the key for another machine, sealed under a password of its own
+    /// Print the key for another machine, protected by a password of its own
     ExportKey {
         #[command(flatten)]
         password: PasswordArgs,
@@ -126,7 +138,7 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE")]
         export_password_file: Option<PathBuf>,
     },
-    /// Take over a key from `export-key`, read from stdin
+    /// Take over the key that `export-key` printed, from stdin
     ImportKey {
         #[command(flatten)]
         password: PasswordArgs,
@@ -134,14 +146,14 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE")]
         export_password_file: Option<PathBuf>,
     },
-    /// The recovery code
+    /// Prove that the recovery code works
     Recovery {
         #[command(subcommand)]
         command: RecoveryCommand,
     },
-    /// Six words to compare between machines: they are equal where the history is
+    /// Six words to compare between machines: equal words, equal history
     Fingerprint,
-    /// Synchronise: watch and keep going, or make one pass
+    /// Keep the folder up to date, or make one pass with --once
     Sync {
         #[command(flatten)]
         password: PasswordArgs,
@@ -152,7 +164,7 @@ pub(crate) enum Command {
         #[arg(long, requires = "once")]
         dry_run: bool,
     },
-    /// How things stand
+    /// Say how things stand
     Status {
         /// Go on showing it
         #[arg(long)]
@@ -173,7 +185,7 @@ pub(crate) enum Command {
         #[arg(short, long)]
         recursive: bool,
     },
-    /// The versions of a file
+    /// List the versions of a file
     Versions {
         /// A file in the vault
         path: String,
@@ -195,21 +207,21 @@ pub(crate) enum Command {
     /// Show or restore what was deleted
     Trash {
         #[command(subcommand)]
-        command: TrashCommand,
+        command: Option<TrashCommand>,
     },
-    /// Files that were changed on two machines at once
+    /// List the copies of files that were changed on two machines at once
     Conflicts {
         #[command(subcommand)]
-        command: ConflictsCommand,
+        command: Option<ConflictsCommand>,
     },
-    /// What `.syncignore` says
+    /// Say whether files are left out, and which line of `.syncignore` says so
     Ignore {
         #[command(subcommand)]
         command: IgnoreCommand,
     },
     /// Look at everything that has to be right, and say what to do about what is not
     Doctor,
-    /// Where this machine keeps its files
+    /// Say where this machine keeps its files
     Paths,
     /// Forget what was observed and find it again; no file is touched
     Reset {
@@ -261,8 +273,8 @@ pub(crate) struct ServerRun {
     /// Directory of the log files [default: logs in the data directory]
     #[arg(long, value_name = "DIR")]
     pub(crate) log_path: Option<PathBuf>,
-    /// Where log lines go besides the file [default: stderr]
-    #[arg(long, value_enum)]
+    /// Where log lines go besides the file: stderr, or stdout for containers [default: stderr]
+    #[arg(long, value_enum, hide_possible_values = true, value_name = "WHERE")]
     pub(crate) log: Option<LogTo>,
     /// How long deleted files and old versions are kept [default: 30]. Nothing is purged yet
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
@@ -355,9 +367,9 @@ pub(crate) enum RecoveryCommand {
 
 #[derive(Subcommand)]
 pub(crate) enum TrashCommand {
-    /// List what was deleted
+    /// List what was deleted (the default)
     List,
-    /// Bring it back
+    /// Bring back what was deleted
     Restore {
         #[command(flatten)]
         password: PasswordArgs,
@@ -372,7 +384,7 @@ pub(crate) enum TrashCommand {
 
 #[derive(Subcommand)]
 pub(crate) enum ConflictsCommand {
-    /// List the copies that wait for somebody to look at them
+    /// List them (the default)
     List,
 }
 
@@ -388,9 +400,7 @@ pub(crate) enum IgnoreCommand {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Dedup {
-    /// Once per file: the server cannot see that two files are equal
     Node,
-    /// Once in the vault: saves space and traffic, but equality shows
     Vault,
 }
 
@@ -404,9 +414,7 @@ pub(crate) enum Page {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogTo {
-    /// The usual place
     Stderr,
-    /// For containers
     Stdout,
 }
 

@@ -109,19 +109,19 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<u8> {
             dry_run,
         } => return restore::version(context, &password, &path, version, place, dry_run),
         Command::Trash {
-            command: TrashCommand::List,
+            command: None | Some(TrashCommand::List),
         } => browse::trash(context),
         Command::Trash {
             command:
-                TrashCommand::Restore {
+                Some(TrashCommand::Restore {
                     password,
                     path,
                     place,
                     dry_run,
-                },
+                }),
         } => return restore::trash(context, &password, &path, place, dry_run),
         Command::Conflicts {
-            command: ConflictsCommand::List,
+            command: None | Some(ConflictsCommand::List),
         } => conflicts::list(context),
         Command::Ignore {
             command: IgnoreCommand::Check { paths },

@@ -97,7 +97,8 @@ impl Context {
 
     /// A path that a person typed.
     pub(crate) fn absolute(&self, path: &Path) -> PathBuf {
-        self.current_dir.join(path)
+        // Without `.` in between, which nobody wants to read later.
+        self.current_dir.join(path).components().collect()
     }
 
     pub(crate) fn now_ms(&self) -> u64 {

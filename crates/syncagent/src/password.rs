@@ -20,6 +20,9 @@ use crate::context::{Context, no_key};
 use crate::failure::{Failure, Result};
 use crate::shell;
 
+/// How often somebody may mistype the password before the command gives up.
+const TRIES: u32 = 3;
+
 pub(crate) type Text = Zeroizing<String>;
 
 /// The vault key of this machine.
@@ -40,7 +43,16 @@ pub(crate) fn open_key(context: &Context, home: &Home, args: &PasswordArgs) -> R
              --password-command or SYNCAGENT_PASSWORD_FILE",
         ));
     }
-    Ok(home.unlock(&Password::new(&ask::hidden("Master password: ")?))?)
+    let mut tries = TRIES;
+    loop {
+        tries -= 1;
+        match home.unlock(&Password::new(&ask::hidden("Master password: ")?)) {
+            Err(error) if error.code() == Code::Keyslot && tries > 0 => {
+                context.output.remark("That is not it. Once more.");
+            }
+            result => return Ok(result?),
+        }
+    }
 }
 
 /// The master password of a vault that exists already, for a machine that has no key yet.
@@ -110,13 +122,24 @@ fn asked_twice(context: &Context, what: &str, flag: &str) -> Result<Text> {
             "{what} (at least {MIN_PASSWORD_CHARS} characters): "
         ))?;
         if let Err(error) = setup::check_password(&text) {
-            context.output.remark(&format!("{error}."));
+            context.output.remark(&sentence(&error.to_string()));
         } else if ask::hidden("Once more: ")? == text {
             return Ok(text);
         } else {
             context.output.remark("These are two different ones.");
         }
     }
+}
+
+/// With a capital and a full stop: it stands alone here, not behind a code.
+pub(crate) fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    let first: String = chars
+        .next()
+        .into_iter()
+        .flat_map(char::to_uppercase)
+        .collect();
+    format!("{first}{}.", chars.as_str())
 }
 
 fn nobody(flag: &str) -> Failure {

@@ -80,8 +80,8 @@ pub(super) fn run(
         );
     }
     context.output.remark(match home.credentials()?.is_some_and(|here| here.token.is_some()) {
-        true => "The vault is made. Next: `syncagent sync`.",
-        false => "The vault is made. Next: `syncagent register` with an invitation from the server, then `syncagent sync`.",
+        true => "The vault is made.\nNext: `syncagent sync`.",
+        false => "The vault is made.\nNext: `syncagent register` with an invitation from the server, then `syncagent sync`.",
     });
     Ok(())
 }
@@ -105,8 +105,9 @@ fn refuse_or_ask(context: &Context, home: &Home) -> Result {
 }
 
 fn show_and_confirm(context: &Context, code: &str) -> Result {
-    eprintln!("\nThe recovery code. Write it down; it is shown only now:\n\n    {code}\n");
+    eprintln!("\nThe recovery code. Write it down on paper; it is shown only now:\n\n    {code}\n");
     eprintln!("It opens the vault if the password is lost. Whoever has it can read everything.");
+    eprintln!("To be sure that it is written down right, type two of its groups from there.");
     let groups: Vec<&str> = code.split('-').collect();
     let mut dice = [0; 2];
     context.random.fill(&mut dice);
@@ -117,7 +118,7 @@ fn show_and_confirm(context: &Context, code: &str) -> Result {
             .trim()
             .eq_ignore_ascii_case(groups[wanted])
         {
-            eprintln!("That is not what stands there.");
+            eprintln!("That is another one than group {}. Look again.", wanted + 1);
         }
     }
     Ok(())

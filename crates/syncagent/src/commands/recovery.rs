@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 use syncagent_client::remote::Remote;
+use syncagent_vault::VaultError;
 use syncagent_vault::recovery::RecoveryCode;
 use zeroize::Zeroizing;
 
@@ -33,7 +34,7 @@ pub(super) fn test(context: &Context, code_file: Option<&Path>) -> Result {
 pub(super) fn read_code(context: &Context, file: Option<&Path>) -> Result<RecoveryCode> {
     let text: Zeroizing<String> = match file {
         Some(file) => password::first_line_of(context, file)?,
-        None if context.interactive => ask::line("Recovery code: ")?,
+        None if context.interactive => return typed_code(context),
         None => {
             return Err(Failure::new(
                 syncagent_protocol::Code::Locked,
@@ -42,9 +43,22 @@ pub(super) fn read_code(context: &Context, file: Option<&Path>) -> Result<Recove
             ));
         }
     };
+    Ok(parse(&text)?)
+}
+
+/// Asked again after a typing error: the code tells one from a wrong code.
+fn typed_code(context: &Context) -> Result<RecoveryCode> {
+    loop {
+        match parse(&ask::line("Recovery code: ")?) {
+            Ok(code) => return Ok(code),
+            Err(error) => context
+                .output
+                .remark(&password::sentence(&error.to_string())),
+        }
+    }
+}
+
+fn parse(text: &str) -> std::result::Result<RecoveryCode, VaultError> {
     // What `init` printed can be given as it stands.
-    Ok(text
-        .trim()
-        .trim_start_matches("recovery code:")
-        .parse::<RecoveryCode>()?)
+    text.trim().trim_start_matches("recovery code:").parse()
 }

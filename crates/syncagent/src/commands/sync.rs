@@ -15,6 +15,7 @@ use syncagent_client::remote::http::HttpRemote;
 use syncagent_client::setup;
 use syncagent_client::work::Work;
 use syncagent_protocol::Code;
+use syncagent_protocol::api::MachineReport;
 use syncagent_vault::keys::VaultKey;
 use tokio::sync::watch;
 use tracing_subscriber::filter::LevelFilter;
@@ -148,6 +149,13 @@ pub(super) fn once(context: &Context, home: &Home, key: VaultKey) -> Result<u8> 
             .index()
             .set_meta(LAST_STATUS, &status::encode(&status)?)?;
         let outcome = result?;
+        // What other machines are shown of this one; a daemon tells the same.
+        let report = MachineReport {
+            state: status.state.as_str().to_owned(),
+            synced_n: status.head.map_or(0, |head| head.n),
+            files: status.files,
+        };
+        let _ = engine.remote().report(report).await;
         let exit = exit_of(&outcome);
         for error in &outcome.errors {
             context.output.remark(&describe(error));
@@ -273,13 +281,13 @@ fn exit_of(outcome: &Outcome) -> u8 {
 
 fn summary(outcome: &Outcome) -> String {
     let mut parts = Vec::new();
-    for (n, word) in [
-        (outcome.sent, "sent"),
-        (outcome.fetched, "fetched"),
-        (outcome.removed, "removed here"),
+    for (n, one, word) in [
+        (outcome.sent, "file", "sent"),
+        (outcome.fetched, "file", "fetched"),
+        (outcome.removed, "thing", "removed here"),
     ] {
         if n > 0 {
-            parts.push(format!("{n} {word}"));
+            parts.push(format!("{} {word}", text::count(n, one)));
         }
     }
     for (n, one) in [
@@ -315,6 +323,10 @@ fn watch(context: &Context, home: &Home, key: VaultKey) -> Result<u8> {
             folder: config.folder.ok_or_else(not_registered)?,
             home: Some(home.clone()),
         };
+        context.output.remark(&format!(
+            "Keeping {} up to date. Ctrl-C ends it.",
+            options.folder.display()
+        ));
         let status = engine.watch();
         let told = tokio::spawn(tell(
             context.output.clone(),
@@ -324,6 +336,10 @@ fn watch(context: &Context, home: &Home, key: VaultKey) -> Result<u8> {
         let result = daemon::run(engine, options, told_to_end).await;
         told.abort();
         let _ = told.await;
+        if context.interactive {
+            // The terminal shows the ^C; what comes next begins on a line of its own.
+            context.output.remark("\nStopped.");
+        }
         let last = status::encode(&status.borrow())?;
         Index::open(&home.state_path())?.set_meta(LAST_STATUS, &last)?;
         result?;

@@ -3,12 +3,14 @@
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::context::Context;
 
 /// Shows how far a transfer is. Everything goes to stderr.
 pub(crate) struct Progress {
+    style: Option<ProgressStyle>,
+    /// While there is something to show.
     bar: Option<ProgressBar>,
     plain: bool,
     /// Tenths of the total that a plain line was written for.
@@ -24,19 +26,14 @@ impl Progress {
         } else {
             ".cyan"
         };
-        let bar = (terminal && !quiet).then(|| {
-            let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::hidden());
-            let template = format!(
-                "{{msg:20}} [{{bar:25{colour}}}] {{binary_bytes}}/{{binary_total_bytes}} {{binary_bytes_per_sec}}, {{eta}} left"
-            );
-            if let Ok(style) = ProgressStyle::with_template(&template) {
-                bar.set_style(style.progress_chars("=> "));
-            }
-            bar.enable_steady_tick(Duration::from_millis(200));
-            bar
-        });
+        let template = format!(
+            "{{msg}} [{{bar:25{colour}}}] {{binary_bytes}} of {{binary_total_bytes}}{{speed}}"
+        );
+        let style = ProgressStyle::with_template(&template).ok();
+        let style = style.filter(|_| terminal && !quiet);
         Self {
-            bar,
+            style: style.map(|style| style.progress_chars("=> ").with_key("speed", speed)),
+            bar: None,
             plain: !terminal && !quiet,
             told: 0,
         }
@@ -49,12 +46,14 @@ impl Progress {
         if total == 0 {
             return;
         }
-        if let Some(bar) = &self.bar {
-            if bar.is_hidden() {
-                // Speed counts from here.
-                bar.reset();
-                bar.set_draw_target(ProgressDrawTarget::stderr());
-            }
+        if let Some(style) = &self.style {
+            // A new one each time: speed counts from here.
+            let bar = self.bar.get_or_insert_with(|| {
+                let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+                bar.set_style(style.clone());
+                bar.enable_steady_tick(Duration::from_millis(200));
+                bar
+            });
             bar.set_length(total);
             bar.set_position(done);
             bar.set_message(what.to_owned());
@@ -71,17 +70,26 @@ impl Progress {
     /// Takes it away until there is something to show again.
     pub(crate) fn clear(&mut self) {
         self.told = 0;
-        if let Some(bar) = &self.bar {
-            bar.reset();
-            bar.set_draw_target(ProgressDrawTarget::hidden());
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
         }
+    }
+}
+
+/// `, 12.0 MiB/s, 3 minutes left`; nothing as long as nobody can know, or when there is nothing left.
+fn speed(state: &ProgressState, to: &mut dyn std::fmt::Write) {
+    let per_second = state.per_sec();
+    if per_second < 1.0 || state.pos() == 0 {
+        return;
+    }
+    let _ = write!(to, ", {}/s", super::text::size(per_second as u64));
+    if state.eta() >= Duration::from_secs(1) {
+        let _ = write!(to, ", {} left", HumanDuration(state.eta()));
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
+        self.clear();
     }
 }

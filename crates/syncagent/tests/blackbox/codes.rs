@@ -137,8 +137,15 @@ fn tokens_and_invitations_are_exit_12() {
     a.run(&["machines", "remove", "b2-machine"])
         .exits(2)
         .says("E_USAGE");
-    a.run(&["machines", "remove", "b2-machine", "--yes"])
-        .exits(0);
+    a.run(&[
+        "machines",
+        "remove",
+        "b2-machine",
+        "--yes",
+        "--password-file",
+        "password",
+    ])
+    .exits(0);
     b.sync_once().exits(12).says("E_REVOKED");
 }
 

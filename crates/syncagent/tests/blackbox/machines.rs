@@ -38,6 +38,9 @@ fn a_removed_machine_is_told_so_and_keeps_its_files() {
     a.write("shared", "1");
     a.sync_once().exits(0);
     b.sync_once().exits(0);
+    // What other machines are shown.
+    let row = listed(&a, "b-machine");
+    assert_eq!((&row["state"], &row["files"]), (&"idle".into(), &1.into()));
     let head = a.status()["head"]["n"].clone();
     let removed = a.run(&[&REMOVE_B[..], &["--json"]].concat()).exits(0);
     assert!(removed.json()["n"].as_u64() > head.as_u64());
