@@ -127,7 +127,14 @@ struct Sending {
 impl Sending {
     async fn next(mut self) -> std::result::Result<Option<(Bytes, Self)>, StoreError> {
         if let Some(rest) = self.within.take() {
-            let piece = self.long(rest).await?;
+            let piece = match self.long(rest).await {
+                // Its length was sent: what cannot be read spoils this chunk, and its reader notices, but no other one.
+                Err(error) if self.framed => {
+                    tracing::error!(%error, "a chunk cannot be read to its end");
+                    vec![0; rest.len.min(PIECE_LEN as u32) as usize].into()
+                }
+                piece => piece?,
+            };
             return Ok(Some((piece, self)));
         }
         let mut out = BytesMut::new();
@@ -144,10 +151,18 @@ impl Sending {
                 continue;
             }
             if first.len as usize > PIECE_LEN {
-                if self.framed {
-                    out.extend_from_slice(&first.len.to_be_bytes());
+                match self.long(first).await {
+                    Err(error) if self.framed => {
+                        self.within = None;
+                        Self::not_here(&error, &mut out);
+                    }
+                    piece => {
+                        if self.framed {
+                            out.extend_from_slice(&first.len.to_be_bytes());
+                        }
+                        out.extend_from_slice(&piece?);
+                    }
                 }
-                out.extend_from_slice(&self.long(first).await?);
                 break;
             }
             self.run(first, &mut out).await?;
@@ -195,7 +210,25 @@ impl Sending {
         let bytes = self
             .reader(first.pack)?
             .read(first.offset, (end - first.offset) as usize)
-            .await?;
+            .await;
+        let bytes = match bytes {
+            // Something in the run cannot be read: each for itself, so that it takes no other with it.
+            Err(error) if self.framed => {
+                let mut offset = first.offset;
+                for len in lens {
+                    match self.reader(first.pack)?.read(offset, len as usize).await {
+                        Ok(bytes) => {
+                            out.extend_from_slice(&len.to_be_bytes());
+                            out.extend_from_slice(&bytes);
+                        }
+                        Err(_) => Self::not_here(&error, out),
+                    }
+                    offset += u64::from(len) + 4;
+                }
+                return Ok(());
+            }
+            bytes => bytes?,
+        };
         let mut at = 0;
         for len in lens {
             // The catalog's length, not the file's: a damaged byte spoils one chunk, never the framing.
@@ -206,6 +239,12 @@ impl Sending {
             at += len as usize + 4;
         }
         Ok(())
+    }
+
+    /// Says that a chunk is not here, which lets its reader name the file and go on with the others.
+    fn not_here(error: &StoreError, out: &mut BytesMut) {
+        tracing::error!(%error, "a chunk cannot be read");
+        out.extend_from_slice(&[0; 4]);
     }
 
     fn reader(&self, pack: PackId) -> std::result::Result<&dyn PackReader, StoreError> {
