@@ -13,6 +13,7 @@ mod preview;
 mod restore;
 mod send;
 mod status;
+mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -37,6 +38,7 @@ pub use self::preview::{
 };
 pub use self::restore::{Occupied, Restore, Restored};
 pub use self::status::{FileError, Outcome, Progress, State, Status};
+pub use self::verify::{BadChunk, TouchedFile, Verified};
 use crate::error::ClientError;
 use crate::folder::apply::Folder;
 use crate::folder::disk::{Disk, Guard};

@@ -506,6 +506,17 @@ impl Index {
         Ok(contents)
     }
 
+    /// The opened body of every PUT that is known: node, position, body.
+    pub fn puts(&self) -> Result<Vec<(NodeId, u64, Vec<u8>)>> {
+        let mut statement = self
+            .db
+            .prepare("SELECT node, n, put FROM ops WHERE put IS NOT NULL")?;
+        let rows = statement.query_map([], |row| {
+            Ok((NodeId(row.get(0)?), u64_of(row, 1)?, row.get(2)?))
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
     /// The history of a node, newest first.
     pub fn versions(&self, node: NodeId) -> Result<Vec<Version>> {
         let mut statement = self.db.prepare(

@@ -219,6 +219,14 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: IgnoreCommand,
     },
+    /// Read what the server keeps and prove that it is whole
+    Verify {
+        #[command(flatten)]
+        password: PasswordArgs,
+        /// Read only this many pieces of content, chosen at random
+        #[arg(long, value_name = "N")]
+        sample: Option<usize>,
+    },
     /// Look at everything that has to be right, and say what to do about what is not
     Doctor,
     /// Say where this machine keeps its files

@@ -19,6 +19,7 @@ mod server;
 mod shell;
 mod status;
 mod sync;
+mod verify;
 
 use crate::cli::{Command, ConflictsCommand, IgnoreCommand, RecoveryCommand, TrashCommand};
 use crate::context::Context;
@@ -126,6 +127,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<u8> {
         Command::Ignore {
             command: IgnoreCommand::Check { paths },
         } => ignore::check(context, &paths),
+        Command::Verify { password, sample } => return verify::run(context, &password, sample),
         Command::Doctor => return doctor::run(context),
         Command::Paths => paths::run(context),
         Command::Reset {

@@ -21,7 +21,7 @@ const PLACEMENT: &str = "placement";
 
 /// One machine that only looks.
 pub struct Preview {
-    engine: Engine,
+    pub(super) engine: Engine,
     /// Whether the folder was ever synchronised. If not, there is nothing that could be missing from it.
     adopted: bool,
 }
@@ -136,7 +136,7 @@ impl Preview {
         }
     }
 
-    async fn pull(&mut self) -> Result<(), ClientError> {
+    pub(super) async fn pull(&mut self) -> Result<(), ClientError> {
         let engine = &mut self.engine;
         engine.pull().await?;
         match engine.index.revoked_n(engine.credentials.id())? {

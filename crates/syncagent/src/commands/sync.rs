@@ -43,7 +43,7 @@ pub(super) fn run(context: &Context, args: &PasswordArgs, once: bool, dry_run: b
 }
 
 /// Says what is missing before anybody is asked for a password.
-fn is_set_up(context: &Context, home: &Home) -> Result {
+pub(super) fn is_set_up(context: &Context, home: &Home) -> Result {
     if home.slot()?.is_none() {
         return Err(no_key());
     }

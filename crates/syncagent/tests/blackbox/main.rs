@@ -12,4 +12,5 @@ mod keys;
 mod machines;
 mod script;
 mod settings;
+mod verify;
 mod world;
