@@ -52,6 +52,8 @@ use crate::work::Work;
 
 /// Rounds of observe, decide, act in one pass before it yields to whatever else waits.
 const MAX_ROUNDS: usize = 16;
+/// How often a look begins anew because it found rules; what lies deeper waits for the next pass.
+const MAX_RULES_DEPTH: usize = 4;
 /// More of a rules file is not read.
 const MAX_RULES_LEN: u64 = 1024 * 1024;
 
@@ -479,6 +481,54 @@ impl Engine {
     }
 
     fn look(&mut self, hint: &Hint) {
+        let mut before = self.rules_files(hint);
+        self.look_once(hint);
+        // Rules that were found on the way hold for what lies beside and below them, in this look already. A rule that
+        // brings a directory back may lead to further ones.
+        for _ in 0..MAX_RULES_DEPTH {
+            let found = self.rules_files(hint);
+            if found.is_subset(&before) {
+                return;
+            }
+            before = found;
+            self.look_once(hint);
+        }
+    }
+
+    /// The rules files that were seen where a hint leads.
+    fn rules_files(&self, hint: &Hint) -> BTreeSet<TreePath> {
+        let Some(scan) = &self.scan else {
+            return BTreeSet::new();
+        };
+        // Those of the root are read whether or not they were seen.
+        let is_rules = |path: &&TreePath| {
+            let in_root = path.parent().is_none_or(|parent| parent.is_root());
+            !in_root
+                && path
+                    .name()
+                    .is_some_and(|name| Ignore::is_rules_file(name.as_str()))
+        };
+        match hint {
+            Hint::Everything => scan.entries.keys().filter(is_rules).cloned().collect(),
+            Hint::Paths(paths) => {
+                let below = |top: &TreePath| {
+                    let entries = scan.entries.range(top.clone()..);
+                    let top = top.clone();
+                    entries
+                        .map(|(path, _)| path)
+                        .take_while(move |path| path.is_within(&top))
+                };
+                paths
+                    .iter()
+                    .flat_map(below)
+                    .filter(is_rules)
+                    .cloned()
+                    .collect()
+            }
+        }
+    }
+
+    fn look_once(&mut self, hint: &Hint) {
         let rules = Rules::read(
             &self.folder,
             self.scan.as_ref(),

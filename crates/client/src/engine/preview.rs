@@ -152,8 +152,6 @@ impl Preview {
     pub async fn plan(&mut self) -> Result<Foreseen, ClientError> {
         self.check_root()?;
         self.pull().await?;
-        // Twice: the first look finds the files whose rules the second one goes by.
-        self.engine.look(&Hint::Everything);
         self.engine.look(&Hint::Everything);
         self.check_root()?;
         let engine = &mut self.engine;
@@ -241,8 +239,14 @@ impl Engine {
         let path = record.map(|record| record.path.clone()).unwrap_or_default();
         let before = self.placed.tree.path_of(put.node);
         let from = before.clone().filter(|before| *before != path);
+        // A conflict copy is what stands at the other path as long as nothing is done.
+        let copy = plan
+            .conflicts
+            .iter()
+            .find(|conflict| conflict.copy == put.node);
+        let copied = copy.map_or(0, |conflict| self.scanned_len_at(&conflict.path));
         let (size, sent) = match &put.content {
-            Content::FromDisk { .. } => (Some(self.scanned_len(put)), true),
+            Content::FromDisk { .. } => (Some(self.scanned_len(put).max(copied)), true),
             Content::Symlink { .. } => (None, true),
             Content::Keep | Content::Directory => (None, false),
         };

@@ -474,6 +474,10 @@ impl Engine {
         let PlanContent::FromDisk { path } = &put.content else {
             return 0;
         };
+        self.scanned_len_at(path)
+    }
+
+    pub(super) fn scanned_len_at(&self, path: &TreePath) -> u64 {
         match self.scan.as_ref().and_then(|scan| scan.entries.get(path)) {
             Some(Observed::File { fingerprint, .. }) => fingerprint.size,
             _ => 0,

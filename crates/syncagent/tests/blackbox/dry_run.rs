@@ -114,6 +114,12 @@ fn a_dry_pass_says_what_a_pass_then_does() {
     let conflict = &foreseen["conflicts"][0];
     assert_eq!(conflict["path"], "dir/both");
     let copy = format!("add {}", conflict["copy"].as_str().unwrap());
+    let of_copy = foreseen["vault"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|step| step["path"] == conflict["copy"]);
+    assert_eq!(of_copy.unwrap()["size"], "from a".len());
     assert_eq!(
         steps(&foreseen, "vault"),
         set(&[

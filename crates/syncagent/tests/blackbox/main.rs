@@ -8,6 +8,7 @@ mod demo;
 mod doctor;
 mod dry_run;
 mod exits;
+mod ignore;
 mod keys;
 mod machines;
 mod script;
