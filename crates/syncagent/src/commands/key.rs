@@ -26,6 +26,11 @@ pub(super) fn export(context: &Context, args: &PasswordArgs, export_file: Option
     }
     let home = context.home()?;
     let key = password::open_key(context, &home, args)?;
+    if context.interactive && export_file.is_none() {
+        context
+            .output
+            .remark("Choose a password for the way; the other machine asks for it.");
+    }
     let text =
         password::new_from_file(context, export_file, "Password of the export", EXPORT_FLAG)?;
     let export = context.setup(&home).export(&key, &text)?;
