@@ -14,7 +14,7 @@ use crate::output::text::{self, shown};
 use crate::signals;
 
 /// Under which key the index keeps the last status of a pass, for when no daemon runs.
-pub(super) const LAST_STATUS: &str = "last_status";
+const LAST_STATUS: &str = "last_status";
 
 #[derive(Serialize)]
 struct Answer {
@@ -26,8 +26,20 @@ struct Answer {
     recovery_tested: bool,
 }
 
-pub(super) fn encode(status: &Status) -> Result<Vec<u8>> {
-    serde_json::to_vec(status).map_err(unserialisable)
+/// Keeps the status of a pass. One that failed does not make the last that ended well undone.
+pub(super) fn keep(index: &Index, status: &Status) -> Result {
+    let mut status = status.clone();
+    if status.last_sync.is_none() {
+        status.last_sync = kept(index)?.and_then(|kept| kept.last_sync);
+    }
+    let bytes = serde_json::to_vec(&status).map_err(unserialisable)?;
+    Ok(index.set_meta(LAST_STATUS, &bytes)?)
+}
+
+fn kept(index: &Index) -> Result<Option<Status>> {
+    let kept = index.meta(LAST_STATUS)?;
+    // Another version may have written it: then it is not known.
+    Ok(kept.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
@@ -62,11 +74,7 @@ fn last(home: &Home) -> Result<Status> {
         return Ok(Status::default());
     }
     let index = Index::open(&home.state_path())?;
-    let kept = index.meta(LAST_STATUS)?;
-    // Another version may have written it: then it is not known.
-    let mut status: Status = kept
-        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-        .unwrap_or_default();
+    let mut status = kept(&index)?.unwrap_or_default();
     status.head = index.position()?.or(status.head);
     Ok(status)
 }

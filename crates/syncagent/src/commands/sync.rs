@@ -20,7 +20,7 @@ use syncagent_vault::keys::VaultKey;
 use tokio::sync::watch;
 use tracing_subscriber::filter::LevelFilter;
 
-use super::status::{self, LAST_STATUS};
+use super::status;
 use crate::cli::{LogTo, PasswordArgs};
 use crate::context::{Context, no_key, not_registered};
 use crate::failure::{Exit, Failure, Result};
@@ -145,9 +145,7 @@ pub(super) fn once(context: &Context, home: &Home, key: VaultKey) -> Result<u8> 
         progress.abort();
         let _ = progress.await;
         let status = engine.status();
-        engine
-            .index()
-            .set_meta(LAST_STATUS, &status::encode(&status)?)?;
+        status::keep(engine.index(), &status)?;
         let outcome = result?;
         // What other machines are shown of this one; a daemon tells the same.
         let report = MachineReport {
@@ -340,8 +338,8 @@ fn watch(context: &Context, home: &Home, key: VaultKey) -> Result<u8> {
             // The terminal shows the ^C; what comes next begins on a line of its own.
             context.output.remark("\nStopped.");
         }
-        let last = status::encode(&status.borrow())?;
-        Index::open(&home.state_path())?.set_meta(LAST_STATUS, &last)?;
+        let last = status.borrow().clone();
+        status::keep(&Index::open(&home.state_path())?, &last)?;
         result?;
         Ok(0)
     })

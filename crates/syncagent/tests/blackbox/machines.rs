@@ -64,6 +64,8 @@ fn a_removed_machine_is_told_so_and_keeps_its_files() {
         (&status["state"], &status["errors"][0]["code"]),
         (&"error".into(), &"E_REVOKED".into())
     );
+    // When it was in sync last is not forgotten over that.
+    assert!(status["last_sync"].as_u64().is_some());
     assert_eq!(
         (b.read("shared").as_deref(), b.read("mine").as_deref()),
         (Some("1"), Some("2"))
