@@ -280,27 +280,23 @@ fn exit_of(outcome: &Outcome) -> u8 {
 fn summary(outcome: &Outcome) -> String {
     let mut parts = Vec::new();
     for (n, one, word) in [
-        (outcome.sent, "file", "sent"),
-        (outcome.fetched, "file", "fetched"),
-        (outcome.removed, "thing", "removed here"),
+        (outcome.sent, "file", " sent"),
+        (outcome.fetched, "file", " fetched"),
+        (outcome.removed, "thing", " removed here"),
+        (outcome.conflicts.len() as u64, "conflict copy", ""),
+        (outcome.errors.len() as u64, "file", " failed"),
+        (outcome.skipped.len() as u64, "thing", " left alone"),
     ] {
         if n > 0 {
-            parts.push(format!("{} {word}", text::count(n, one)));
+            parts.push(format!("{}{word}", text::count(n, one)));
         }
     }
-    for (n, one) in [
-        (outcome.conflicts.len(), "conflict copy"),
-        (outcome.errors.len(), "file that failed"),
-        (outcome.skipped.len(), "thing left alone"),
-    ] {
-        if n > 0 {
-            parts.push(text::count(n as u64, one));
-        }
-    }
-    if parts.is_empty() {
-        "in sync".to_owned()
-    } else {
-        format!("in sync: {}", parts.join(", "))
+    let parts = parts.join(", ");
+    match (parts.is_empty(), outcome.errors.is_empty()) {
+        (true, _) => "in sync".to_owned(),
+        (false, true) => format!("in sync: {parts}"),
+        // What failed is not in sync.
+        (false, false) => parts,
     }
 }
 
@@ -387,4 +383,32 @@ fn line(status: &Status) -> String {
         text::count(status.files, "file"),
         why.unwrap_or_default()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pass_in_a_line() {
+        let mut outcome = Outcome::default();
+        assert_eq!(summary(&outcome), "in sync");
+        outcome.sent = 1;
+        outcome.removed = 2;
+        let error = FileError {
+            path: "x".into(),
+            code: Code::Read,
+            message: "why".into(),
+        };
+        outcome.errors = vec![error.clone(), error];
+        assert_eq!(
+            summary(&outcome),
+            "1 file sent, 2 things removed here, 2 files failed"
+        );
+        outcome.errors.clear();
+        assert_eq!(
+            summary(&outcome),
+            "in sync: 1 file sent, 2 things removed here"
+        );
+    }
 }
