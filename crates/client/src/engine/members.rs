@@ -17,7 +17,7 @@ impl Engine {
                 return Ok(n);
             }
             self.post_own_affairs().await?;
-            let sealed = self.seal(vec![Draft::machine_revoke(machine)])?;
+            let sealed = self.seal(vec![Draft::machine_revoke(machine)], |_| Vec::new())?;
             match self.post(&sealed).await? {
                 Posted::Accepted => return Ok(self.head.n),
                 Posted::Conflict(_) => {}

@@ -156,7 +156,7 @@ impl Preview {
         self.check_root()?;
         let engine = &mut self.engine;
         engine.take_in_own_moves()?;
-        let plan = engine.decide()?.1;
+        let plan = engine.decide()?.plan;
         engine.skipped.clone_from(&plan.skipped);
         let held = engine.brake(&plan).err().map(|error| Problem {
             code: error.code(),
