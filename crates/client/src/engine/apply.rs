@@ -321,7 +321,7 @@ impl Engine {
             progress.files_total += fetches;
             progress.bytes_total += bytes;
         });
-        let copies = self.local_contents(plan);
+        let copies = self.local_contents(plan, local);
         let mut rest = plan.steps.as_slice();
         while !rest.is_empty() {
             let (mut len, mut files) = (0, 0);
@@ -364,8 +364,28 @@ impl Engine {
         matches!(found, Some(Observed::File { fingerprint: seen, .. }) if *seen == fingerprint)
     }
 
+    /// The content of a file as it stands on this disk, if that is known: its row vouches for it, or it was just read
+    /// because its row is too fresh to do so.
+    fn content_here(&self, id: NodeId, local: &Local) -> Option<(ContentHash, Fingerprint)> {
+        match local.nodes.get(&id)?.state {
+            LocalState::Same => {
+                let row = self.ancestor.get(id)?;
+                match row.node.body {
+                    Body::File { hash, .. } => Some((hash, row.fingerprint?)),
+                    _ => None,
+                }
+            }
+            LocalState::File {
+                hash: Some(hash),
+                fingerprint,
+                ..
+            } => Some((hash, fingerprint)),
+            _ => None,
+        }
+    }
+
     /// Content that stands on this disk unchanged, for the files a plan wants that are worth a look.
-    fn local_contents(&self, plan: &Plan) -> HashMap<ContentHash, Source> {
+    fn local_contents(&self, plan: &Plan, local: &Local) -> HashMap<ContentHash, Source> {
         let mut wanted: HashMap<ContentHash, ()> = HashMap::new();
         for step in &plan.steps {
             if let Step::Fetch { node, .. } = step
@@ -380,14 +400,24 @@ impl Engine {
         if wanted.is_empty() {
             return found;
         }
-        for (id, row) in self.ancestor.iter() {
-            if let (Body::File { hash, .. }, Some(fingerprint)) = (&row.node.body, row.fingerprint)
-                && wanted.contains_key(hash)
-                && let Some(path) = self.ancestor_path(id)
-                && self.stands(&path, fingerprint)
-            {
+        // What is not in focus stands as its row says; what is may have been read just now.
+        let rows = self.ancestor.iter().filter_map(|(id, row)| {
+            let Body::File { hash, .. } = row.node.body else {
+                return None;
+            };
+            let fingerprint = row.fingerprint.filter(|_| wanted.contains_key(&hash))?;
+            let path = self.ancestor_path(id)?;
+            let stands = self.stands(&path, fingerprint);
+            stands.then_some((path, hash, fingerprint))
+        });
+        let read = local.nodes.keys().filter_map(|id| {
+            let (hash, fingerprint) = self.content_here(*id, local)?;
+            Some((local.path_of(*id)?, hash, fingerprint))
+        });
+        for (path, hash, fingerprint) in rows.chain(read) {
+            if wanted.contains_key(&hash) {
                 found.insert(
-                    *hash,
+                    hash,
                     Source {
                         path,
                         fingerprint,
@@ -840,13 +870,12 @@ impl Engine {
         let (Some(row), Some(path)) = (self.ancestor.get(node), local.path_of(node)) else {
             return Ok(None);
         };
-        let same = local
-            .nodes
-            .get(&node)
-            .is_some_and(|local| local.state == LocalState::Same);
-        let (Some(fingerprint), true) = (row.fingerprint, same) else {
+        let Some((hash, fingerprint)) = self.content_here(node, local) else {
             return Ok(None);
         };
+        if !matches!(row.node.body, Body::File { hash: agreed, .. } if agreed == hash) {
+            return Ok(None);
+        }
         let leaves = self.leaves_of(node, row.op_hash)?;
         Ok(leaves.map(|leaves| Source {
             path,
