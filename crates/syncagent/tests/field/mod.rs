@@ -15,6 +15,13 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use syncagent_client::agent::Keepsake;
+use syncagent_client::home::Home;
+use syncagent_vault::keys::VaultKey;
+use syncagent_vault::op::Genesis;
+use syncagent_vault::random::{OsRandom, Random as _};
+use syncagent_vault::recovery::RecoveryCode;
+use syncagent_vault::slot::{KdfParams, Opener, Slot, SlotRandom};
 use tempfile::TempDir;
 
 /// The one wait of these tests: looks every few milliseconds and gives up loudly.
@@ -121,6 +128,12 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    /// How it ended, if it has.
+    pub(crate) fn has_ended(&mut self) -> Option<i32> {
+        let status = self.child.try_wait().unwrap()?;
+        Some(status.code().unwrap_or(-1))
+    }
+
     /// SIGKILL; returns when it is gone.
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
@@ -191,8 +204,15 @@ impl Field {
         Running { child }
     }
 
-    /// Runs a command to its end; its stdout.
+    /// Runs a command to its end, which must be a good one; its stdout.
     fn run(&self, home: &Path, args: &[&str], stdin: &str) -> String {
+        let done = self.try_run(home, args, stdin);
+        assert!(done.exit == 0, "`syncagent {}` {done}", args.join(" "));
+        done.stdout
+    }
+
+    /// Runs a command to its end, whatever that is.
+    fn try_run(&self, home: &Path, args: &[&str], stdin: &str) -> Done {
         let mut command = self.command(home, args);
         let mut child = command
             .stdin(Stdio::piped())
@@ -211,20 +231,20 @@ impl Field {
         let stdin = child.stdin.take();
         let output = child.wait_with_output().unwrap();
         drop(stdin);
-        let stdout = String::from_utf8(output.stdout).unwrap();
-        let code = output.status.code();
-        assert!(
-            code == Some(0),
-            "`syncagent {}` ended with {code:?}:\n{}{stdout}",
-            args.join(" "),
-            String::from_utf8_lossy(&output.stderr),
-        );
-        stdout
+        Done {
+            exit: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
     }
 
     /// Starts the server at a free port; its handle and address.
     pub(crate) fn start_server(&self) -> (Running, String) {
-        let data = self.server_data();
+        self.start_server_on(&self.server_data())
+    }
+
+    /// The same, on another server's directory.
+    pub(crate) fn start_server_on(&self, data: &Path) -> (Running, String) {
         let args = [
             "server",
             "--data",
@@ -250,12 +270,7 @@ impl Field {
 
     /// Two machines of one vault, registered at `url`.
     pub(crate) fn machines(&self, url: &str) -> [Machine<'_>; 2] {
-        let machines = ["machine-a", "machine-b"].map(|name| Machine {
-            field: self,
-            name,
-            home: self.path(&format!("home-{name}")),
-            folder: self.path(name),
-        });
+        let machines = ["machine-a", "machine-b"].map(|name| self.machine(name));
         let password = self.password();
         let password = ["--password-file", password.to_str().unwrap()];
         let export_password = ["--export-password-file", password[1]];
@@ -285,27 +300,62 @@ impl Field {
         ];
         self.run(&machines[1].home, &import, &export);
         for machine in &machines {
-            let data = self.server_data();
-            let invitation = self.run(
-                &machine.home,
-                &["server", "invite", "--data", data.to_str().unwrap()],
-                "",
-            );
-            let folder = machine.folder.to_str().unwrap();
-            let register = [
-                "register",
-                "--server",
-                url,
-                "--token",
-                invitation.trim(),
-                "--name",
-                machine.name,
-                "--folder",
-                folder,
-            ];
-            self.run(&machine.home, &register, "");
+            machine.register(url);
         }
         machines
+    }
+
+    /// A machine with nothing done yet.
+    fn machine(&self, name: &'static str) -> Machine<'_> {
+        Machine {
+            field: self,
+            name,
+            home: self.path(&format!("home-{name}")),
+            folder: self.path(name),
+            agent: None,
+        }
+    }
+
+    /// A machine registered at `url` that has this vault's key, unlocked by an agent: no password is derived from.
+    pub(crate) fn unlocked(
+        &self,
+        name: &'static str,
+        key: &VaultKey,
+        genesis: Genesis,
+        url: &str,
+    ) -> Machine<'_> {
+        let mut machine = self.machine(name);
+        let random = OsRandom::default();
+        let home = Home::at(&machine.home);
+        let mut credentials = home.credentials_or_new(&random).unwrap();
+        credentials.vault = Some(key.vault());
+        credentials.check_value = Some(key.check_value().unwrap());
+        credentials.genesis = Some(genesis);
+        home.save_credentials(&credentials).unwrap();
+        let mut code = [0; 20];
+        random.fill(&mut code);
+        let slot = Slot::seal(
+            key,
+            &Opener::Recovery(&RecoveryCode::from_bytes(&code)),
+            KdfParams::FLOOR,
+            0,
+            &SlotRandom::new(&random),
+        );
+        home.save_slot(&slot.unwrap()).unwrap();
+        machine.register(url);
+        let mut agent = self.spawn(
+            "agent",
+            self.command(&machine.home, &["agent"]),
+            Stdio::piped(),
+        );
+        let keepsake = Keepsake::new(key, &random, 0).unwrap();
+        keepsake.write(agent.child.stdin.as_mut().unwrap()).unwrap();
+        let mut line = String::new();
+        let stdout = agent.child.stdout.as_mut().unwrap();
+        BufReader::new(stdout).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n", "{}", self.log("agent"));
+        machine.agent = Some(agent);
+        machine
     }
 
     /// What a process said on stderr.
@@ -314,26 +364,82 @@ impl Field {
     }
 }
 
+/// How a command ended.
+pub(crate) struct Done {
+    pub(crate) exit: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl std::fmt::Display for Done {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "ended with {}:\n{}{}",
+            self.exit, self.stderr, self.stdout
+        )
+    }
+}
+
 /// One machine of a [`Field`].
 pub(crate) struct Machine<'a> {
     field: &'a Field,
     pub(crate) name: &'static str,
-    home: PathBuf,
+    pub(crate) home: PathBuf,
     pub(crate) folder: PathBuf,
+    /// Holds the key; without it the password does.
+    agent: Option<Running>,
 }
 
 impl Machine<'_> {
-    /// `sync --once`: what it answered.
-    pub(crate) fn sync_once(&self) -> serde_json::Value {
-        let password = self.field.password();
-        let args = [
-            "sync",
-            "--once",
-            "--json",
-            "--password-file",
-            password.to_str().unwrap(),
+    /// Registers with the server that [`Field::start_server`] started, by way of `url`.
+    fn register(&self, url: &str) {
+        let data = self.field.server_data();
+        let invite = ["server", "invite", "--data", data.to_str().unwrap()];
+        let invitation = self.field.run(&self.home, &invite, "");
+        let folder = self.folder.to_str().unwrap();
+        let register = [
+            "register",
+            "--server",
+            url,
+            "--token",
+            invitation.trim(),
+            "--name",
+            self.name,
+            "--folder",
+            folder,
         ];
-        serde_json::from_str(&self.field.run(&self.home, &args, "")).unwrap()
+        self.field.run(&self.home, &register, "");
+    }
+
+    /// `verb` and what opens the key.
+    fn with_key<T>(&self, verb: &[&str], run: impl FnOnce(&[&str]) -> T) -> T {
+        let password = self.field.password();
+        let mut args = verb.to_vec();
+        if self.agent.is_none() {
+            args.extend(["--password-file", password.to_str().unwrap()]);
+        }
+        run(&args)
+    }
+
+    /// `sync --once`, which must go well: what it answered.
+    pub(crate) fn sync_once(&self) -> serde_json::Value {
+        let stdout = self.with_key(&["sync", "--once", "--json"], |args| {
+            self.field.run(&self.home, args, "")
+        });
+        serde_json::from_str(&stdout).unwrap()
+    }
+
+    /// `sync --once`, however it ends.
+    pub(crate) fn try_sync(&self) -> Done {
+        self.with_key(&["sync", "--once", "--json"], |args| {
+            self.field.try_run(&self.home, args, "")
+        })
+    }
+
+    /// Any command, however it ends.
+    pub(crate) fn try_run(&self, args: &[&str]) -> Done {
+        self.field.try_run(&self.home, args, "")
     }
 
     pub(crate) fn status(&self) -> serde_json::Value {
@@ -342,13 +448,10 @@ impl Machine<'_> {
 
     /// The daemon. It may take a moment until it is up: [`Machine::is_idle`].
     pub(crate) fn start(&self) -> Running {
-        let password = self.field.password();
-        let args = ["sync", "--password-file", password.to_str().unwrap()];
-        self.field.spawn(
-            self.name,
-            self.field.command(&self.home, &args),
-            Stdio::null(),
-        )
+        self.with_key(&["sync"], |args| {
+            let command = self.field.command(&self.home, args);
+            self.field.spawn(self.name, command, Stdio::null())
+        })
     }
 
     /// Whether the daemon runs, has made a pass and has nothing to do.
