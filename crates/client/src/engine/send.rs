@@ -659,7 +659,11 @@ impl Engine {
                 .missing(fresh.iter().map(|chunk| chunk.entry.id).collect())
                 .await?;
             let missing: HashSet<ChunkId> = missing.into_iter().collect();
-            fresh.retain(|chunk| missing.contains(&chunk.entry.id));
+            // What a commit was refused for is sent, whatever is said here.
+            let lost = &self.lost;
+            fresh.retain(|chunk| {
+                missing.contains(&chunk.entry.id) || lost.contains(&chunk.entry.id)
+            });
         }
         for chunk in fresh {
             uploader.add(chunk).await?;
