@@ -370,6 +370,7 @@ impl Engine {
             self.settle(&mut touched)?;
             self.unlooked = std::mem::take(&mut self.unlooked).and(Hint::Paths(touched));
         }
+        let mut finished = false;
         for _ in 0..MAX_ROUNDS {
             self.check_root()?;
             self.pull().await?;
@@ -396,6 +397,7 @@ impl Engine {
             self.brake(&plan)?;
             self.write_rows(&plan, &local)?;
             if plan.is_idle() {
+                finished = true;
                 break;
             }
             let mut touched = BTreeSet::new();
@@ -411,8 +413,12 @@ impl Engine {
             self.unlooked = Hint::Paths(touched);
             if !acted? {
                 // Everything left was tried and failed; it is in the errors.
+                finished = true;
                 break;
             }
+        }
+        if !finished {
+            return Err(unfinished());
         }
         self.unreadable = self.unreadable_now();
         outcome.errors = self.all_errors();
@@ -827,6 +833,14 @@ fn held_root(state: RootState) -> ClientError {
         code: Code::Root,
         message: problem.to_owned(),
     }
+}
+
+/// There is something left to do: files kept changing, or others were always first, or the server only says so.
+fn unfinished() -> ClientError {
+    ClientError::Remote(crate::remote::RemoteError::Refused {
+        code: Code::Busy,
+        message: "not everything came through: files kept changing, or the server did not take what this machine has. What is left comes with the next try".into(),
+    })
 }
 
 fn file_error(path: &TreePath, code: Code, error: &dyn std::fmt::Display) -> ClientError {

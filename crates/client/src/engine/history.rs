@@ -32,7 +32,7 @@ impl Engine {
         let mut at = self.head;
         loop {
             let page = self.remote.commits(at.n).await?;
-            if page.head < self.head.n {
+            if page.head < self.seen() {
                 return Err(self.rollback(page.head));
             }
             if page.commits.is_empty() {
@@ -95,12 +95,19 @@ impl Engine {
         Ok(())
     }
 
+    /// The farthest position this machine knows of: its own, or the one it had before it lost its index, or the one
+    /// that came with its key.
+    fn seen(&self) -> u64 {
+        let trusted = self.credentials.trusted.map_or(0, |head| head.n);
+        self.head.n.max(trusted)
+    }
+
     fn rollback(&self, server_n: u64) -> ClientError {
         ClientError::Halted {
             code: Code::Rollback,
             message: format!(
                 "the server shows position {server_n}, this machine has already seen {}: it was restored from a backup, or it hides changes. Nothing was changed; ask whoever runs the server",
-                self.head.n
+                self.seen()
             ),
         }
     }
@@ -364,7 +371,12 @@ impl Engine {
                     match self.post(&sealed).await? {
                         Posted::Accepted => continue,
                         Posted::Conflict(_) => {
+                            let stood_on = self.head;
                             self.pull().await?;
+                            if self.head == stood_on {
+                                // Somebody was first, it says, and shows nobody.
+                                return Err(super::unfinished());
+                            }
                             continue;
                         }
                         Posted::Missing(chunks) => self.server_lost(&chunks)?,
