@@ -14,7 +14,7 @@ use syncagent_protocol::api::{
     self, Event, Machine, MachineReport, OCTETS, Problem, RegisterRequest, RegisterResponse,
     vault_path,
 };
-use syncagent_protocol::commit::{MAX_COMMIT_LEN, MAX_OPS};
+use syncagent_protocol::commit::{HEADER_LEN, MAX_COMMIT_LEN, MAX_OPS, SIGNATURE_LEN};
 use syncagent_protocol::pack::{Deframer, MAX_CHUNK_LEN};
 use syncagent_protocol::{ChunkId, Code, MachineId, VaultId};
 
@@ -152,6 +152,10 @@ impl Remote for HttpRemote {
                     .map_err(|_| RemoteError::Limit("a commit"))?
                 {
                     page.commits.push(Bytes::copy_from_slice(part));
+                    if part.len() < HEADER_LEN + SIGNATURE_LEN {
+                        // No commit is so short, and the machine will say so. Millions of them would cost memory first.
+                        return Ok(page);
+                    }
                 }
             }
             deframer
