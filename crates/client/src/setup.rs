@@ -558,18 +558,25 @@ pub fn open_slots(slots: &[Slot], opener: &Opener<'_>) -> Result<(ForeignKey, [u
     Err(wrong.into())
 }
 
-/// The slots of a type that a server keeps, the newest first. Those of another vault or form are left out.
+/// The slots of a type that a server keeps, the newest first. One that is of no use is left out; if there is no other,
+/// the error says why: it is not the same as if there were none.
 pub async fn slots_of(remote: &dyn Remote, slot_type: SlotType) -> Result<Vec<Slot>> {
     let mut slots = Vec::new();
+    let mut useless = None;
     for previous in [false, true] {
-        if let Some(bytes) = remote.slot(slot_type.number(), previous).await?
-            && let Ok(slot) = Slot::parse(&bytes)
-            && slot.slot_type() == slot_type
-        {
-            slots.push(slot);
+        let Some(bytes) = remote.slot(slot_type.number(), previous).await? else {
+            continue;
+        };
+        match Slot::parse(&bytes) {
+            Ok(slot) if slot.slot_type() == slot_type => slots.push(slot),
+            Ok(_) => drop(useless.get_or_insert(VaultError::Keyslot)),
+            Err(error) => drop(useless.get_or_insert(error)),
         }
     }
-    Ok(slots)
+    match useless {
+        Some(error) if slots.is_empty() => Err(error.into()),
+        _ => Ok(slots),
+    }
 }
 
 /// Drops the index and keeps the position it had verified: everything else is found again from the folder and the
