@@ -585,9 +585,11 @@ fn first_unlisted(scan: &Scan, path: &TreePath) -> TreePath {
     let mut target = path.clone();
     let mut at = path.clone();
     while let Some(parent) = at.parent().filter(|parent| !parent.is_root()) {
-        if !matches!(scan.entries.get(&parent), Some(Observed::Directory { .. })) {
-            target = parent.clone();
+        if matches!(scan.entries.get(&parent), Some(Observed::Directory { .. })) {
+            // And so are all above it. To ask each of them took minutes in a tree of a thousand levels.
+            break;
         }
+        target = parent.clone();
         at = parent;
     }
     target
