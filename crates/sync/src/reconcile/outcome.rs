@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use syncagent_protocol::{Node, NodeId};
+use syncagent_protocol::{Code, Node, NodeId};
 
 use super::disk::Disk;
 use super::merge::{Merged, Source, Want};
@@ -187,11 +187,18 @@ fn conflicts(sides: &Sides<'_>, merged: &Merged, sent: &BTreeSet<NodeId>) -> Vec
 
 fn unplaced(sides: &Sides<'_>) -> Vec<Skipped> {
     let why = |why: &Why| match why {
-        Why::Unreadable => "its record in the vault cannot be read",
+        Why::Unreadable => {
+            "its record in the vault cannot be read, or has a name that nothing can have"
+        }
         Why::Orphan => "its directory is gone from the vault",
         Why::Cycle => "it hangs in itself",
         Why::NameTaken(_) => "its name is taken by another",
         Why::Reserved => "its name is SyncAgent's own",
+    };
+    // No machine writes these by itself: a failure. The others come of what several machines did at once.
+    let code = |why: &Why| match why {
+        Why::Unreadable | Why::Reserved => Some(Code::Path),
+        Why::Orphan | Why::Cycle | Why::NameTaken(_) => None,
     };
     let describe = |(id, reason): (&NodeId, &Why)| Skipped {
         path: match sides.log.get(*id).map(|entry| &entry.op) {
@@ -199,7 +206,7 @@ fn unplaced(sides: &Sides<'_>) -> Vec<Skipped> {
             _ => id.to_string(),
         },
         reason: "unplaced",
-        code: None,
+        code: code(reason),
         detail: format!("{}; `syncagent restore {id}` places it again", why(reason)),
     };
     sides.input.remote.unplaced.iter().map(describe).collect()
