@@ -5,6 +5,7 @@
     reason = "each test takes what it needs, and fails loudly"
 )]
 
+pub(crate) mod liar;
 pub(crate) mod proxy;
 pub(crate) mod tree;
 
@@ -212,7 +213,7 @@ impl Field {
     }
 
     /// Runs a command to its end, whatever that is.
-    fn try_run(&self, home: &Path, args: &[&str], stdin: &str) -> Done {
+    pub(crate) fn try_run(&self, home: &Path, args: &[&str], stdin: &str) -> Done {
         let mut command = self.command(home, args);
         let mut child = command
             .stdin(Stdio::piped())
@@ -394,22 +395,27 @@ pub(crate) struct Machine<'a> {
 impl Machine<'_> {
     /// Registers with the server that [`Field::start_server`] started, by way of `url`.
     fn register(&self, url: &str) {
-        let data = self.field.server_data();
-        let invite = ["server", "invite", "--data", data.to_str().unwrap()];
-        let invitation = self.field.run(&self.home, &invite, "");
+        let invitation = self.invitation();
         let folder = self.folder.to_str().unwrap();
         let register = [
             "register",
             "--server",
             url,
             "--token",
-            invitation.trim(),
+            &invitation,
             "--name",
             self.name,
             "--folder",
             folder,
         ];
         self.field.run(&self.home, &register, "");
+    }
+
+    /// A new invitation to the server's vault.
+    pub(crate) fn invitation(&self) -> String {
+        let data = self.field.server_data();
+        let invite = ["server", "invite", "--data", data.to_str().unwrap()];
+        self.field.run(&self.home, &invite, "").trim().to_owned()
     }
 
     /// `verb` and what opens the key.

@@ -1,0 +1,568 @@
+//! A member that is hostile: it has the vault's key and signs what no client would ever make. Attributable, but not
+//! preventable; what is promised is that it stays in the folder, is named, and stops nothing else.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::hmac;
+use serde_json::Value;
+use syncagent_protocol::commit::{Header, INLINE_CLEAR_LEN, OpHead, OpKind, ops_root, padded_len};
+use syncagent_protocol::pack::{PACK_HEADER, push_framed};
+use syncagent_protocol::{ChunkId, ContentHash, Name, NodeId, OpHash, sha256};
+use syncagent_vault::chunk::{ChunkKey, Entry};
+use syncagent_vault::chunker::Class;
+use syncagent_vault::manifest::Manifest;
+use syncagent_vault::op::{Content, File, Genesis, Put, PutBody};
+use syncagent_vault::random::{OsRandom, Random as _};
+
+use crate::court::{Court, hash_of};
+use crate::field::{Done, Field, tree};
+
+/// One op before it is sealed: nothing is checked.
+struct Raw {
+    kind: OpKind,
+    node: NodeId,
+    refs: Vec<ChunkId>,
+    tlv: Vec<u8>,
+    inline: bool,
+}
+
+/// Seals and signs as A does (docs/format.md, "Commits"), whatever the ops say, and posts it to the real server.
+fn post(court: &Court<'_>, mut ops: Vec<Raw>) {
+    let log = court.log();
+    let machine = court.credentials(&court.a).machine;
+    ops.sort_by_key(|op| (op.node, op.kind));
+    let mut salt = [0; 32];
+    OsRandom::default().fill(&mut salt);
+    let mut header = Header {
+        vault: court.key.vault(),
+        n: log.len() as u64 + 1,
+        prev: hash_of(&log[log.len() - 1]),
+        epoch: 1,
+        n_ops: u32::try_from(ops.len()).unwrap(),
+        time_ms: 1,
+        salt,
+        public_key: *machine.public(),
+        ops_root: [0; 32],
+    };
+    let bound = header.encode()[..160].to_vec();
+    let op_key = court.key.derive::<32>("op-key", 1).unwrap();
+    let mut key = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, op_key.expose()));
+    key.update(&[2]);
+    key.update(&bound);
+    let key = key.sign();
+    let (mut bodies, mut hashes) = (Vec::new(), Vec::new());
+    for (index, op) in ops.iter().enumerate() {
+        let mut clear = u32::try_from(op.tlv.len()).unwrap().to_be_bytes().to_vec();
+        clear.extend_from_slice(&op.tlv);
+        clear.resize(
+            if op.inline {
+                INLINE_CLEAR_LEN
+            } else {
+                padded_len(clear.len())
+            },
+            0,
+        );
+        let head = OpHead {
+            kind: op.kind,
+            node: op.node,
+            n_refs: u32::try_from(op.refs.len()).unwrap(),
+            ct_len: u32::try_from(clear.len() + 16).unwrap(),
+        };
+        let head = head.encode();
+        let refs: Vec<u8> = op.refs.iter().flat_map(|id| id.0).collect();
+        let mut nonce = [0; 12];
+        nonce[8..].copy_from_slice(&u32::try_from(index).unwrap().to_be_bytes());
+        let aad = [&bound[..], &head, &refs].concat();
+        seal(key.as_ref(), nonce, &aad, &mut clear);
+        hashes.push(OpHash(sha256(&[
+            &[2],
+            &head,
+            &sha256(&[&refs]),
+            &sha256(&[&clear]),
+        ])));
+        bodies.extend([&head[..], &refs, &clear].concat());
+    }
+    header.ops_root = ops_root(&hashes);
+    let header = header.encode();
+    let signature = machine.sign(&Header::signed_message(&header));
+    let answer = court.ask(
+        "POST",
+        "commits",
+        [&header[..], &bodies, &signature].concat(),
+    );
+    assert_eq!(
+        answer.status,
+        200,
+        "{}",
+        String::from_utf8_lossy(&answer.body)
+    );
+}
+
+fn seal(key: &[u8], nonce: [u8; 12], aad: &[u8], in_out: &mut Vec<u8>) {
+    let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).unwrap());
+    let nonce = Nonce::assume_unique_for_key(nonce);
+    key.seal_in_place_append_tag(nonce, Aad::from(aad), in_out)
+        .unwrap();
+}
+
+fn id(n: u8) -> NodeId {
+    NodeId([n; 16])
+}
+
+fn put(node: NodeId, parent: NodeId, name: &[u8], body: PutBody) -> Raw {
+    let inline = matches!(
+        &body,
+        PutBody::File(File {
+            content: Content::Inline(_),
+            ..
+        })
+    );
+    let put = Put {
+        parent,
+        name: Name::parse("placeholder").unwrap(),
+        mtime_ns: 0,
+        body,
+        based_on: None,
+        conflict_of: None,
+    };
+    let mut tlv = Vec::new();
+    // Field by field, with the name that no `Name` can be.
+    let encoded = put.encode();
+    let mut rest = &encoded[..];
+    while let [tag, a, b, c, d, after @ ..] = rest {
+        let (value, after) = after.split_at(u32::from_be_bytes([*a, *b, *c, *d]) as usize);
+        let value = if *tag == 2 { name } else { value };
+        tlv.push(*tag);
+        push_framed(&mut tlv, value);
+        rest = after;
+    }
+    Raw {
+        kind: OpKind::Put,
+        node,
+        refs: put.refs(),
+        tlv,
+        inline,
+    }
+}
+
+fn text(content: &str) -> PutBody {
+    file(
+        content.len() as u64,
+        content.as_bytes(),
+        Content::Inline(content.into()),
+    )
+}
+
+fn file(size: u64, content: &[u8], place: Content) -> PutBody {
+    PutBody::File(File {
+        size,
+        exec: false,
+        // BLAKE3 of what it says it is.
+        hash: ContentHash(hash(content)),
+        scope: None,
+        class: Class::of(0, None),
+        content: place,
+    })
+}
+
+fn hash(content: &[u8]) -> [u8; 32] {
+    *blake3::hash(content).as_bytes()
+}
+
+fn link(target: &str) -> PutBody {
+    PutBody::Symlink {
+        target: target.into(),
+    }
+}
+
+/// What becomes of a hostile node on B.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Fate {
+    /// An error with this code; exit 1.
+    Error(&'static str),
+    /// Listed among what is left alone.
+    LeftAlone,
+    /// It is here, and that is right.
+    Here(&'static str),
+}
+
+struct Case {
+    name: &'static str,
+    ops: Vec<Raw>,
+    /// What to look for, and what must have become of it.
+    fates: Vec<(NodeId, Fate)>,
+}
+
+/// Everything in the directory round the machines' own, to be compared.
+fn outside(field: &Field) -> BTreeMap<PathBuf, tree::Entry> {
+    let own = [
+        "machine-b",
+        "home-machine-b",
+        "machine-a",
+        "home-machine-a",
+        "server",
+    ];
+    let root = field.path("");
+    let mut found = BTreeMap::new();
+    for path in tree::walk(&root) {
+        let is_log = path.extension().is_some_and(|extension| extension == "log");
+        if !is_log && !own.iter().any(|own| path.starts_with(own)) {
+            found.insert(path.clone(), tree::entry(&root.join(&path)));
+        }
+    }
+    found
+}
+
+fn answer(done: &Done) -> Value {
+    serde_json::from_str(&done.stdout).unwrap_or_else(|_| panic!("no answer: {done}"))
+}
+
+#[test]
+fn hostile_nodes_are_named_stay_in_the_folder_and_stop_nothing() {
+    let field = Field::new();
+    let court = Court::new(&field, Genesis::default());
+    court.put(&[("known", b"1")]);
+    fs::create_dir(field.path("outside")).unwrap();
+    fs::write(field.path("outside/canary"), "sings").unwrap();
+    let target = field.path("outside").to_str().unwrap().to_owned();
+    let bytes = court.ask("POST", "packs", bomb_pack(&court, id(50)));
+    assert_eq!(bytes.status, 200);
+    let before = outside(&field);
+
+    let named = |name: &'static str, n: u8, bytes: &[u8], fate: Fate| Case {
+        name,
+        ops: vec![put(id(n), NodeId::ROOT, bytes, text("hostile"))],
+        fates: vec![(id(n), fate)],
+    };
+    let path = Fate::Error("E_PATH");
+    let cases = vec![
+        named("a name that leads up", 1, b"..", path),
+        named("a name that is here", 2, b".", path),
+        named("a name with a way in it", 3, b"../outside/planted", path),
+        named(
+            "an absolute name",
+            4,
+            format!("{target}/planted").as_bytes(),
+            path,
+        ),
+        named("a name with a NUL", 5, b"known\0.txt", path),
+        named("no name", 6, b"", path),
+        named("a name that is no text", 7, b"\xff\xfe", path),
+        named("a name beyond the limit", 8, &[b'x'; 1025], path),
+        named("SyncAgent's own name", 9, b".syncagent", path),
+        named(
+            "a name this disk cannot hold",
+            10,
+            &[b'x'; 300],
+            Fate::LeftAlone,
+        ),
+        named(
+            "SyncAgent's name in other letters",
+            11,
+            b".SyncAgent",
+            Fate::Here(".SyncAgent"),
+        ),
+        named(
+            "a control character",
+            12,
+            b"a\x1b[2J\n",
+            Fate::Here("a\x1b[2J\n"),
+        ),
+        Case {
+            name: "a directory by a hostile name, and a file in it",
+            ops: vec![
+                put(id(13), NodeId::ROOT, b"..", PutBody::Directory),
+                put(id(14), id(13), b"planted", text("hostile")),
+            ],
+            fates: vec![(id(13), path), (id(14), Fate::LeftAlone)],
+        },
+        Case {
+            name: "files in SyncAgent's own directory",
+            ops: vec![
+                put(id(15), NodeId::ROOT, b".syncagent", PutBody::Directory),
+                put(id(16), id(15), b"id", text("hostile")),
+            ],
+            fates: vec![(id(15), path), (id(16), Fate::LeftAlone)],
+        },
+        Case {
+            name: "a link out of the folder, and a file below it",
+            ops: vec![
+                put(id(17), NodeId::ROOT, b"way out", link(&target)),
+                put(id(18), id(17), b"planted", text("hostile")),
+            ],
+            fates: vec![(id(17), Fate::Here("way out")), (id(18), Fate::LeftAlone)],
+        },
+        Case {
+            name: "a directory with a file in it",
+            ops: vec![
+                put(id(19), NodeId::ROOT, b"place", PutBody::Directory),
+                put(id(20), id(19), b"inside", text("harmless")),
+            ],
+            fates: vec![(id(20), Fate::Here("place/inside"))],
+        },
+        Case {
+            name: "the directory becomes a link out, and its file is edited",
+            ops: vec![
+                put(id(19), NodeId::ROOT, b"place", link(&target)),
+                put(id(20), id(19), b"canary", text("hostile")),
+            ],
+            fates: vec![(id(20), Fate::LeftAlone)],
+        },
+        Case {
+            name: "a link of the same name as a directory",
+            ops: vec![
+                put(id(21), NodeId::ROOT, b"both", link(&target)),
+                put(id(22), NodeId::ROOT, b"both", PutBody::Directory),
+                put(id(23), id(22), b"planted", text("hostile")),
+            ],
+            fates: vec![(id(22), Fate::LeftAlone), (id(23), Fate::LeftAlone)],
+        },
+        Case {
+            name: "directories that hang in each other, one in itself, one nowhere",
+            ops: vec![
+                put(id(24), id(25), b"a", PutBody::Directory),
+                put(id(25), id(24), b"b", PutBody::Directory),
+                put(id(26), id(26), b"c", PutBody::Directory),
+                put(id(27), id(99), b"d", PutBody::Directory),
+            ],
+            fates: [24, 25, 26, 27].map(|n| (id(n), Fate::LeftAlone)).into(),
+        },
+        Case {
+            name: "a file in a file",
+            ops: vec![
+                put(id(28), NodeId::ROOT, b"file", text("a file")),
+                put(id(29), id(28), b"planted", text("hostile")),
+            ],
+            fates: vec![(id(28), Fate::Here("file")), (id(29), Fate::LeftAlone)],
+        },
+        Case {
+            name: "a link to nothing that a link can be",
+            ops: vec![put(id(30), NodeId::ROOT, b"link", link(&"x".repeat(5000)))],
+            fates: vec![(id(30), path)],
+        },
+        Case {
+            name: "a link with a NUL",
+            ops: vec![put(id(31), NodeId::ROOT, b"link", link("a\0b"))],
+            fates: vec![(id(31), path)],
+        },
+        Case {
+            name: "content that is not what its hash says",
+            ops: vec![put(
+                id(32),
+                NodeId::ROOT,
+                b"wrong",
+                file(5, b"other", Content::Inline(b"wrong".to_vec())),
+            )],
+            fates: vec![(id(32), Fate::Error("E_CHUNK"))],
+        },
+        Case {
+            name: "a size that is not its content's",
+            ops: vec![put(
+                id(33),
+                NodeId::ROOT,
+                b"size",
+                file(1 << 63, b"wrong", Content::Inline(b"wrong".to_vec())),
+            )],
+            fates: vec![(id(33), path)],
+        },
+        Case {
+            name: "a chunk of 2^63 bytes",
+            ops: vec![of_bomb(&court, 34, 1 << 63)],
+            fates: vec![(id(34), path)],
+        },
+        Case {
+            name: "a chunk that unpacks to a gigabyte",
+            ops: vec![of_bomb(&court, 50, 8 << 20)],
+            fates: vec![(id(50), Fate::Error("E_CHUNK"))],
+        },
+        Case {
+            name: "no fields at all",
+            ops: vec![Raw {
+                tlv: Vec::new(),
+                ..put(id(35), NodeId::ROOT, b"x", text(""))
+            }],
+            fates: vec![(id(35), path)],
+        },
+        Case {
+            name: "a field of 4 GiB",
+            ops: vec![Raw {
+                tlv: vec![1, 255, 255, 255, 255],
+                ..put(id(36), NodeId::ROOT, b"x", text(""))
+            }],
+            fates: vec![(id(36), path)],
+        },
+    ];
+    for (
+        n,
+        Case {
+            name,
+            mut ops,
+            fates,
+        },
+    ) in cases.into_iter().enumerate()
+    {
+        let good = format!("good {n}");
+        ops.push(put(
+            id(100 + n as u8),
+            NodeId::ROOT,
+            good.as_bytes(),
+            text(&good),
+        ));
+        post(&court, ops);
+        for _ in 0..2 {
+            check(&court, name, &fates);
+        }
+        let arrived = fs::read_to_string(court.b.folder.join(&good));
+        assert_eq!(arrived.ok(), Some(good), "{name}");
+        let after = outside(&field);
+        tree::assert_same(name, ("before", &before), ("after", &after));
+        assert!(!field.path("outside/planted").exists());
+    }
+    assert_eq!(fs::read(court.b.folder.join("known")).unwrap(), b"1");
+    // Nothing of B's own came to harm: it still is what it was, and still sends.
+    fs::write(court.b.folder.join("of B"), "still here").unwrap();
+    assert_eq!(court.b.try_sync().exit, 1);
+    let names: Vec<_> = court
+        .puts()
+        .iter()
+        .map(|put| put.name.as_str().to_owned())
+        .collect();
+    assert!(names.contains(&"of B".to_owned()));
+}
+
+fn check(court: &Court<'_>, name: &str, fates: &[(NodeId, Fate)]) {
+    let done = court.b.try_sync();
+    assert!([0, 1].contains(&done.exit), "{name}: {done}");
+    assert!(!done.stderr.contains("panicked"), "{name}: {done}");
+    let answer = answer(&done);
+    let status = &answer["status"];
+    let listed = |list: &str, node: &NodeId, code: Option<&str>| {
+        let names = court.names_of(*node);
+        status[list].as_array().unwrap().iter().any(|entry| {
+            let path = entry["path"].as_str().unwrap();
+            let is_it = path.contains(&node.to_string()) || names.iter().any(|name| name == path);
+            is_it && code.is_none_or(|code| entry["code"] == code)
+        })
+    };
+    for (node, fate) in fates {
+        let found = match fate {
+            Fate::Error(code) => listed("errors", node, Some(code)) && done.exit == 1,
+            Fate::LeftAlone => listed("skipped", node, None),
+            Fate::Here(path) => court
+                .b
+                .folder
+                .join(Path::new(std::ffi::OsStr::from_bytes(path.as_bytes())))
+                .symlink_metadata()
+                .is_ok(),
+        };
+        assert!(found, "{name}: {node} should be {fate:?}: {status:#}");
+    }
+}
+
+impl Court<'_> {
+    /// The names a node had, as far as they can be read.
+    fn names_of(&self, node: NodeId) -> Vec<String> {
+        self.puts_of(node)
+            .iter()
+            .map(|put| put.name.as_str().to_owned())
+            .collect()
+    }
+}
+
+const BOMB: [u8; 32] = [7; 32];
+
+/// A chunk whose frame says that it unpacks, and does so to a gigabyte. Whoever has the key can make one.
+fn bomb(court: &Court<'_>, node: NodeId) -> Vec<u8> {
+    use std::io::Read as _;
+    let packed = zstd::stream::encode_all(std::io::repeat(0).take(1 << 30), 1).unwrap();
+    let mut frame = u32::try_from(packed.len()).unwrap().to_be_bytes().to_vec();
+    frame.extend_from_slice(&[1, 0, 0, 0]);
+    frame.extend_from_slice(&packed);
+    frame.resize(syncagent_protocol::pack::padded_len(frame.len()), 0);
+    let head = b"SACK\x01\x01\0\0\0\0\0\x01";
+    let aad = [&head[..], &court.key.vault().0, &node.0].concat();
+    seal(&BOMB, [0; 12], &aad, &mut frame);
+    [&head[..], &frame].concat()
+}
+
+fn bomb_pack(court: &Court<'_>, node: NodeId) -> Vec<u8> {
+    let mut pack = PACK_HEADER.to_vec();
+    push_framed(&mut pack, &bomb(court, node));
+    pack
+}
+
+/// A file of that chunk, which says that it is so long.
+fn of_bomb(court: &Court<'_>, n: u8, len: u64) -> Raw {
+    let entry = Entry {
+        id: ChunkId(sha256(&[&bomb(court, id(50))])),
+        key: ChunkKey::from_bytes(&BOMB),
+        len,
+    };
+    let content = Content::Chunks(Manifest {
+        level: 0,
+        entries: vec![entry],
+    });
+    let name = format!("bomb {n}");
+    put(
+        id(n),
+        NodeId::ROOT,
+        name.as_bytes(),
+        file(len, b"", content),
+    )
+}
+
+#[test]
+fn many_levels_and_paths_beyond_any_limit_stop_nothing() {
+    const LEVELS: u16 = 500;
+    const LONG_NAMES: u16 = 20;
+    let field = Field::new();
+    let court = Court::new(&field, Genesis::default());
+    let level = |kind: u8, n: u16| {
+        let mut id = [kind; 16];
+        id[..2].copy_from_slice(&n.to_be_bytes());
+        NodeId(id)
+    };
+    let chain = |kind: u8, count: u16, name: &str| -> Vec<Raw> {
+        let dirs = (0..count).map(|n| {
+            let parent = if n == 0 {
+                NodeId::ROOT
+            } else {
+                level(kind, n - 1)
+            };
+            put(level(kind, n), parent, name.as_bytes(), PutBody::Directory)
+        });
+        dirs.collect()
+    };
+    // Two bytes a level; and longer in all than any program can name at once.
+    let (short, long) = ("d", "l".repeat(250));
+    post(&court, chain(0xA1, LEVELS, short));
+    post(&court, chain(0xA2, LONG_NAMES, &long));
+    let in_short = put(id(1), level(0xA1, LEVELS - 1), b"deep", text("deep down"));
+    let in_long = put(
+        id(2),
+        level(0xA2, LONG_NAMES - 1),
+        b"deep",
+        text("deep down, too"),
+    );
+    let good = put(id(3), NodeId::ROOT, b"good", text("good"));
+    post(&court, vec![in_short, in_long, good]);
+    for _ in 0..2 {
+        let done = court.b.try_sync();
+        assert_eq!(done.exit, 0, "{done}");
+        assert_eq!(fs::read(court.b.folder.join("good")).unwrap(), b"good");
+        let deep = court
+            .b
+            .folder
+            .join("d/".repeat(usize::from(LEVELS)))
+            .join("deep");
+        assert_eq!(fs::read(deep).unwrap(), b"deep down");
+    }
+    // As the machine sees it, all of it is here: it has nothing to send.
+    let commits = court.log().len();
+    court.b.sync_once();
+    assert_eq!(court.log().len(), commits);
+}

@@ -1,0 +1,257 @@
+//! Answers that are none: what stands between a machine and its server, and what a person is told.
+
+use std::fs;
+use std::io::Read as _;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use syncagent_vault::op::Genesis;
+
+use crate::court::{Court, assert_code};
+use crate::field::liar::{Answer, Honest, Request, Said};
+use crate::field::{Field, until};
+
+const PORTAL: &str =
+    "<!DOCTYPE html><html><body>Welcome to the hotel. Please log in.</body></html>";
+
+fn court(field: &Field) -> Court<'_> {
+    let court = Court::new(field, Genesis::default());
+    court.put(&[("a", b"1"), ("b", &[2; 5000])]);
+    court
+}
+
+#[test]
+fn an_answer_that_is_not_the_servers_is_offline_and_says_so() {
+    let field = Field::new();
+    let court = court(&field);
+    let always = |answer: Answer| move |_: &Request, _: &Honest| Said::Answer(answer.clone());
+    let raw = |text: &str| {
+        let bytes = text.as_bytes().to_vec();
+        move |_: &Request, _: &Honest| Said::Raw(bytes.clone())
+    };
+    let html = |status| Answer::new(status, "text/html", PORTAL);
+    // Both kinds of machines: one that has never seen the vault, and one that has.
+    let mut cases = 0;
+    let mut offline = |case: &str, hint: &str, lie: Box<dyn Fn(&Court<'_>)>| {
+        cases += 1;
+        lie(&court);
+        court.forget();
+        for _ in 0..2 {
+            let done = court.b.try_sync();
+            assert_code(case, &done, "E_OFFLINE", 5);
+            assert!(done.stderr.contains(hint), "{case}: no {hint:?}: {done}");
+        }
+        court.assert_nothing_sent(case);
+        court.recovers(case);
+        lie(&court);
+        assert_code(case, &court.b.try_sync(), "E_OFFLINE", 5);
+        court.assert_equal(case);
+        let status = court.b.try_run(&["status", "--json"]);
+        assert!(status.stdout.contains("\"offline\""), "{case}: {status}");
+        court.recovers(case);
+    };
+    offline(
+        "a captive portal",
+        "captive portal",
+        Box::new(move |court| court.liar.lie(always(html(200)))),
+    );
+    offline(
+        "a captive portal's 511",
+        "captive portal",
+        Box::new(move |court| court.liar.lie(always(html(511)))),
+    );
+    offline(
+        "500",
+        "status 500",
+        Box::new(move |court| court.liar.lie(always(html(500)))),
+    );
+    offline(
+        "502 of a proxy",
+        "status 502",
+        Box::new(move |court| court.liar.lie(always(html(502)))),
+    );
+    offline(
+        "404 of something else",
+        "status 404",
+        Box::new(move |court| court.liar.lie(always(html(404)))),
+    );
+    offline(
+        "nothing at all",
+        "cannot reach",
+        Box::new(move |court| court.liar.lie(raw(""))),
+    );
+    offline(
+        "half a head",
+        "cannot reach",
+        Box::new(move |court| court.liar.lie(raw("HTTP/1.1 200 O"))),
+    );
+    offline(
+        "no HTTP",
+        "cannot reach",
+        Box::new(move |court| court.liar.lie(raw("SSH-2.0-OpenSSH_9.9\r\n\r\n\r\n"))),
+    );
+    offline(
+        "half an answer",
+        "cannot reach",
+        Box::new(move |court| {
+            court.liar.lie(raw(
+                "HTTP/1.1 200 OK\r\nsyncagent-head: 9\r\ncontent-length: 500\r\n\r\n\0\0\u{1}\0half",
+            ))
+        }),
+    );
+    offline(
+        "a length of 2^64",
+        "cannot reach",
+        Box::new(move |court| {
+            court.liar.lie(raw("HTTP/1.1 200 OK\r\nsyncagent-head: 9\r\ncontent-length: 18446744073709551616\r\n\r\n\0\0\u{1}\0half"))
+        }),
+    );
+    offline(
+        "a head that is no number",
+        "captive portal",
+        Box::new(move |court| {
+            court.liar.lie(always(
+                Answer::new(200, "application/octet-stream", "").with("syncagent-head", "-1"),
+            ))
+        }),
+    );
+    assert_eq!(cases, 11);
+}
+
+#[test]
+fn a_body_without_end_or_a_bomb_is_read_to_a_limit() {
+    let field = Field::new();
+    let court = court(&field);
+    // What it would be if somebody unpacked it: a gigabyte. Nobody asked for it, and nobody does.
+    let zeros = std::io::repeat(0).take(1 << 30);
+    let bomb = zstd::stream::encode_all(zeros, 1).unwrap();
+    court.refuses("a compressed bomb", "E_LIMIT", 14, move |_, _| {
+        Answer::new(200, "application/octet-stream", bomb.clone())
+            .with("syncagent-head", "9")
+            .with("content-encoding", "zstd")
+            .into()
+    });
+    let endless = |head: &str| {
+        let head = head.as_bytes().to_vec();
+        move |_: &Request, _: &Honest| Said::Endless(head.clone(), vec![b'x'; 64 * 1024])
+    };
+    let problem = "HTTP/1.1 403 No\r\ncontent-type: application/problem+json\r\n\r\n";
+    court.refuses("an error without end", "E_LIMIT", 14, endless(problem));
+    let headers = "HTTP/1.1 200 OK\r\nx: ";
+    court.forget();
+    court.liar.lie(endless(headers));
+    assert_code("headers without end", &court.b.try_sync(), "E_OFFLINE", 5);
+    court.recovers("headers without end");
+}
+
+#[test]
+fn a_token_never_follows_a_redirect() {
+    let field = Field::new();
+    let court = court(&field);
+    let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = elsewhere.local_addr().unwrap();
+    let visits = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&visits);
+    std::thread::spawn(move || {
+        for stream in elsewhere.incoming() {
+            counted.fetch_add(1, Ordering::SeqCst);
+            let _ = stream.unwrap().read(&mut [0; 10]);
+        }
+    });
+    for status in [301, 302, 303, 307, 308] {
+        court.forget();
+        court.liar.lie(move |request, _| {
+            Answer::new(status, "text/plain", "")
+                .with("location", &format!("http://{address}{}", request.path))
+                .into()
+        });
+        let case = format!("status {status}");
+        let done = court.b.try_sync();
+        assert_code(&case, &done, "E_OFFLINE", 5);
+        assert!(done.stderr.contains(&case), "{done}");
+        court.assert_nothing_sent(&case);
+        court.recovers(&case);
+    }
+    assert_eq!(visits.load(Ordering::SeqCst), 0, "somebody else was asked");
+    // Else nobody would have been counted.
+    drop(std::net::TcpStream::connect(address).unwrap());
+    until("a visit", Duration::from_secs(10), || {
+        (visits.load(Ordering::SeqCst) == 1).then_some(())
+    });
+}
+
+#[test]
+fn forged_events_are_hints_and_nothing_more() {
+    let field = Field::new();
+    let court = court(&field);
+    court.recovers("before");
+    let patience = Duration::from_secs(60);
+    let huge = format!(r#"{{"type":"head","n":1,"x":"{}"}}"#, "x".repeat(100_000));
+    for (case, event) in [
+        (
+            "a head that is not there",
+            r#"{"type":"head","n":9223372036854775807}"#,
+        ),
+        (
+            "the highest number there is",
+            r#"{"type":"head","n":18446744073709551615}"#,
+        ),
+        (
+            "a number beyond",
+            r#"{"type":"head","n":18446744073709551616}"#,
+        ),
+        ("a negative head", r#"{"type":"head","n":-1}"#),
+        ("an older head", r#"{"type":"head","n":0}"#),
+        ("an order", r#"{"type":"delete","path":"a"}"#),
+        ("no JSON", "\u{0}\u{0}{{{"),
+        ("a long message", &huge),
+    ] {
+        court.liar.tell_the_truth();
+        court.liar.forge_events(&[event, event, event]);
+        let before = tree_of(&court);
+        let mut running = court.b.start();
+        until("B comes to rest", patience, || {
+            court.b.is_idle().then_some(())
+        });
+        // What A does from here on comes through the same socket, or through the next one if B gave this one up.
+        court.liar.forge_events(&[]);
+        let name = format!("after {case}");
+        court.put(&[(&name, case.as_bytes())]);
+        until(&format!("news after {case}"), patience, || {
+            assert_eq!(running.has_ended(), None, "{case}: {}", court.b.log());
+            court.b.folder.join(&name).exists().then_some(())
+        });
+        until("B comes to rest again", patience, || {
+            court.b.is_idle().then_some(())
+        });
+        for (path, entry) in before {
+            let now = crate::field::tree::entry(&court.b.folder.join(&path));
+            assert_eq!(now, entry, "{case}: {}", path.display());
+        }
+        // A hint may cost a look or two. It must not keep the machine asking for ever.
+        let asked = court
+            .liar
+            .heard()
+            .iter()
+            .filter(|request| request.is("GET", "/commits"))
+            .count();
+        assert!(asked < 30, "{case}: B asked for commits {asked} times");
+        let status = court.b.status();
+        assert_eq!(status["errors"], serde_json::json!([]), "{case}: {status}");
+        running.kill();
+        fs::remove_file(court.a.folder.join(&name)).unwrap();
+    }
+}
+
+fn tree_of(court: &Court<'_>) -> crate::field::tree::Tree {
+    ["a", "b"]
+        .map(|name| {
+            (
+                name.into(),
+                crate::field::tree::entry(&court.b.folder.join(name)),
+            )
+        })
+        .into()
+}
