@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use syncagent_protocol::ChunkId;
 use syncagent_protocol::api::{Head, REGISTER, RegisterResponse};
@@ -17,6 +17,8 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::world::{Machine, VAULT, World, blob, config, id, ids, pack};
 
 const DATA: &str = "SYNCAGENT_TEST_CRASH_DATA";
+/// Where the parent waits to be told the server's address.
+const PARENT: &str = "SYNCAGENT_TEST_CRASH_PARENT";
 
 /// Not a test: the server that is killed. It serves for ever where its parent tells it to.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -29,9 +31,10 @@ async fn child() {
     let app = syncagent_server::open(&config(data, &Arc::default())).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    // Renamed into place, so that the parent never reads half of it.
-    std::fs::write(data.join("address.new"), address).unwrap();
-    std::fs::rename(data.join("address.new"), data.join("address")).unwrap();
+    let parent = std::env::var(PARENT).unwrap();
+    let mut parent = TcpStream::connect(parent).await.unwrap();
+    parent.write_all(address.as_bytes()).await.unwrap();
+    drop(parent);
     syncagent_server::serve(app, listener, std::future::pending())
         .await
         .unwrap();
@@ -44,22 +47,24 @@ struct Server {
 
 impl Server {
     async fn start(data: &Path) -> Self {
-        let _ = std::fs::remove_file(data.join("address"));
+        let here = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["--ignored", "--exact", "crash::child"])
             .env(DATA, data)
+            .env(PARENT, here.local_addr().unwrap().to_string())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let deadline = Instant::now() + Duration::from_secs(20);
-        let address = loop {
-            if let Ok(address) = std::fs::read_to_string(data.join("address")) {
-                break address.parse().unwrap();
-            }
-            assert!(Instant::now() < deadline, "the server does not start");
-            tokio::time::sleep(Duration::from_millis(5)).await;
+        let told = async {
+            let mut address = String::new();
+            let (mut stream, _) = here.accept().await.unwrap();
+            stream.read_to_string(&mut address).await.unwrap();
+            address.parse().unwrap()
         };
+        let address = tokio::time::timeout(Duration::from_secs(20), told)
+            .await
+            .expect("the server starts");
         Self { child, address }
     }
 
@@ -77,22 +82,84 @@ impl Drop for Server {
     }
 }
 
+/// When the server is killed: after so many bytes of requests, or after so many answers. The same for the same seed.
+struct Fuse {
+    seed: u64,
+    bytes: usize,
+    answers: usize,
+}
+
+impl Fuse {
+    /// splitmix64, below `n`.
+    fn below(&mut self, n: usize) -> usize {
+        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.seed;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((z ^ (z >> 31)) % n as u64).unwrap()
+    }
+
+    /// In turn: somewhere in a body, at the very end of a pack or a commit, right after an answer.
+    fn light(&mut self, round: u64, pack: usize, commit: usize) {
+        let turns = self.below(4);
+        (self.bytes, self.answers) = match round % 3 {
+            0 => (1 + self.below(4 * (pack + commit)), usize::MAX),
+            1 => (
+                turns * (pack + commit) + pack + self.below(2) * commit,
+                usize::MAX,
+            ),
+            _ => (usize::MAX, 1 + self.below(8)),
+        };
+    }
+
+    /// Writes as much as may be written, and kills the server when that was all.
+    async fn write(
+        &mut self,
+        server: &mut Server,
+        stream: &mut TcpStream,
+        bytes: &[u8],
+    ) -> Option<()> {
+        let len = bytes.len().min(self.bytes);
+        stream.write_all(&bytes[..len]).await.ok()?;
+        self.bytes -= len;
+        if self.bytes == 0 {
+            server.kill();
+        }
+        Some(())
+    }
+
+    fn answered(&mut self, server: &mut Server) {
+        self.answers -= 1;
+        if self.answers == 0 {
+            server.kill();
+        }
+    }
+}
+
 /// The body of the answer, if it came whole and said 200.
-async fn post(address: SocketAddr, token: &str, path: &str, body: &[u8]) -> Option<Vec<u8>> {
-    let mut stream = TcpStream::connect(address).await.ok()?;
+async fn post(
+    server: &mut Server,
+    fuse: &mut Fuse,
+    token: &str,
+    path: &str,
+    body: &[u8],
+) -> Option<Vec<u8>> {
+    let mut stream = TcpStream::connect(server.address).await.ok()?;
     let len = body.len();
     let head = format!(
         "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
          authorization: Bearer {token}\r\ncontent-length: {len}\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).await.ok()?;
-    stream.write_all(body).await.ok()?;
+    fuse.write(server, &mut stream, body).await?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.ok()?;
     let end = answer.windows(4).position(|at| at == b"\r\n\r\n")?;
-    answer
-        .starts_with(b"HTTP/1.1 200")
-        .then(|| answer.split_off(end + 4))
+    if !answer.starts_with(b"HTTP/1.1 200") {
+        return None;
+    }
+    fuse.answered(server);
+    Some(answer.split_off(end + 4))
 }
 
 /// What the server acknowledged.
@@ -100,6 +167,10 @@ async fn post(address: SocketAddr, token: &str, path: &str, body: &[u8]) -> Opti
 struct Acknowledged {
     chunks: Vec<ChunkId>,
     head: Option<Head>,
+}
+
+fn ids_of(blobs: &[Vec<u8>]) -> Vec<ChunkId> {
+    blobs.iter().map(|blob| id(blob)).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -110,54 +181,56 @@ async fn what_was_acknowledged_survives_a_kill() {
     let mut machine = Machine::new(1);
     let vault_path = |resource| syncagent_protocol::api::vault_path(VAULT, resource);
     let mut seed = 0;
-    for round in 0..6u64 {
+    let mut fuse = Fuse {
+        seed: 6,
+        bytes: usize::MAX,
+        answers: usize::MAX,
+    };
+    for round in 0..9u64 {
         let mut server = Server::start(data).await;
         if round == 0 {
             let parts = config(data, &Arc::default());
             let invitation = syncagent_server::invite(data, &*parts.clock, &parts.entropy).unwrap();
             let request = machine.registration(&invitation.to_text(), "laptop");
             let body = serde_json::to_vec(&request).unwrap();
-            let answer = post(server.address, "", REGISTER, &body).await.unwrap();
+            let answer = post(&mut server, &mut fuse, "", REGISTER, &body)
+                .await
+                .unwrap();
             machine.token = serde_json::from_slice::<RegisterResponse>(&answer)
                 .unwrap()
                 .token;
             let genesis = machine.genesis(VAULT);
-            let answer = post(
-                server.address,
-                &machine.token,
-                &vault_path("commits"),
-                &genesis,
-            )
-            .await
-            .unwrap();
+            let commits = vault_path("commits");
+            let answer = post(&mut server, &mut fuse, &machine.token, &commits, &genesis)
+                .await
+                .unwrap();
             acknowledged.head = Some(serde_json::from_slice(&answer).unwrap());
         }
-        let address = server.address;
-        let kill = tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_millis(40 + 37 * round)).await;
-            server.kill();
-        });
+        let blobs: Vec<_> = (1..5).map(|seed| blob(seed, 150_000)).collect();
+        let commit = machine.put(acknowledged.head.unwrap(), &ids_of(&blobs));
+        fuse.light(round, pack(&blobs).len(), commit.len());
         // Uploads and commits until the server is gone.
         loop {
             seed += 10;
             let blobs: Vec<_> = (seed..seed + 4).map(|seed| blob(seed, 150_000)).collect();
-            let chunks: Vec<_> = blobs.iter().map(|blob| id(blob)).collect();
+            let chunks = ids_of(&blobs);
             let token = &machine.token;
-            if post(address, token, &vault_path("packs"), &pack(&blobs))
-                .await
-                .is_none()
-            {
+            let packs = vault_path("packs");
+            let answer = post(&mut server, &mut fuse, token, &packs, &pack(&blobs)).await;
+            if answer.is_none() {
                 break;
             }
             acknowledged.chunks.extend(&chunks);
             let commit = machine.put(acknowledged.head.unwrap(), &chunks);
-            let Some(answer) = post(address, token, &vault_path("commits"), &commit).await else {
+            let commits = vault_path("commits");
+            let answer = post(&mut server, &mut fuse, token, &commits, &commit).await;
+            let Some(answer) = answer else {
                 // Perhaps appended, perhaps not: the next round asks, as a client does.
                 break;
             };
             acknowledged.head = Some(serde_json::from_slice(&answer).unwrap());
         }
-        kill.await.unwrap();
+        drop(server);
 
         let world = World::on(data);
         let head = world.head(&machine).await;

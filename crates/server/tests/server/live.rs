@@ -199,17 +199,13 @@ async fn a_cut_body_leaves_nothing() {
         true,
     )
     .await;
-    // Give handlers whose client is gone their turn to clean up.
-    for _ in 0..200 {
-        if std::fs::read_dir(dir.path().join("packs/incoming"))
-            .unwrap()
-            .count()
-            == 0
-        {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    // A server that ends waits for its handlers: those whose client is gone have cleaned up by then.
+    server.stop.send(()).unwrap();
+    tokio::time::timeout(Duration::from_secs(20), server.done)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
     assert_eq!(
         std::fs::read_dir(dir.path().join("packs/incoming"))
             .unwrap()
@@ -219,6 +215,7 @@ async fn a_cut_body_leaves_nothing() {
     let other = std::fs::read_dir(dir.path().join("packs")).unwrap().count();
     assert_eq!(other, 1, "only incoming");
     assert_eq!(world.head(&a).await, head);
+    let server = serve(&world).await;
     let (status, _) = exchange(&server, &raw(&a, "packs", body.len(), &body), false).await;
     assert!(status.contains("200"), "{status}");
     let (status, _) = exchange(&server, &raw(&a, "commits", commit.len(), &commit), false).await;
