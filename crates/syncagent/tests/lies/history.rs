@@ -131,13 +131,13 @@ fn two_machines_that_were_shown_two_histories_find_it_out() {
     refuses(
         "B is led to A's history",
         &court.b,
-        &led(&court.liar, &court.url),
+        led(&court.liar, &court.url),
         "E_FORK",
     );
     refuses(
         "A is led to B's history",
         &court.a,
-        &led(&honest, &other),
+        led(&honest, &other),
         "E_FORK",
     );
 
@@ -148,13 +148,13 @@ fn two_machines_that_were_shown_two_histories_find_it_out() {
     refuses(
         "B is led to a longer one",
         &court.b,
-        &led(&court.liar, &court.url),
+        led(&court.liar, &court.url),
         "E_FORK",
     );
     refuses(
         "A is led to a shorter one",
         &court.a,
-        &led(&honest, &other),
+        led(&honest, &other),
         "E_ROLLBACK",
     );
 
