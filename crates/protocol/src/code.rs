@@ -165,7 +165,9 @@ impl Code {
             Self::Path => "a name or link that cannot be placed safely",
             Self::Offline => "the server cannot be reached",
             Self::DiskFull => "no space is left",
-            Self::Busy => "another SyncAgent holds this home or folder",
+            Self::Busy => {
+                "another SyncAgent holds this home or folder, or the server takes nothing now"
+            }
             Self::State => "the local state is corrupt beyond rebuilding",
             Self::Keyslot => "wrong password, or a damaged key file",
             Self::KdfPolicy => "a key file asks for a derivation that is too weak or too costly",
