@@ -153,7 +153,7 @@ impl<'a> Survey<'a> {
             directory_at: HashMap::from([("", NodeId::ROOT)]),
             path_of: BTreeMap::from([(NodeId::ROOT, "")]),
         };
-        let mut same = BTreeSet::new();
+        let mut same = Vec::with_capacity(ancestor.len());
         let mut in_vault = 0;
         for (path, seen) in &scan.entries {
             let known = survey
@@ -163,13 +163,13 @@ impl<'a> Survey<'a> {
                 .and_then(|(parent, name)| {
                     let rows = ancestor.at(*parent, &name).iter().copied();
                     let mut rows = rows.filter_map(|id| Some((id, ancestor.here(id)?)));
-                    rows.find(|(id, row)| scan.is_untouched(seen, row) && !same.contains(id))
+                    rows.find(|(_, row)| scan.is_untouched(seen, row))
                 });
             let Some((id, row)) = known else {
                 survey.strange.push(path);
                 continue;
             };
-            same.insert(id);
+            same.push(id);
             if let Observed::Directory { .. } = seen {
                 survey.directory_at.insert(path.as_str(), id);
                 survey.path_of.insert(id, path.as_str());
@@ -183,8 +183,10 @@ impl<'a> Survey<'a> {
             }
         }
         if same.len() != ancestor.len() {
+            same.sort_unstable();
+            let is_same = |id: &NodeId| same.binary_search(id).is_ok();
             let rows = ancestor.iter().map(|(id, _)| id);
-            survey.differs.extend(rows.filter(|id| !same.contains(id)));
+            survey.differs.extend(rows.filter(|id| !is_same(id)));
         }
         if in_vault != remote.tree.len() {
             let nodes = remote.tree.iter().map(|(id, _)| id);
