@@ -511,14 +511,26 @@ fn file_like(seen: &Observed) -> Option<(Kind, Fingerprint)> {
     }
 }
 
-/// Same kind and, for files and links, same number or same size and time, for directories, same number.
+/// Same kind and, for directories, same number, for files and links, same size and time; where the row's looks are not
+/// trusted, those of the agreed version and the number. A number alone proves nothing: it may have been handed out again.
 fn looks_alike(seen: &Observed, row: &AncestorNode) -> bool {
     if let Observed::Directory { inode, .. } = seen {
         return row.node.body == Body::Directory && row.inode == *inode;
     }
+    let agreed_len = match &row.node.body {
+        Body::File { size, .. } => *size,
+        Body::Symlink { target } => target.len() as u64,
+        Body::Directory => return false,
+    };
     file_like(seen).is_some_and(|(kind, print)| {
-        let same = |old: Fingerprint| (old.size, old.mtime_ns) == (print.size, print.mtime_ns);
-        let same_number = print.inode != 0 && print.inode == row.number();
-        kind == row.node.body.kind() && (same_number || row.fingerprint.is_some_and(same))
+        let looks = match row.fingerprint {
+            Some(old) => (old.size, old.mtime_ns) == (print.size, print.mtime_ns),
+            None => {
+                print.inode != 0
+                    && (print.inode, print.size, print.mtime_ns)
+                        == (row.inode, agreed_len, row.node.mtime_ns)
+            }
+        };
+        kind == row.node.body.kind() && looks
     })
 }

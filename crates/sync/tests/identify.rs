@@ -118,7 +118,7 @@ fn with_inode_numbers() {
         ("a=4", "rm a; new b 4", "b<a*"),
         ("a=4", "cp a b; rm a", "b<a*"),
         ("d/ d/a=1 d/b=2", "mv d e", "e<d e/a<d/a e/b<d/b"),
-        ("d/ d/a=1", "mv d e; write e/a 2", "e<d e/a<d/a*"),
+        ("d/ d/a=1", "mv d e; write e/a 2", "e<+ e/a<+"),
         (
             "d/ d/a=1 d/b=2",
             "mv d e; write e/a 2",

@@ -136,7 +136,7 @@ fn names_by_file_system() {
         ("a", true, true, true),
         (".syncagent", false, false, false),
         (".SyncAgent", true, false, false),
-        (".sync\u{200c}agent", true, false, true),
+        (".sync\u{200c}agent", true, false, false),
         (".\u{17f}yncagent", true, false, false),
         (".syncagent.", true, true, false),
         (".syncagent::$INDEX_ALLOCATION", true, true, false),
