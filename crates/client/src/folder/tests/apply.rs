@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::symlink;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use syncagent_protocol::{Code, TreePath};
 
@@ -563,6 +564,37 @@ fn a_conflict_copy_removed_while_the_file_stood_under_both_names_is_put_again() 
         ]
     );
     assert_eq!(dir.temps(), 0);
+}
+
+#[test]
+fn an_old_file_that_cannot_be_let_go_is_named_and_tried_again() {
+    let dir = Dir::new();
+    dir.write("f", "old");
+    dir.write("g", "old too");
+    let refuse = Arc::new(AtomicBool::new(false));
+    let refusing = Arc::clone(&refuse);
+    let folder = folder_on(Hooked::new(&dir.disk, move |_, verb, at| {
+        let is_retired = verb == "stat" && at.contains("swap-") && at.ends_with("-f");
+        match is_retired && refusing.load(Ordering::SeqCst) {
+            true => Err(error(ErrorKind::Denied)),
+            false => Ok(()),
+        }
+    }));
+    for path in ["f", "g"] {
+        let expect = Expect::File(dir.fingerprint(path));
+        let mut new = staged(&folder, "new");
+        folder.place(&mut new, &p(path), &expect, None).unwrap();
+    }
+    refuse.store(true, Ordering::SeqCst);
+    let settled = folder.settle().unwrap();
+    let held: Vec<_> = settled.held.iter().map(|(path, _)| path.clone()).collect();
+    assert_eq!(held, [p("f")]);
+    assert_eq!((dir.temps(), folder.is_settled()), (1, false));
+    refuse.store(false, Ordering::SeqCst);
+    assert!(folder.settle().unwrap().held.is_empty());
+    assert_eq!((dir.temps(), folder.is_settled()), (0, true));
+    let new = |path: &str| (path.into(), "new".into());
+    assert_eq!(contents(&dir.path("")), [new("f"), new("g")]);
 }
 
 #[test]
