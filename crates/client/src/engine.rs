@@ -1,16 +1,20 @@
 //! One task owns all state of one machine: observe, decide, act.
 //!
 //! A [`Engine::pass`] looks at the folder and at the log, lets `syncagent_sync` decide, and carries the plan
-//! out: `history` verifies what the server shows, `apply` changes the disk, `send` seals and posts.
+//! out: `history` verifies what the server shows, `decide` reads what a decision needs, `fetch` puts files together,
+//! `apply` changes the disk, `send` seals and posts, `rows` keeps what was agreed.
 //! Nothing is remembered as pending: whatever interrupts a pass, the next one observes anew.
 //!
 //! Invariant: the index says "agreed" only about what is durable on this disk and stands in the verified log.
 
 mod apply;
+mod decide;
+mod fetch;
 mod history;
 mod members;
 mod preview;
 mod restore;
+mod rows;
 mod send;
 mod status;
 mod verify;
@@ -24,15 +28,13 @@ use syncagent_protocol::{Code, CommitHash, ContentHash, MachineId, NodeId, TreeP
 use syncagent_sync::guard;
 use syncagent_sync::ignore::{self, Ignore, Verdict};
 use syncagent_sync::scan::{Fingerprint, Observed, Scan};
-use syncagent_sync::{
-    Ancestor, Input, Local, LocalState, LogTree, Placed, Placement, Plan, Policy, Utc, Wider,
-    focus, identify, reconcile,
-};
+use syncagent_sync::{Ancestor, LogTree, Placed, Placement, Plan, Utc};
 use syncagent_vault::keys::{Keys, VaultKey};
 use syncagent_vault::op::Genesis;
 use syncagent_vault::random::{self, Random};
 use tokio::sync::watch;
 
+use self::decide::Decision;
 pub use self::preview::{
     Foreseen, ForeseenRestore, Preview, Step as ForeseenStep, Verb, kept_placement,
 };
@@ -42,7 +44,7 @@ pub use self::verify::{BadChunk, TouchedFile, Verified};
 use crate::error::ClientError;
 use crate::folder::apply::Folder;
 use crate::folder::disk::{Disk, Guard};
-use crate::folder::read::{Reading, open_stable};
+use crate::folder::read::open_stable;
 use crate::folder::root::{self, Identity, RootState};
 use crate::folder::scan::{IgnoreRules, Look};
 use crate::home::{Credentials, Home};
@@ -563,139 +565,6 @@ impl Engine {
         }
     }
 
-    /// Decides, reading the files that a decision needs.
-    fn decide(&mut self) -> Result<Decision, ClientError> {
-        let mut wider = Wider::default();
-        loop {
-            let scan = self.scan.get_or_insert_default();
-            let random = Arc::clone(&self.random);
-            let mut new_id = move || NodeId(random::bytes(&*random));
-            let most = self.ancestor.len() / 4 * 3;
-            let part = focus(&self.ancestor, scan, &self.log, &self.placed, &wider, most);
-            let (ancestor, scan, remote) = match &part {
-                Some(part) => (&part.ancestor, &part.scan, &part.remote),
-                None => (&self.ancestor, &*scan, &self.placed),
-            };
-            let identified = identify(ancestor, scan, &self.pending_ids, &self.hashes, &mut new_id);
-            if !identified.needs_hash.is_empty() {
-                self.hash_files(&identified.needs_hash);
-                continue;
-            }
-            let fresh: Vec<_> = identified
-                .new_ids
-                .iter()
-                .filter(|(path, id)| self.pending_ids.get(*path) != Some(*id))
-                .collect();
-            self.index.add_pending_ids(fresh.iter().copied())?;
-            self.pending_ids.extend(
-                identified
-                    .new_ids
-                    .iter()
-                    .map(|(path, id)| (path.clone(), *id)),
-            );
-            let local = identified.local;
-            let doubtful = self.doubtful(&local);
-            if !doubtful.is_empty() {
-                self.hash_files(&doubtful);
-                continue;
-            }
-            let policy = Policy {
-                machine: self.name.clone(),
-                now: utc(&*self.clock),
-                placement: self.placement,
-                unavailable: self.unavailable.keys().copied().collect(),
-                not_here: BTreeSet::new(),
-            };
-            let input = Input {
-                ancestor,
-                local: &local,
-                log: &self.log,
-                remote,
-                history: &Versions(&self.index),
-                policy: &policy,
-            };
-            let plan = reconcile(&input, &mut new_id);
-            if !plan.needs_hash.is_empty() {
-                self.hash_files(&plan.needs_hash);
-                continue;
-            }
-            if part.as_ref().is_some_and(|part| wider.reach(part, &plan)) {
-                continue;
-            }
-            let is_missing = |id: NodeId| !local.nodes.contains_key(&id);
-            let misses = ancestor
-                .iter()
-                .any(|(id, row)| !row.not_here && is_missing(id));
-            return Ok(Decision {
-                local,
-                plan,
-                misses,
-            });
-        }
-    }
-
-    /// Files touched without a visible change (or too fresh to trust): cheaper to read than to send.
-    fn doubtful(&self, local: &Local) -> Vec<TreePath> {
-        let mut paths = Vec::new();
-        for (id, node) in &local.nodes {
-            let LocalState::File {
-                hash: None,
-                size,
-                mtime_ns,
-                ..
-            } = node.state
-            else {
-                continue;
-            };
-            let Some(row) = self.ancestor.get(*id) else {
-                continue;
-            };
-            let same_look = row.node.mtime_ns == mtime_ns
-                && matches!(&row.node.body, syncagent_protocol::Body::File { size: before, .. } if *before == size);
-            if same_look && let Some(path) = local.path_of(*id) {
-                paths.push(path);
-            }
-        }
-        paths
-    }
-
-    /// Reads files for their content hash. One that cannot be read is unknown from here on, not changed.
-    fn hash_files(&mut self, paths: &[TreePath]) {
-        let disk = Arc::clone(self.folder.disk());
-        let now_ns = i64::try_from(self.clock.now_ms())
-            .unwrap_or(i64::MAX)
-            .saturating_mul(1_000_000);
-        let results = self.work.map(paths.to_vec(), |path| {
-            let result = hash_file(&*disk, &path, now_ns);
-            (path, result)
-        });
-        for (path, result) in results {
-            match result {
-                Ok((reading, hash)) => {
-                    let scanned = self
-                        .scan
-                        .as_mut()
-                        .and_then(|scan| scan.entries.get_mut(&path));
-                    // All of it: the fingerprint alone would vouch for a bit that was set since the scan.
-                    if let Some(seen @ Observed::File { .. }) = scanned {
-                        *seen = Observed::File {
-                            fingerprint: reading.fingerprint,
-                            exec: reading.exec,
-                            racy: reading.racy,
-                        };
-                    }
-                    self.hashes.insert(path, (reading.fingerprint, hash));
-                }
-                Err(error) => {
-                    if let Some(scan) = &mut self.scan {
-                        scan.entries.insert(path.clone(), Observed::Unknown);
-                    }
-                    self.fail(&path, Code::Read, &error);
-                }
-            }
-        }
-    }
-
     fn fail(&mut self, path: &TreePath, code: Code, message: &dyn std::fmt::Display) {
         tracing::warn!(%path, %code, %message, "file left alone");
         let error = FileError {
@@ -853,52 +722,6 @@ fn file_error(path: &TreePath, code: Code, error: &dyn std::fmt::Display) -> Cli
 
 fn utc(clock: &dyn Clock) -> Utc {
     Utc::from_unix_s(i64::try_from(clock.now_ms() / 1000).unwrap_or(0))
-}
-
-fn hash_file(
-    disk: &dyn Disk,
-    path: &TreePath,
-    now_ns: i64,
-) -> Result<(Reading, ContentHash), crate::folder::read::ReadError> {
-    let mut file = open_stable(disk, path, None)?;
-    let mut hasher = blake3::Hasher::new();
-    let mut buf = vec![0; 256 * 1024];
-    loop {
-        match file.read(&mut buf)? {
-            0 => break,
-            n => hasher.update(&buf[..n]),
-        };
-    }
-    let reading = file.finish(now_ns)?;
-    Ok((reading, ContentHash(*hasher.finalize().as_bytes())))
-}
-
-/// The earlier versions that the log told of.
-struct Versions<'a>(&'a Index);
-
-impl std::fmt::Debug for Versions<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Versions")
-    }
-}
-
-impl syncagent_sync::History for Versions<'_> {
-    fn versions(&self, node: NodeId, size: u64) -> Vec<ContentHash> {
-        self.0.contents(node, size).unwrap_or_else(|error| {
-            // Unknown versions make a conflict copy where none was needed: nothing is lost.
-            tracing::warn!(%error, "cannot read the history of a file");
-            Vec::new()
-        })
-    }
-}
-
-/// What shall be done, and what it was decided about.
-struct Decision {
-    /// What is on disk, of the part of the world that was in focus.
-    local: Local,
-    plan: Plan,
-    /// Whether something known is nowhere to be seen.
-    misses: bool,
 }
 
 /// The ignore rules of the folder, as they stand on disk.

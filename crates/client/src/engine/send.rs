@@ -17,7 +17,8 @@ use syncagent_vault::chunk::{Entry, Scope, Sealed};
 use syncagent_vault::chunker::Class;
 use syncagent_vault::op::{Draft, File, Put, PutBody};
 
-use super::apply::{Applied, Mark, row};
+use super::apply::Applied;
+use super::rows::{Mark, row};
 use super::{Engine, Outcome};
 use crate::error::ClientError;
 use crate::folder::read::{ReadError, Reading, StableRead, open_stable};

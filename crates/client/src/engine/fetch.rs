@@ -1,0 +1,288 @@
+//! Puts the files that a plan wants together, from what this disk holds already and what the vault has.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use syncagent_protocol::{Body, Code, ContentHash, NodeId, OpHash, TreePath};
+use syncagent_sync::scan::{Fingerprint, Observed};
+use syncagent_sync::{LastOp, Local, LocalState, Plan, Step};
+use syncagent_vault::op::{Content, PutBody};
+
+use super::Engine;
+use super::apply::Applied;
+use crate::error::ClientError;
+use crate::folder::apply::Staged;
+use crate::transfer::decode_leaves;
+use crate::transfer::download::{Downloader, Job, Source};
+
+/// Below this a local copy saves nothing over a chunk in a pack.
+const MIN_COPY_LEN: u64 = 16 * 1024;
+
+impl Engine {
+    pub(super) fn fetch_len(&self, step: &Step) -> u64 {
+        match step {
+            Step::Fetch { node, .. } => match self.placed.tree.get(*node).map(|node| &node.body) {
+                Some(Body::File { size, .. }) => *size,
+                _ => 0,
+            },
+            _ => 0,
+        }
+    }
+
+    /// Whether the last look found the file of this fingerprint at `path`.
+    fn stands(&self, path: &TreePath, fingerprint: Fingerprint) -> bool {
+        let found = self.scan.as_ref().and_then(|scan| scan.entries.get(path));
+        matches!(found, Some(Observed::File { fingerprint: seen, .. }) if *seen == fingerprint)
+    }
+
+    /// The content of a file as it stands on this disk, if that is known: its row vouches for it, or it was just read
+    /// because its row is too fresh to do so.
+    fn content_here(&self, id: NodeId, local: &Local) -> Option<(ContentHash, Fingerprint)> {
+        match local.nodes.get(&id)?.state {
+            LocalState::Same => {
+                let row = self.ancestor.get(id)?;
+                match row.node.body {
+                    Body::File { hash, .. } => Some((hash, row.fingerprint?)),
+                    _ => None,
+                }
+            }
+            LocalState::File {
+                hash: Some(hash),
+                fingerprint,
+                ..
+            } => Some((hash, fingerprint)),
+            _ => None,
+        }
+    }
+
+    /// Content that stands on this disk unchanged, for the files a plan wants that are worth a look.
+    pub(super) fn local_contents(
+        &self,
+        plan: &Plan,
+        local: &Local,
+    ) -> HashMap<ContentHash, Source> {
+        let mut wanted: HashMap<ContentHash, ()> = HashMap::new();
+        for step in &plan.steps {
+            if let Step::Fetch { node, .. } = step
+                && let Some(Body::File { hash, size, .. }) =
+                    self.placed.tree.get(*node).map(|node| &node.body)
+                && *size >= MIN_COPY_LEN
+            {
+                wanted.insert(*hash, ());
+            }
+        }
+        let mut found = HashMap::new();
+        if wanted.is_empty() {
+            return found;
+        }
+        // What is not in focus stands as its row says; what is may have been read just now.
+        let rows = self.ancestor.iter().filter_map(|(id, row)| {
+            let Body::File { hash, .. } = row.node.body else {
+                return None;
+            };
+            let fingerprint = row.fingerprint.filter(|_| wanted.contains_key(&hash))?;
+            let path = self.ancestor_path(id)?;
+            let stands = self.stands(&path, fingerprint);
+            stands.then_some((path, hash, fingerprint))
+        });
+        let read = local.nodes.keys().filter_map(|id| {
+            let (hash, fingerprint) = self.content_here(*id, local)?;
+            Some((local.path_of(*id)?, hash, fingerprint))
+        });
+        for (path, hash, fingerprint) in rows.chain(read) {
+            if wanted.contains_key(&hash) {
+                found.insert(
+                    hash,
+                    Source {
+                        path,
+                        fingerprint,
+                        leaves: None,
+                    },
+                );
+            }
+        }
+        found
+    }
+
+    /// Puts the files of a batch together, complete but not yet visible.
+    pub(super) async fn stage(
+        &mut self,
+        batch: &[Step],
+        local: &Local,
+        copies: &HashMap<ContentHash, Source>,
+        applied: &mut Applied,
+    ) -> Result<BTreeMap<NodeId, Staged>, ClientError> {
+        let mut jobs = Vec::new();
+        let mut paths = BTreeMap::new();
+        for step in batch {
+            let Step::Fetch {
+                node,
+                path,
+                replaces,
+                exec,
+                mtime_ns,
+                ..
+            } = step
+            else {
+                continue;
+            };
+            paths.insert(*node, path.clone());
+            match self.job(*node, *replaces, *exec, *mtime_ns, local, copies)? {
+                Some(job) => jobs.push(job),
+                None => {
+                    applied.failed.insert(*node);
+                    self.unfetchable(
+                        *node,
+                        path,
+                        Code::Chunk,
+                        &"the log no longer holds its content",
+                    );
+                }
+            }
+        }
+        let downloader = Downloader {
+            folder: Arc::clone(&self.folder),
+            remote: Arc::clone(&self.remote),
+            keys: Arc::clone(&self.keys),
+            work: self.work,
+        };
+        let mut staged = BTreeMap::new();
+        for (node, result) in downloader.stage(jobs).await? {
+            match result {
+                Ok(done) => {
+                    if let (Some(leaves), Some(entry)) = (done.leaves, self.log.get(node)) {
+                        self.index.set_leaves(
+                            node,
+                            entry.op_hash,
+                            &crate::transfer::encode_leaves(&leaves),
+                        )?;
+                    }
+                    staged.insert(node, done.staged);
+                }
+                Err(error) => {
+                    applied.failed.insert(node);
+                    if let Some(path) = paths.get(&node) {
+                        match error.code() {
+                            Code::Chunk => self.unfetchable(node, path, Code::Chunk, &error),
+                            code => self.fail(path, code, &error),
+                        }
+                    }
+                }
+            }
+        }
+        Ok(staged)
+    }
+
+    fn unfetchable(
+        &mut self,
+        node: NodeId,
+        path: &TreePath,
+        code: Code,
+        why: &dyn std::fmt::Display,
+    ) {
+        tracing::warn!(%path, %code, %why, "content cannot be fetched");
+        let error = super::FileError {
+            path: path.as_str().to_owned(),
+            code,
+            message: why.to_string(),
+        };
+        self.unavailable.insert(node, error);
+    }
+
+    fn job(
+        &self,
+        node: NodeId,
+        replaces: Option<NodeId>,
+        exec: bool,
+        mtime_ns: i64,
+        local: &Local,
+        copies: &HashMap<ContentHash, Source>,
+    ) -> Result<Option<Job>, ClientError> {
+        let Some(entry) = self
+            .log
+            .get(node)
+            .filter(|entry| matches!(entry.op, LastOp::Put(_)))
+        else {
+            return Ok(None);
+        };
+        let Some(put) = self.index.put(node, entry.op_hash)? else {
+            return Ok(None);
+        };
+        let scope = put.scope(node);
+        let PutBody::File(file) = put.body else {
+            return Ok(None);
+        };
+        let leaves = match &file.content {
+            Content::Chunks(manifest) if manifest.level > 0 => self
+                .index
+                .leaves(node, entry.op_hash)?
+                .map(|bytes| decode_leaves(&bytes)),
+            _ => None,
+        };
+        let mut sources: Vec<Source> = copies.get(&file.hash).cloned().into_iter().collect();
+        if let Some(id) = replaces.filter(|_| file.size >= MIN_COPY_LEN && sources.is_empty()) {
+            sources.extend(self.old_version(id, local)?);
+        }
+        Ok(Some(Job {
+            node,
+            file,
+            scope,
+            exec,
+            mtime_ns,
+            leaves,
+            sources,
+        }))
+    }
+
+    /// The version of a node that stands on this disk, by its chunks.
+    fn old_version(&self, node: NodeId, local: &Local) -> Result<Option<Source>, ClientError> {
+        let (Some(row), Some(path)) = (self.ancestor.get(node), local.path_of(node)) else {
+            return Ok(None);
+        };
+        let Some((hash, fingerprint)) = self.content_here(node, local) else {
+            return Ok(None);
+        };
+        if !matches!(row.node.body, Body::File { hash: agreed, .. } if agreed == hash) {
+            return Ok(None);
+        }
+        let leaves = self.leaves_of(node, row.op_hash)?;
+        Ok(leaves.map(|leaves| Source {
+            path,
+            fingerprint,
+            leaves: Some(Arc::new(leaves)),
+        }))
+    }
+
+    /// The data chunks of a version with their lengths, as far as this machine knows them.
+    pub(super) fn leaves_of(
+        &self,
+        node: NodeId,
+        op_hash: OpHash,
+    ) -> Result<Option<Vec<(syncagent_protocol::ChunkId, u64)>>, ClientError> {
+        let Some(put) = self.index.put(node, op_hash)? else {
+            return Ok(None);
+        };
+        let PutBody::File(file) = &put.body else {
+            return Ok(None);
+        };
+        let Content::Chunks(manifest) = &file.content else {
+            return Ok(None);
+        };
+        if manifest.level == 0 {
+            return Ok(Some(
+                manifest
+                    .entries
+                    .iter()
+                    .map(|entry| (entry.id, entry.len))
+                    .collect(),
+            ));
+        }
+        let kept = self.index.leaves(node, op_hash)?;
+        Ok(kept.map(|bytes| {
+            decode_leaves(&bytes)
+                .iter()
+                .map(|entry| (entry.id, entry.len))
+                .collect()
+        }))
+    }
+}
