@@ -166,7 +166,13 @@ impl Engine {
                 }
                 Op::Trash { .. } => [None, None],
             };
+            // A directory goes after what leaves it, or that would hang nowhere.
+            let still_holds = |node| {
+                tree.children(node)
+                    .any(|(_, child)| waiting.contains(&child))
+            };
             waiting.contains(&op.node())
+                || matches!(op, Op::Trash { node } if still_holds(*node))
                 || needs
                     .into_iter()
                     .flatten()
