@@ -385,12 +385,14 @@ impl Engine {
                 return Err(error);
             }
             self.take_in_own_moves()?;
+            self.remove_leftovers()?;
             let mut decision = self.decide()?;
             if decision.misses && look != Hint::Everything {
                 // It may have been moved to where nobody has looked; only a full look proves an absence.
                 self.look(&Hint::Everything);
                 self.check_root().inspect_err(|_| self.scan = None)?;
                 self.take_in_own_moves()?;
+                self.remove_leftovers()?;
                 decision = self.decide()?;
             }
             let Decision { local, plan, .. } = decision;
@@ -412,12 +414,26 @@ impl Engine {
                 }
                 Err(error) => Err(error),
             };
-            self.unlooked = Hint::Paths(touched);
-            if !acted? {
-                // Everything left was tried and failed; it is in the errors.
+            let acted = match acted {
+                Ok(acted) => acted,
+                Err(error) => {
+                    self.unlooked = Hint::Paths(touched);
+                    return Err(error);
+                }
+            };
+            if !acted {
+                // Everything left was tried and failed, and it is in the errors; or it would not hold still.
+                for path in &touched {
+                    if !self.errors.contains_key(path) {
+                        let why = "it was being changed while it was read; it is tried again";
+                        self.fail(path, Code::Read, &why);
+                    }
+                }
+                self.unlooked = Hint::Paths(touched);
                 finished = true;
                 break;
             }
+            self.unlooked = Hint::Paths(touched);
         }
         if !finished {
             return Err(unfinished());

@@ -189,6 +189,7 @@ impl Index {
             M::up(include_str!("index/schema.sql")),
             M::up(include_str!("index/own_moves.sql")),
             M::up(include_str!("index/sealed_rows.sql")),
+            M::up(include_str!("index/pending_by_node.sql")),
         ])
         .to_latest(&mut db)
         .map_err(|error| ClientError::State(error.to_string()))?;
@@ -542,7 +543,7 @@ impl Index {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Writes and drops ancestor rows, and forgets the pending ids of what now has one.
+    /// Writes and drops ancestor rows, and forgets the pending ids of what now has one, by node and by path.
     pub fn record(
         &mut self,
         rows: &[(NodeId, Option<AncestorNode>)],
@@ -771,9 +772,13 @@ fn write_rows<'a>(
     ))?;
     let mut drop_row = tx.prepare_cached("DELETE FROM ancestor WHERE node = ?1")?;
     let mut settle = tx.prepare_cached("DELETE FROM pending_ids WHERE path = ?1")?;
+    let mut known = tx.prepare_cached("DELETE FROM pending_ids WHERE node = ?1")?;
     for (node, row) in rows {
         match row {
-            Some(row) => write.execute(params_from_iter(ancestor_values(node, row)))?,
+            Some(row) => {
+                write.execute(params_from_iter(ancestor_values(node, row)))?;
+                known.execute([node.0])?
+            }
             None => drop_row.execute([node.0])?,
         };
     }

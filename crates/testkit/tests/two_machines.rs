@@ -153,6 +153,29 @@ async fn a_lost_index_deletes_nothing_and_sends_nothing_twice() {
 }
 
 #[tokio::test]
+async fn a_copy_where_a_new_file_once_was_is_a_file_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::new(Genesis::default());
+    let mut machines = two(&world, dir.path()).await;
+    let (a, b) = (machines[0].folder.clone(), machines[1].folder.clone());
+    fs::create_dir(a.join("dir")).unwrap();
+    fs::write(a.join("dir/old"), "old").unwrap();
+    settle(&world, &mut machines).await;
+    // A new file in a directory that the other machine has renamed: it goes there before it is sent.
+    fs::rename(b.join("dir"), b.join("dir2")).unwrap();
+    world.sync(&mut machines[1]).await.unwrap();
+    fs::write(a.join("dir/new"), "new").unwrap();
+    settle(&world, &mut machines).await;
+    assert_eq!(fs::read(b.join("dir2/new")).unwrap(), b"new");
+    // Its old path is free, and whatever comes to stand there is a person's.
+    fs::create_dir(a.join("dir")).unwrap();
+    fs::copy(a.join("dir2/new"), a.join("dir/new")).unwrap();
+    settle(&world, &mut machines).await;
+    assert_eq!(fs::read(a.join("dir/new")).unwrap(), b"new");
+    assert_eq!(fs::read(b.join("dir/new")).unwrap(), b"new");
+}
+
+#[tokio::test]
 async fn a_vault_with_dedup_sends_one_copy_of_equal_content() {
     let dir = tempfile::tempdir().unwrap();
     let world = World::new(Genesis {

@@ -412,7 +412,11 @@ impl Engine {
                 rows.push((*id, Some(row)));
             }
         }
-        self.record(rows, Vec::new())?;
+        self.record(rows, Vec::new())
+    }
+
+    /// Takes away what was fetched under a free name and is of no use any more.
+    pub(super) fn remove_leftovers(&mut self) -> Result<(), ClientError> {
         let leftovers: Vec<(TreePath, NodeId)> = self
             .pending_ids
             .iter()

@@ -293,6 +293,21 @@ impl Engine {
                 head.n
             }
         };
+        // Whatever can fail comes first: once the index has taken them in, memory has to follow.
+        let me = self.credentials.id();
+        for commit in &commits {
+            if commit.machine == me && commit.n > born && !self.index.is_own(commit.hash)? {
+                self.notices.push(format!(
+                    "position {} was written with this machine's key, but not here: it runs twice, or was restored from an image. Register one of the two anew",
+                    commit.n
+                ));
+            }
+        }
+        let genesis = commits
+            .iter()
+            .rev()
+            .find_map(|commit| commit.genesis.as_ref());
+        let genesis = genesis.map(|bytes| Genesis::parse(bytes)).transpose()?;
         // Rows of this machine's own commits, too: also of one whose answer was lost, or it would look like a change
         // that somebody else made.
         let own = self.index.apply(&commits)?;
@@ -300,13 +315,6 @@ impl Engine {
         let own = own.into_iter().map(|row| (row.node, row.row)).collect();
         self.remember(own, &settled);
         for commit in commits {
-            let me = self.credentials.id();
-            if commit.machine == me && commit.n > born && !self.index.is_own(commit.hash)? {
-                self.notices.push(format!(
-                    "position {} was written with this machine's key, but not here: it runs twice, or was restored from an image. Register one of the two anew",
-                    commit.n
-                ));
-            }
             if let Some(add) = commit.added {
                 if commit.machine != me {
                     self.notices
@@ -324,9 +332,6 @@ impl Engine {
                 if let Some(known) = self.machines.get_mut(&machine) {
                     known.revoked_n.get_or_insert(commit.n);
                 }
-            }
-            if let Some(genesis) = &commit.genesis {
-                self.genesis = Genesis::parse(genesis)?;
             }
             let changes = commit.ops.into_iter().map(|op| {
                 let last = match (op.kind, &op.put) {
@@ -347,10 +352,16 @@ impl Engine {
             });
             self.log.apply(commit.n, changes);
         }
+        if let Some(genesis) = genesis {
+            self.genesis = genesis;
+        }
         self.head = head;
-        self.index
-            .drop_sealed(head.n, self.now_ms().saturating_sub(KEEP_SEALED_MS))?;
         self.placed = self.log.placed();
+        let before_ms = self.now_ms().saturating_sub(KEEP_SEALED_MS);
+        if let Err(error) = self.index.drop_sealed(head.n, before_ms) {
+            // They are dropped with the next commit.
+            tracing::warn!(%error, "cannot forget commits that lost their place");
+        }
         Ok(())
     }
 

@@ -125,6 +125,15 @@ impl Engine {
             self.pending_ids.remove(path);
             self.hashes.remove(path);
         }
+        // An id under a path that its node has left since would one day be taken for that node.
+        let known: BTreeSet<NodeId> = rows
+            .iter()
+            .filter(|(_, row)| row.is_some())
+            .map(|(id, _)| *id)
+            .collect();
+        if !known.is_empty() {
+            self.pending_ids.retain(|_, id| !known.contains(id));
+        }
         for (id, row) in rows {
             match row {
                 Some(row) => self.ancestor.insert(id, row),

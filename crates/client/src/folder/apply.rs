@@ -14,6 +14,7 @@
 //! | `new-ID` | staged content, or a link; never anything of the user's |
 //! | `part-KEY` | an unfinished download that can be taken up again |
 //! | `swap-ID-INODE-EXPECTED-NAME` | before the exchange the staged file (it has INODE), after it what stood at NAME |
+//! | `mine-ID-INODE-EXPECTED-NAME` | the same, where the vault does not have what stood at NAME: a conflict copy has it |
 //! | `out-ID-EXPECTED-NAME` | what stood at NAME, before it is unlinked |
 //! | `aside-ID` | notes that a second name is being made for a file, for a conflict copy |
 //! | `id-ID`, `probe-ID` | bytes of our own |
@@ -382,7 +383,8 @@ impl Folder {
         let result = match note {
             // The file system knows no second names: the old file was renamed, the place is free.
             Some(Aside::Renamed) => self.put_in_place(staged, path),
-            _ => self.swap(staged, path, expect, &old),
+            Some(Aside::Linked(_)) => self.swap("mine", staged, path, expect, &old),
+            None => self.swap("swap", staged, path, expect, &old),
         };
         match note {
             Some(Aside::Linked(note)) => {
@@ -467,6 +469,7 @@ impl Folder {
     /// Exchanges what is staged with what stands at `path`, which must be `old`.
     fn swap(
         &self,
+        prefix: &str,
         staged: &mut Staged,
         path: &TreePath,
         expect: &Expect,
@@ -474,7 +477,7 @@ impl Folder {
     ) -> Result<(), ApplyError> {
         let label = label(path);
         let swap = self.temp(
-            "swap",
+            prefix,
             &format!("{:x}-{}-{label}", staged.stat.inode, expected(old)),
         );
         self.disk.rename(At::Temp(&staged.temp), At::Temp(&swap))?;

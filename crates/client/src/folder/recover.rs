@@ -76,6 +76,11 @@ fn judge(temp: &TempName, stat: &Stat, wanted: &dyn Fn(&str) -> bool) -> Verdict
         "new" | "aside" | "id" | "probe" => true,
         "part" if wanted(rest) => return Verdict::Keep,
         "part" => true,
+        // The vault does not have it: it goes only if its other name, the conflict copy, is still there.
+        "mine" => {
+            let staged = rest.split('-').nth(1).and_then(hex);
+            staged == Some(stat.inode) || stat.links > 1
+        }
         "swap" => {
             let mut fields = rest.splitn(3, '-').skip(1);
             let staged = fields.next().and_then(hex);
@@ -118,7 +123,7 @@ fn id_of(temp: &TempName) -> Option<u64> {
 pub(super) fn name_of(temp: &TempName) -> Option<Name> {
     let text = temp.as_str();
     let fields = match text.split('-').next() {
-        Some("swap") => 7,
+        Some("swap" | "mine") => 7,
         Some("out") => 6,
         _ => 1,
     };

@@ -567,6 +567,43 @@ fn a_conflict_copy_removed_while_the_file_stood_under_both_names_is_put_again() 
 }
 
 #[test]
+fn a_conflict_copy_removed_in_the_making_survives_a_crash_too() {
+    let dir = Dir::new();
+    dir.write("f", "never sent");
+    let expect = Expect::File(dir.fingerprint("f"));
+    let copy = dir.path("f.conflict");
+    let off = AtomicBool::new(false);
+    let folder = folder_on(Hooked::new(&dir.disk, move |_, verb, at| {
+        if off.load(Ordering::SeqCst) {
+            return Err(error(ErrorKind::Io));
+        }
+        if verb == "exchange" && at == "f" {
+            std::fs::remove_file(&copy).unwrap();
+            // The exchange is done, and then nothing more.
+            off.store(true, Ordering::SeqCst);
+        }
+        Ok(())
+    }));
+    let mut new = staged(&folder, "new");
+    assert!(
+        folder
+            .place(&mut new, &p("f"), &expect, Some(&p("f.conflict")))
+            .is_err()
+    );
+    std::mem::forget(new);
+    drop(folder);
+    let settled = dir.folder().recover(&|_| false).unwrap();
+    assert_eq!(settled.rescued.len(), 1);
+    let mut all: Vec<String> = contents(&dir.path(""))
+        .into_iter()
+        .map(|(_, content)| content)
+        .collect();
+    all.sort();
+    assert_eq!(all, ["never sent", "new"]);
+    assert_eq!(dir.temps(), 0);
+}
+
+#[test]
 fn an_old_file_that_cannot_be_let_go_is_named_and_tried_again() {
     let dir = Dir::new();
     dir.write("f", "old");
