@@ -1,7 +1,7 @@
 //! The server's directory: one server at a time, nobody else on the machine may look inside.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 /// Where a server keeps what it has: everything in one directory, unless catalog or packs are to lie elsewhere.
@@ -95,7 +95,7 @@ impl DataDir {
     }
 }
 
-fn open_lock(path: &Path) -> io::Result<File> {
+pub(crate) fn open_lock(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
         .write(true)
@@ -104,12 +104,36 @@ fn open_lock(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-#[cfg(unix)]
-mod private {
-    use super::*;
-    use std::os::unix::fs::DirBuilderExt;
+/// Replaces a file that only its owner may read: written beside, flushed, renamed.
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temp = path.with_extension("tmp");
+    let mut file = private::create(&temp)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&temp, path)?;
+    // The directory too: after a crash the rename may otherwise be gone.
+    private::sync_dir(path.parent().unwrap_or(Path::new(".")))
+}
 
-    pub(super) fn create_dir_all(path: &Path) -> io::Result<()> {
+#[cfg(unix)]
+pub(crate) mod private {
+    use super::*;
+    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt as _};
+
+    pub(super) fn create(path: &Path) -> io::Result<File> {
+        OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(path)
+    }
+
+    pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
+        File::open(path)?.sync_all()
+    }
+
+    pub(crate) fn create_dir_all(path: &Path) -> io::Result<()> {
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -118,11 +142,20 @@ mod private {
 }
 
 #[cfg(not(unix))]
-mod private {
+pub(crate) mod private {
     use super::*;
 
+    pub(super) fn create(path: &Path) -> io::Result<File> {
+        File::create(path)
+    }
+
+    // A directory cannot be flushed there; the rename is in the journal.
+    pub(super) fn sync_dir(_: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
     // A new directory inherits the access list of the profile it lies in.
-    pub(super) fn create_dir_all(path: &Path) -> io::Result<()> {
+    pub(crate) fn create_dir_all(path: &Path) -> io::Result<()> {
         fs::create_dir_all(path)
     }
 }

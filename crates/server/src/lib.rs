@@ -6,7 +6,7 @@
 //! `docs/server.md`.
 //!
 //! Reading order: [`catalog`] (what is known), [`chunks`] (what is kept), [`hub`] (who is told), `http`
-//! (every route on one page), [`app`] (how they are put together), [`serve`](mod@serve) (sockets).
+//! (every route on one page), [`app`] (how they are put together), [`serve`](mod@serve) (sockets), [`tls`].
 
 pub mod app;
 pub mod catalog;
@@ -16,9 +16,10 @@ mod http;
 pub mod hub;
 mod limits;
 pub mod serve;
+pub mod tls;
 pub mod work;
 
 pub use app::{App, Ended, Entropy, OpenError, Parts, ServerConfig, Watch, invite, open};
 pub use data_dir::Places;
-pub use serve::serve;
+pub use serve::{serve, serve_tls};
 pub use work::Work;

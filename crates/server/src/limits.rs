@@ -29,7 +29,9 @@ pub(crate) const DRAIN_TIME: Duration = Duration::from_secs(5);
 pub(crate) const MAX_CONNECTIONS: usize = 512;
 /// How long a client may take to send the head of a request; also how long an idle connection is kept.
 pub(crate) const HEADER_TIME: Duration = Duration::from_secs(60);
-/// What hyper may buffer of one connection.
+/// How long a client may take to agree on keys.
+pub(crate) const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
+/// What hyper may buffer of one connection, and TLS once more of what is sent.
 pub(crate) const CONNECTION_BUFFER_LEN: usize = 64 * 1024;
 /// How long an invitation is good.
 pub(crate) const INVITATION_MS: u64 = 24 * 60 * 60 * 1000;

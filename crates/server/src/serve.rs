@@ -9,13 +9,15 @@ use std::time::Duration;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::app::App;
-use crate::limits::{CONNECTION_BUFFER_LEN, HEADER_TIME, MAX_CONNECTIONS};
+use crate::limits::{CONNECTION_BUFFER_LEN, HANDSHAKE_TIME, HEADER_TIME, MAX_CONNECTIONS};
+use crate::tls::Tls;
 
 /// How long requests that are under way may take when the server goes down.
 const GRACE: Duration = Duration::from_secs(10);
@@ -24,11 +26,30 @@ const GRACE: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
 
-/// Serves `app` on `listener` until `shutdown` is ready; then closes the sockets, lets requests that are under
-/// way end, and returns.
+/// Serves `app` in plain HTTP on `listener` until `shutdown` is ready; then closes the sockets, lets requests that
+/// are under way end, and returns.
 pub async fn serve(
     app: App,
     listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    serve_all(app, listener, None, shutdown).await
+}
+
+/// [`serve`], through TLS and in no other way.
+pub async fn serve_tls(
+    app: App,
+    listener: TcpListener,
+    tls: Tls,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    serve_all(app, listener, Some(tls), shutdown).await
+}
+
+async fn serve_all(
+    app: App,
+    listener: TcpListener,
+    tls: Option<Tls>,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let router = app.router();
@@ -60,20 +81,22 @@ pub async fn serve(
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%peer, %error, "cannot switch off Nagle's algorithm");
         }
-        let router = router.clone();
-        let service = tower::service_fn(move |mut request: http::Request<Incoming>| {
-            request.extensions_mut().insert(Peer(peer));
-            tower::ServiceExt::oneshot(router.clone(), request.map(axum::body::Body::new))
-        });
-        let connection = builder.serve_connection_with_upgrades(
-            TokioIo::new(stream),
-            TowerToHyperService::new(service),
-        );
-        let connection = graceful.watch(connection.into_owned());
+        let connection = Connection {
+            builder: builder.clone(),
+            router: router.clone(),
+            peer,
+            watcher: graceful.watcher(),
+        };
+        let tls = tls.clone();
+        let closing = app.0.closing.subscribe();
         tokio::spawn(async move {
             let _turn = turn;
-            if let Err(error) = connection.await {
-                tracing::debug!(%peer, error, "a connection ended early");
+            match tls {
+                None => connection.serve(stream).await,
+                Some(tls) => match shake_hands(&tls, stream, closing).await {
+                    Ok(stream) => connection.serve(stream).await,
+                    Err(error) => tracing::debug!(%peer, %error, "no TLS came about"),
+                },
             }
         });
     }
@@ -86,6 +109,49 @@ pub async fn serve(
         tracing::warn!("some requests did not end in time");
     }
     Ok(())
+}
+
+/// One connection, and how it is served.
+struct Connection {
+    builder: auto::Builder<TokioExecutor>,
+    router: axum::Router,
+    peer: SocketAddr,
+    watcher: Watcher,
+}
+
+impl Connection {
+    async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let Self {
+            builder,
+            router,
+            peer,
+            watcher,
+        } = self;
+        let service = tower::service_fn(move |mut request: http::Request<Incoming>| {
+            request.extensions_mut().insert(Peer(peer));
+            tower::ServiceExt::oneshot(router.clone(), request.map(axum::body::Body::new))
+        });
+        let connection = builder.serve_connection_with_upgrades(
+            TokioIo::new(stream),
+            TowerToHyperService::new(service),
+        );
+        if let Err(error) = watcher.watch(connection.into_owned()).await {
+            tracing::debug!(%peer, error, "a connection ended early");
+        }
+    }
+}
+
+/// Agrees on keys, unless that takes too long or the server goes down.
+async fn shake_hands(
+    tls: &Tls,
+    stream: TcpStream,
+    mut closing: watch::Receiver<bool>,
+) -> io::Result<tokio_rustls::server::TlsStream<TcpStream>> {
+    tokio::select! {
+        biased;
+        _ = closing.wait_for(|closing| *closing) => Err(io::ErrorKind::ConnectionAborted.into()),
+        done = tokio::time::timeout(HANDSHAKE_TIME, tls.accept(stream)) => done?,
+    }
 }
 
 async fn accept(
