@@ -19,6 +19,7 @@ use syncagent_vault::slot::{Opener, Password, Slot};
 
 use crate::error::ClientError;
 use crate::private;
+use crate::remote::tls::Trust;
 
 /// The files of one machine.
 #[derive(Debug, Clone)]
@@ -47,6 +48,13 @@ pub struct Config {
     /// Plain http to another computer is allowed, as `register --insecure` was told.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub insecure: bool,
+    /// SHA-256 of the server's certificate in hexadecimal digits, if it came with the invitation: the only one that is
+    /// accepted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
+    /// File of the authorities that vouch for the server, in place of the system's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
     /// Quiet time after a file was closed, milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub closed_ms: Option<u64>,
@@ -62,6 +70,28 @@ pub struct Config {
 }
 
 impl Config {
+    /// What makes a server the right one.
+    pub fn trust(&self) -> Result<Trust, ClientError> {
+        let certificate = match &self.certificate {
+            Some(text) => {
+                let mut hash = [0; 32];
+                decode_hex(text, &mut hash).ok_or_else(|| {
+                    ClientError::Setup(format!(
+                        "`certificate` in config.toml is '{text}', but takes the 64 hexadecimal digits of the server's \
+                         certificate: register this machine again with a new invitation"
+                    ))
+                })?;
+                Some(hash)
+            }
+            None => None,
+        };
+        Ok(Trust {
+            insecure: self.insecure,
+            certificate,
+            ca: self.ca.clone(),
+        })
+    }
+
     /// The waiting times of a daemon.
     pub fn schedule(&self) -> Schedule {
         let usual = Schedule::default();

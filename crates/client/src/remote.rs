@@ -5,6 +5,7 @@
 
 pub mod http;
 pub mod reqwest;
+pub mod tls;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -18,6 +19,9 @@ pub enum RemoteError {
     /// No answer, or half of one.
     #[error("cannot reach the server: {0}")]
     Offline(String),
+    /// Whoever answers at the address does not prove to be the server. Nothing was sent to it.
+    #[error("{0}")]
+    Untrusted(String),
     /// An answer with a code.
     #[error("{message}")]
     Refused {
@@ -41,6 +45,7 @@ impl RemoteError {
     pub fn code(&self) -> Code {
         match self {
             Self::Offline(_) | Self::Protocol(_) => Code::Offline,
+            Self::Untrusted(_) => Code::Certificate,
             Self::Refused { code, .. } => *code,
             Self::Limit(_) => Code::Limit,
         }
@@ -54,7 +59,7 @@ impl RemoteError {
                 code,
                 Code::Server | Code::Busy | Code::DiskFull | Code::Offline
             ),
-            Self::Limit(_) => false,
+            Self::Untrusted(_) | Self::Limit(_) => false,
         }
     }
 }

@@ -29,6 +29,7 @@ use crate::error::ClientError;
 use crate::home::{Config, Credentials, Home};
 use crate::index::Index;
 use crate::remote::http::{self, Transport};
+use crate::remote::tls::Trust;
 use crate::remote::{Remote, RemoteError};
 
 type Result<T> = std::result::Result<T, SetupError>;
@@ -158,8 +159,8 @@ pub struct Registration<'a> {
     pub name: &'a str,
     /// The folder, absolute.
     pub folder: &'a Path,
-    /// Whether plain http to another computer was allowed.
-    pub insecure: bool,
+    /// What made the server the right one; it is kept.
+    pub trust: &'a Trust,
     /// Operating system and processor, for people.
     pub platform: &'a str,
 }
@@ -251,18 +252,13 @@ impl Setup<'_> {
             server,
             name,
             folder,
-            insecure,
+            trust,
             platform,
         } = registration;
         if !is_machine_name(name) {
             return Err(SetupError::Usage(format!(
                 "'{name}' is no name for a machine: 3 to 32 of the characters A-Z a-z 0-9 _ -"
             )));
-        }
-        if invitation.certificate().is_some() {
-            return Err(SetupError::Usage(
-                "this invitation is for a server with a certificate of its own, which this version cannot check yet".into(),
-            ));
         }
         let folder = self.make_folder(folder)?;
         let (message, public, id) = self.home.update_credentials(self.random, |credentials| {
@@ -310,7 +306,9 @@ impl Setup<'_> {
             server: Some(server.to_owned()),
             name: Some(name.to_owned()),
             folder: Some(folder),
-            insecure,
+            insecure: trust.insecure,
+            certificate: trust.certificate.map(|hash| hex(&hash)),
+            ca: trust.ca.clone(),
             ..self.home.config()?
         };
         self.home.save_config(&config)?;

@@ -36,6 +36,8 @@ pub enum Code {
     Auth,
     #[serde(rename = "E_REVOKED")]
     Revoked,
+    #[serde(rename = "E_CERTIFICATE")]
+    Certificate,
     #[serde(rename = "E_BRAKE")]
     Brake,
     #[serde(rename = "E_ROOT")]
@@ -70,7 +72,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the table in docs/cli.md.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::Chunk,
         Self::Read,
         Self::Write,
@@ -84,6 +86,7 @@ impl Code {
         Self::Locked,
         Self::Auth,
         Self::Revoked,
+        Self::Certificate,
         Self::Brake,
         Self::Root,
         Self::Rollback,
@@ -117,6 +120,7 @@ impl Code {
             Self::Locked => "E_LOCKED",
             Self::Auth => "E_AUTH",
             Self::Revoked => "E_REVOKED",
+            Self::Certificate => "E_CERTIFICATE",
             Self::Brake => "E_BRAKE",
             Self::Root => "E_ROOT",
             Self::Rollback => "E_ROLLBACK",
@@ -144,7 +148,7 @@ impl Code {
             Self::Offline | Self::DiskFull | Self::Busy | Self::Conflict => 5,
             Self::State => 7,
             Self::Keyslot | Self::KdfPolicy | Self::Locked => 11,
-            Self::Auth | Self::Revoked => 12,
+            Self::Auth | Self::Revoked | Self::Certificate => 12,
             Self::Brake | Self::Root => 13,
             Self::Rollback
             | Self::Fork
@@ -174,6 +178,7 @@ impl Code {
             Self::Locked => "the key is locked and nobody can be asked",
             Self::Auth => "the server does not accept the token",
             Self::Revoked => "this machine was removed from the vault",
+            Self::Certificate => "the server does not prove to be the right one",
             Self::Brake => "a change of very many files waits for a yes",
             Self::Root => "the folder is missing, emptied or replaced",
             Self::Rollback => "the server shows an older history than it did before",

@@ -38,6 +38,14 @@ impl Invitation {
         }
     }
 
+    /// The same invitation, pinning `certificate`, which is no part of its secret.
+    pub fn pinning(self, certificate: Option<[u8; 32]>) -> Self {
+        Self {
+            certificate,
+            ..self
+        }
+    }
+
     /// The secret bytes, as the server is shown them at registration.
     pub fn secret(&self) -> &[u8; 16] {
         &self.secret

@@ -60,7 +60,7 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Option<ServerCommand>,
         #[command(flatten)]
-        run: ServerRun,
+        run: Box<ServerRun>,
     },
     /// Make a new vault: its key, protected by a master password
     Init {
@@ -287,6 +287,24 @@ pub(crate) struct ServerRun {
     /// How long deleted files and old versions are kept [default: 30]. Nothing is purged yet
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
     pub(crate) trash_retention_days: Option<u32>,
+    #[command(flatten)]
+    pub(crate) tls: TlsArgs,
+}
+
+#[derive(Args, Default)]
+pub(crate) struct TlsArgs {
+    /// self-signed: speak TLS with a certificate made once in the data directory, which invitations name. off: plain http
+    #[arg(long, value_enum, hide_possible_values = true, value_name = "HOW")]
+    pub(crate) tls: Option<TlsHow>,
+    /// Speak TLS with the certificate in this file (PEM, with those that lead to its authority)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// File of the certificate's key (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Host name or address that a self-signed certificate is to name besides localhost; may be repeated
+    #[arg(long, value_name = "HOST", value_delimiter = ',')]
+    pub(crate) tls_name: Option<Vec<String>>,
 }
 
 #[derive(Args)]
@@ -313,6 +331,9 @@ pub(crate) struct MachineArgs {
     /// Allow plain http to another computer: it then sees which machine talks when, and can take its place at the server
     #[arg(long)]
     pub(crate) insecure: bool,
+    /// File of the authorities that vouch for the server (PEM) [default: the system's]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
 }
 
 #[derive(Args, Default)]
@@ -424,6 +445,12 @@ pub(crate) enum Page {
 pub(crate) enum LogTo {
     Stderr,
     Stdout,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TlsHow {
+    Off,
+    SelfSigned,
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ use crate::reference;
 pub(crate) fn run(context: &Context, command: Command) -> Result<u8> {
     let done = match command {
         Command::Demo { dir } => demo::run(context, &dir),
-        Command::Server { command, run } => server::run(context, command, run),
+        Command::Server { command, run } => server::run(context, command, &run),
         Command::Init {
             password,
             cloud_slot,

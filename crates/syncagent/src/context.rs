@@ -21,12 +21,13 @@ use crate::output::Output;
 use crate::settings;
 
 /// The variables that are read, and no others.
-pub(crate) const VARIABLES: [&str; 28] = [
+pub(crate) const VARIABLES: [&str; 33] = [
     "APPDATA",
     "COMPUTERNAME",
     "HOME",
     "LOCALAPPDATA",
     "NO_COLOR",
+    "SYNCAGENT_CA",
     "SYNCAGENT_CLOSED_MS",
     "SYNCAGENT_CONFIG",
     "SYNCAGENT_DATA",
@@ -44,6 +45,10 @@ pub(crate) const VARIABLES: [&str; 28] = [
     "SYNCAGENT_SERVER",
     "SYNCAGENT_SETTLE_MS",
     "SYNCAGENT_STORAGE_PATH",
+    "SYNCAGENT_TLS",
+    "SYNCAGENT_TLS_CERT",
+    "SYNCAGENT_TLS_KEY",
+    "SYNCAGENT_TLS_NAME",
     "SYNCAGENT_TRASH_RETENTION_DAYS",
     "USERPROFILE",
     "XDG_CONFIG_HOME",
@@ -134,7 +139,7 @@ impl Context {
     /// The way to the server that this machine is registered with.
     pub(crate) fn network(&self, config: &Config) -> Result<Arc<Network>> {
         let server = config.server.as_deref().ok_or_else(not_registered)?;
-        Ok(Arc::new(Network::new(server, config.insecure)?))
+        Ok(Arc::new(Network::new(server, &config.trust()?)?))
     }
 
     /// The vault on the server, with this machine's token.

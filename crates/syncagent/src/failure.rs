@@ -8,6 +8,7 @@ use syncagent_client::remote::RemoteError;
 use syncagent_client::setup::SetupError;
 use syncagent_protocol::Code;
 use syncagent_server::OpenError;
+use syncagent_server::tls::TlsError;
 use syncagent_vault::VaultError;
 
 /// What went wrong. Its sentence ends in advice.
@@ -121,6 +122,20 @@ impl From<OpenError> for Failure {
             OpenError::Directory { .. } => Code::Write,
             OpenError::Catalog { .. } if error.is_retryable() => Code::Busy,
             OpenError::Catalog { .. } => Code::State,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<TlsError> for Failure {
+    fn from(error: TlsError) -> Self {
+        let code = match &error {
+            TlsError::Io { error, .. } if error.kind() == std::io::ErrorKind::StorageFull => {
+                Code::DiskFull
+            }
+            TlsError::Io { what: "read", .. } => Code::Read,
+            TlsError::Io { .. } => Code::Write,
+            TlsError::Content { .. } | TlsError::Make(_) => Code::Usage,
         };
         Self::new(code, error.to_string())
     }

@@ -12,8 +12,9 @@ use syncagent_client::home::{Config, Home};
 use syncagent_protocol::Code;
 use syncagent_protocol::api::is_machine_name;
 use syncagent_server::Places;
+use syncagent_server::tls::{Certificate, is_name};
 
-use crate::cli::{LogTo, ServerPlaces, ServerRun};
+use crate::cli::{LogTo, ServerPlaces, ServerRun, TlsArgs, TlsHow};
 use crate::context::Context;
 use crate::directories;
 use crate::failure::{Failure, Result};
@@ -49,6 +50,34 @@ pub(crate) const SERVER: &[Setting] = &[
         variable: "SYNCAGENT_LISTEN",
         default: "`127.0.0.1:8080`",
         meaning: "address and port to listen on",
+    },
+    Setting {
+        key: "tls",
+        flag: "--tls",
+        variable: "SYNCAGENT_TLS",
+        default: "`off`, unless there is a `tls_cert`",
+        meaning: "`self-signed`: TLS with a certificate that is made once, in `DATA/tls`, and whose hash stands in every invitation; `off`: plain http",
+    },
+    Setting {
+        key: "tls_cert",
+        flag: "--tls-cert",
+        variable: "SYNCAGENT_TLS_CERT",
+        default: "",
+        meaning: "TLS with the certificate in this file (PEM), followed by those that lead to its authority. Read again whenever it changes",
+    },
+    Setting {
+        key: "tls_key",
+        flag: "--tls-key",
+        variable: "SYNCAGENT_TLS_KEY",
+        default: "",
+        meaning: "the key of that certificate (PEM)",
+    },
+    Setting {
+        key: "tls_name",
+        flag: "--tls-name",
+        variable: "SYNCAGENT_TLS_NAME",
+        default: "",
+        meaning: "what a self-signed certificate is to name besides `localhost` and the loopback addresses, separated by commas. Machines do not look at names where an invitation told them the certificate",
     },
     Setting {
         key: "db_path",
@@ -118,6 +147,20 @@ pub(crate) const MACHINE: &[Setting] = &[
         meaning: "allow plain http to another computer",
     },
     Setting {
+        key: "certificate",
+        flag: "",
+        variable: "",
+        default: "from the invitation",
+        meaning: "SHA-256 of the server's certificate (DER): the only one that is accepted, whatever name or date it carries",
+    },
+    Setting {
+        key: "ca",
+        flag: "`register --ca`",
+        variable: "SYNCAGENT_CA",
+        default: "the system's",
+        meaning: "file of the authorities (PEM) that vouch for the server where no `certificate` is known, and no others",
+    },
+    Setting {
         key: "password_command",
         flag: "`--password-command`",
         variable: "SYNCAGENT_PASSWORD_COMMAND",
@@ -162,6 +205,10 @@ pub(crate) struct ServerSettings {
     pub(crate) log: LogTo,
     /// None if nobody said anything.
     pub(crate) retention_days: Option<u32>,
+    /// None for plain http.
+    pub(crate) tls: Option<Certificate>,
+    /// What the certificate is to stand for.
+    pub(crate) tls_names: Vec<String>,
 }
 
 impl ServerSettings {
@@ -182,7 +229,10 @@ impl ServerSettings {
             |text, _| number(text, 1, 36_500),
         )?;
         let log_dir = source.path("log_path", run.log_path.as_deref())?;
+        let tls_names = tls_names(&source, run.tls.tls_name.clone())?;
         Ok(Self {
+            tls: tls(&source, &run.tls)?.flatten(),
+            tls_names,
             listen: listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080))),
             log_dir: log_dir.unwrap_or_else(|| places.data.join("logs")),
             log: log.unwrap_or(LogTo::Stderr),
@@ -192,9 +242,59 @@ impl ServerSettings {
     }
 }
 
-/// Where a server keeps what it has.
-pub(crate) fn server_places(context: &Context, flags: &ServerPlaces) -> Result<Places> {
-    Ok(places(context, flags)?.0)
+/// Where a server keeps what it has, and what variables and file say about its certificate: nothing, that there is
+/// none, or which.
+pub(crate) fn server_places(
+    context: &Context,
+    flags: &ServerPlaces,
+) -> Result<(Places, Option<Option<Certificate>>)> {
+    let (places, source) = places(context, flags)?;
+    let tls = tls(&source, &TlsArgs::default())?;
+    Ok((places, tls))
+}
+
+fn tls(source: &Source<'_>, flags: &TlsArgs) -> Result<Option<Option<Certificate>>> {
+    let how = source.get("tls", flags.tls, |text, _| match text {
+        "off" => Ok(TlsHow::Off),
+        "self-signed" => Ok(TlsHow::SelfSigned),
+        _ => Err("neither off nor self-signed".to_owned()),
+    })?;
+    let certificate = source.path("tls_cert", flags.tls_cert.as_deref())?;
+    let key = source.path("tls_key", flags.tls_key.as_deref())?;
+    Ok(match (how, certificate, key) {
+        (Some(TlsHow::Off), _, _) => Some(None),
+        (Some(TlsHow::SelfSigned), None, None) => Some(Some(Certificate::SelfSigned {
+            names: tls_names(source, flags.tls_name.clone())?,
+        })),
+        (None, Some(certificate), Some(key)) => Some(Some(Certificate::Files { certificate, key })),
+        (None, None, None) => None,
+        (Some(TlsHow::SelfSigned), _, _) => {
+            return Err(Failure::usage(
+                "a certificate is either self-signed or in files: leave out `tls`, or `tls_cert` and `tls_key`",
+            ));
+        }
+        (None, _, _) => {
+            return Err(Failure::usage(
+                "`tls_cert` and `tls_key` (--tls-cert, --tls-key) go together: a certificate's file, and its key's",
+            ));
+        }
+    })
+}
+
+fn tls_names(source: &Source<'_>, flag: Option<Vec<String>>) -> Result<Vec<String>> {
+    if let Some(name) = flag.iter().flatten().find(|name| !is_name(name)) {
+        return Err(Failure::usage(format!(
+            "--tls-name is '{name}', no host name and no address"
+        )));
+    }
+    let names = source.get("tls_name", flag, |text, _| {
+        let names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
+        match names.iter().all(|name| is_name(name)) {
+            true => Ok(names),
+            false => Err("no host names and addresses with commas between".to_owned()),
+        }
+    })?;
+    Ok(names.unwrap_or_default())
 }
 
 fn places<'a>(context: &'a Context, flags: &ServerPlaces) -> Result<(Places, Source<'a>)> {
@@ -267,6 +367,7 @@ pub(crate) fn machine(context: &Context, home: &Home) -> Result<Config> {
     config.name = text("name", config.name)?;
     config.password_command = text("password_command", config.password_command)?;
     config.folder = source.path("folder", None)?.or(config.folder);
+    config.ca = source.path("ca", None)?.or(config.ca);
     config.closed_ms = ms("closed_ms", config.closed_ms)?;
     config.quiet_ms = ms("quiet_ms", config.quiet_ms)?;
     config.settle_ms = ms("settle_ms", config.settle_ms)?;
@@ -421,6 +522,8 @@ mod tests {
             folder: Some(PathBuf::new()),
             password_command: Some(String::new()),
             insecure: true,
+            certificate: Some(String::new()),
+            ca: Some(PathBuf::new()),
             closed_ms: Some(1),
             quiet_ms: Some(1),
             settle_ms: Some(1),

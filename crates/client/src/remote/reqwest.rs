@@ -1,5 +1,7 @@
-//! The network: HTTP through `reqwest`, the event socket through `tokio-tungstenite`.
+//! The network: HTTP through `reqwest`, the event socket through `tokio-tungstenite`, both over the same TLS.
 
+use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,13 +10,19 @@ use futures_util::stream::BoxStream;
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use http::{Request, Response};
 use reqwest::Url;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use syncagent_protocol::api::{EVENTS, Event};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 
 use super::RemoteError;
 use super::http::{Body, Transport};
+use super::tls::{self, Trust};
 
 /// Time to set up a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,12 +35,18 @@ const EVENT_TIMEOUT: Duration = Duration::from_secs(75);
 pub struct Network {
     client: reqwest::Client,
     base: Url,
+    /// Of the event socket; none over plain http.
+    tls: Option<Arc<ClientConfig>>,
 }
+
+/// What the event socket runs over.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 impl Network {
     /// A transport to `base`. Redirects are not followed: a token goes to one host only. Plain http is for
-    /// this computer alone, unless `insecure`.
-    pub fn new(base: &str, insecure: bool) -> Result<Self, RemoteError> {
+    /// this computer alone, unless `trust` says otherwise, and never where a certificate is known.
+    pub fn new(base: &str, trust: &Trust) -> Result<Self, RemoteError> {
         let bad = |why: &str| RemoteError::Refused {
             code: syncagent_protocol::Code::Usage,
             message: format!("'{base}' is not the address of a server: {why}"),
@@ -40,7 +54,12 @@ impl Network {
         let base_url = Url::parse(base).map_err(|error| bad(&error.to_string()))?;
         match base_url.scheme() {
             "https" => {}
-            "http" if insecure || is_loopback(&base_url) => {}
+            "http" if trust.certificate.is_some() => {
+                return Err(bad(
+                    "it begins with http://, but the server has a certificate: use https",
+                ));
+            }
+            "http" if trust.insecure || is_loopback(&base_url) => {}
             "http" => {
                 return Err(bad(
                     "plain http reaches this computer only; use https, or --insecure if you must",
@@ -48,7 +67,18 @@ impl Network {
             }
             _ => return Err(bad("it starts with http:// or https://")),
         }
+        let (tls, tls_of_events) = match base_url.scheme() {
+            "https" => {
+                let mut tls = trust.tls()?;
+                tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+                let tls_of_events = Arc::new(tls.clone());
+                tls.alpn_protocols.insert(0, b"h2".to_vec());
+                (tls, Some(tls_of_events))
+            }
+            _ => (tls::nobody()?, None),
+        };
         let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .connect_timeout(CONNECT_TIMEOUT)
@@ -60,7 +90,42 @@ impl Network {
         Ok(Self {
             client,
             base: base_url,
+            tls: tls_of_events,
         })
+    }
+
+    /// Whether what is sent goes to another computer without TLS.
+    pub fn is_in_the_open(&self) -> bool {
+        self.tls.is_none() && !is_loopback(&self.base)
+    }
+
+    /// Why there is no answer.
+    fn failure(&self, error: &(dyn Error + 'static)) -> RemoteError {
+        tls::failure(self.base.host_str().unwrap_or_default(), error)
+            .unwrap_or_else(|| RemoteError::Offline(cause(error)))
+    }
+
+    /// A connection of its own, for the event socket.
+    async fn connect(&self) -> Result<Box<dyn Stream>, RemoteError> {
+        let host = self.base.host_str().unwrap_or_default();
+        let host = host.trim_matches(['[', ']']).to_owned();
+        let port = self.base.port_or_known_default().unwrap_or_default();
+        let stream = TcpStream::connect((host.as_str(), port))
+            .await
+            .map_err(|error| self.failure(&error))?;
+        stream
+            .set_nodelay(true)
+            .map_err(|error| self.failure(&error))?;
+        let Some(tls) = &self.tls else {
+            return Ok(Box::new(stream));
+        };
+        let name =
+            ServerName::try_from(host).map_err(|error| RemoteError::Offline(error.to_string()))?;
+        let stream = TlsConnector::from(Arc::clone(tls))
+            .connect(name, stream)
+            .await
+            .map_err(|error| self.failure(&error))?;
+        Ok(Box::new(stream))
     }
 
     fn url(&self, path_and_query: &str) -> Result<Url, RemoteError> {
@@ -82,7 +147,7 @@ fn is_loopback(url: &Url) -> bool {
 }
 
 /// The innermost cause: "connection refused" is what a person needs to see, not the layers round it.
-fn cause(error: &dyn std::error::Error) -> String {
+fn cause(error: &dyn Error) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {
         innermost = source;
@@ -106,7 +171,7 @@ impl Transport for Network {
                 .body(body)
                 .send()
                 .await
-                .map_err(|error| RemoteError::Offline(cause(&error)))?;
+                .map_err(|error| self.failure(&error))?;
             let mut out = Response::builder().status(response.status());
             if let Some(headers) = out.headers_mut() {
                 headers.extend(response.headers().clone());
@@ -139,11 +204,15 @@ impl Transport for Network {
             let config = WebSocketConfig::default()
                 .max_message_size(Some(64 * 1024))
                 .max_frame_size(Some(64 * 1024));
-            let connect = tokio_tungstenite::connect_async_with_config(request, Some(config), true);
+            let connect = async {
+                let stream = self.connect().await?;
+                tokio_tungstenite::client_async_with_config(request, stream, Some(config))
+                    .await
+                    .map_err(offline)
+            };
             let (socket, _) = tokio::time::timeout(CONNECT_TIMEOUT, connect)
                 .await
-                .map_err(|_| RemoteError::Offline("the event socket does not open".into()))?
-                .map_err(offline)?;
+                .map_err(|_| RemoteError::Offline("the event socket does not open".into()))??;
             let events = futures_util::stream::unfold(socket, |mut socket| async move {
                 loop {
                     match tokio::time::timeout(EVENT_TIMEOUT, socket.next()).await {

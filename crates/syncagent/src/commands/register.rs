@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use syncagent_client::home::{Config, Home};
 use syncagent_client::remote::reqwest::Network;
+use syncagent_client::remote::tls::Trust;
 use syncagent_client::setup::{Registered, Registration, machine_name};
 use syncagent_protocol::api::Head;
 use syncagent_protocol::invitation::Invitation;
@@ -78,7 +79,21 @@ pub(super) async fn register(
     folder: Option<&Path>,
 ) -> Result<Registered> {
     let before = context.config(home)?;
-    let network = Network::new(server, machine.insecure)?;
+    let trust = Trust {
+        insecure: machine.insecure,
+        certificate: invitation.certificate().copied(),
+        ca: match &machine.ca {
+            Some(file) => Some(context.absolute(file)),
+            None => before.ca,
+        },
+    };
+    let network = Network::new(server, &trust)?;
+    if network.is_in_the_open() {
+        context.output.remark(
+            "Plain http to another computer: whoever is on the way sees which machine talks when and how much, and can \
+             take this one's place at the server. They cannot read or forge anything in the vault.",
+        );
+    }
     let name = machine
         .name
         .clone()
@@ -95,7 +110,7 @@ pub(super) async fn register(
         server,
         name: &name,
         folder: &folder,
-        insecure: machine.insecure,
+        trust: &trust,
         platform: &host::platform(),
     };
     Ok(context.setup(home).register(&network, registration).await?)

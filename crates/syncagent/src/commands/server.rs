@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use syncagent_protocol::Code;
+use syncagent_server::tls::{self, Certificate, Tls};
 use syncagent_server::{Entropy, ServerConfig};
 use tracing_subscriber::filter::LevelFilter;
 
@@ -15,9 +16,9 @@ use crate::failure::{Failure, Result};
 use crate::settings::{self, ServerSettings};
 use crate::{logs, signals};
 
-pub(super) fn run(context: &Context, command: Option<ServerCommand>, run: ServerRun) -> Result {
+pub(super) fn run(context: &Context, command: Option<ServerCommand>, run: &ServerRun) -> Result {
     match command {
-        None => serve(context, &run),
+        None => serve(context, run),
         Some(ServerCommand::Run(run)) => serve(context, &run),
         Some(ServerCommand::Invite { places }) => invite(context, &places),
     }
@@ -30,6 +31,8 @@ fn serve(context: &Context, run: &ServerRun) -> Result {
         log_dir,
         log,
         retention_days,
+        tls,
+        tls_names,
     } = ServerSettings::new(context, run)?;
     let data = places.data.clone();
     let config = ServerConfig {
@@ -53,29 +56,62 @@ fn serve(context: &Context, run: &ServerRun) -> Result {
         let address = listener
             .local_addr()
             .map_err(|error| cannot_listen(listen, &error))?;
-        if !address.ip().is_loopback() {
+        let tls = open_tls(&data, tls.as_ref(), &tls_names)?;
+        if tls.is_none() && !address.ip().is_loopback() {
             tracing::warn!(
-                "plain http beyond this computer: put a server with TLS in front of {address}"
+                "plain http beyond this computer, which machines refuse: start it with --tls self-signed, or put a server with \
+                 TLS in front of {address}"
             );
         }
-        announce(context, address, &data)?;
-        tracing::info!(%address, data = %data.display(), "listening");
-        syncagent_server::serve(app, listener, told_to_end)
-            .await
-            .map_err(|error| Failure::new(Code::Server, format!("the server failed: {error}")))?;
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        announce(context, &format!("{scheme}://{address}"), &data)?;
+        tracing::info!(%address, data = %data.display(), tls = tls.is_some(), "listening");
+        let served = match tls {
+            Some(tls) => syncagent_server::serve_tls(app, listener, tls, told_to_end).await,
+            None => syncagent_server::serve(app, listener, told_to_end).await,
+        };
+        served.map_err(|error| Failure::new(Code::Server, format!("the server failed: {error}")))?;
         tracing::info!("ended in order");
         Ok(())
     })
 }
 
-fn announce(context: &Context, address: SocketAddr, data: &Path) -> Result {
+/// The lock on `data` is held: nobody else changes what is in use.
+fn open_tls(
+    data: &Path,
+    certificate: Option<&Certificate>,
+    names: &[String],
+) -> Result<Option<Tls>> {
+    let Some(certificate) = certificate else {
+        tls::none(data)?;
+        return Ok(None);
+    };
+    let tls = Tls::open(data, certificate)?;
+    if let Some(hash) = tls.pin()? {
+        let hash = data_encoding::HEXLOWER.encode(&hash);
+        tracing::info!(
+            sha256 = hash,
+            "the certificate vouches for itself; invitations name it"
+        );
+    }
+    let unnamed = tls.unnamed(names);
+    if !unnamed.is_empty() {
+        tracing::warn!(
+            "the certificate does not name {}. Machines that know it from their invitation do not mind; one that is made \
+             anew would be another one to them",
+            unnamed.join(", ")
+        );
+    }
+    Ok(Some(tls))
+}
+
+fn announce(context: &Context, url: &str, data: &Path) -> Result {
     #[derive(Serialize)]
     struct Answer<'a> {
         url: &'a str,
         data: &'a Path,
     }
-    let url = format!("http://{address}");
-    context.output.result(&Answer { url: &url, data }, || {
+    context.output.result(&Answer { url, data }, || {
         format!("listening on {url}, data in {}", data.display())
     })
 }
@@ -86,9 +122,15 @@ fn invite(context: &Context, flags: &ServerPlaces) -> Result {
         invitation: &'a str,
         expires_in_s: u64,
     }
-    let places = settings::server_places(context, flags)?;
-    let invitation =
-        syncagent_server::invite(places, &*context.clock, &entropy(context))?.to_text();
+    let (places, certificate) = settings::server_places(context, flags)?;
+    let pin = match certificate {
+        Some(None) => None,
+        Some(Some(certificate)) => tls::pin(&places.data, Some(&certificate))?,
+        None => tls::pin(&places.data, None)?,
+    };
+    let invitation = syncagent_server::invite(places, &*context.clock, &entropy(context))?
+        .pinning(pin)
+        .to_text();
     let answer = Answer {
         invitation: &invitation,
         expires_in_s: 24 * 60 * 60,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use syncagent_client::home::Home;
 use syncagent_client::remote::http::HttpRemote;
 use syncagent_client::remote::reqwest::Network;
+use syncagent_client::remote::tls::Trust;
 use syncagent_client::remote::{Posted, Remote as _};
 use syncagent_protocol::{CommitHash, NodeId};
 use syncagent_vault::commit::{Position, seal};
@@ -173,7 +174,7 @@ fn write_anyway(
         &OsRandom::default(),
     )
     .unwrap();
-    let network = Arc::new(Network::new(&world.url, false).unwrap());
+    let network = Arc::new(Network::new(&world.url, &Trust::default()).unwrap());
     let remote = HttpRemote::new(network, key.vault(), here.token.as_ref().unwrap());
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let posted = runtime.block_on(remote.post_commit(sealed.bytes.into()));

@@ -13,5 +13,6 @@ mod keys;
 mod machines;
 mod script;
 mod settings;
+mod tls;
 mod verify;
 mod world;

@@ -150,6 +150,12 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> Self {
+        let mut world = Self::without_server();
+        world.start_server("127.0.0.1:0");
+        world
+    }
+
+    pub(crate) fn without_server() -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         fs::write(
             dir.path().join("password"),
@@ -166,14 +172,12 @@ impl World {
             "not the password at all\n",
         )
         .unwrap();
-        let mut world = Self {
+        Self {
             dir,
             server: None,
             announced: String::new(),
             url: String::new(),
-        };
-        world.start_server("127.0.0.1:0");
-        world
+        }
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -193,7 +197,7 @@ impl World {
         self.start(&[flags, &["--listen", "127.0.0.1:0"]].concat(), variables);
     }
 
-    fn start(&mut self, flags: &[&str], variables: &[(&str, &str)]) {
+    pub(crate) fn start(&mut self, flags: &[&str], variables: &[(&str, &str)]) {
         let log = fs::File::options()
             .append(true)
             .create(true)
@@ -223,7 +227,8 @@ impl World {
     }
 
     pub(crate) fn address(&self) -> String {
-        self.url.trim_start_matches("http://").to_owned()
+        let (_, address) = self.url.split_once("://").expect("an address");
+        address.to_owned()
     }
 
     pub(crate) fn invite(&self) -> String {
@@ -293,6 +298,9 @@ impl World {
 
 /// Whether a server answers on `/healthz`.
 pub(crate) fn healthy(url: &str) -> bool {
+    if let Some(address) = url.strip_prefix("https://") {
+        return crate::tls::shown(address).is_some_and(|(_, health)| health.contains(" 200 "));
+    }
     let address = url.trim_start_matches("http://");
     let Ok(mut stream) = TcpStream::connect(address) else {
         return false;
