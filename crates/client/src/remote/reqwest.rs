@@ -37,6 +37,8 @@ pub struct Network {
     base: Url,
     /// Of the event socket; none over plain http.
     tls: Option<Arc<ClientConfig>>,
+    /// What its certificate is checked by, in words.
+    authorities: String,
 }
 
 /// What the event socket runs over.
@@ -91,6 +93,7 @@ impl Network {
             client,
             base: base_url,
             tls: tls_of_events,
+            authorities: trust.authorities(),
         })
     }
 
@@ -101,7 +104,8 @@ impl Network {
 
     /// Why there is no answer.
     fn failure(&self, error: &(dyn Error + 'static)) -> RemoteError {
-        tls::failure(self.base.host_str().unwrap_or_default(), error)
+        let host = self.base.host_str().unwrap_or_default();
+        tls::failure(host, &self.authorities, error)
             .unwrap_or_else(|| RemoteError::Offline(cause(error)))
     }
 

@@ -34,6 +34,14 @@ pub struct Trust {
 }
 
 impl Trust {
+    /// What a certificate is checked by, in words.
+    pub(super) fn authorities(&self) -> String {
+        match &self.ca {
+            Some(file) => format!("the authorities in {}", file.display()),
+            None => "the authorities of this system".to_owned(),
+        }
+    }
+
     /// How TLS is spoken with a server that is trusted so.
     pub(super) fn tls(&self) -> Result<ClientConfig, RemoteError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
@@ -159,7 +167,11 @@ impl ServerCertVerifier for Pinned {
 }
 
 /// What a failed connection to `host` comes down to, if TLS is why it failed.
-pub(super) fn failure(host: &str, error: &(dyn Error + 'static)) -> Option<RemoteError> {
+pub(super) fn failure(
+    host: &str,
+    authorities: &str,
+    error: &(dyn Error + 'static),
+) -> Option<RemoteError> {
     let why = match find(error)? {
         rustls::Error::InvalidMessage(_) => {
             return Some(RemoteError::Offline(format!(
@@ -179,7 +191,7 @@ pub(super) fn failure(host: &str, error: &(dyn Error + 'static)) -> Option<Remot
             "{host} shows a certificate and cannot prove that it is its own, so nothing was sent: somebody may stand between"
         ),
         why => format!(
-            "the certificate of {host} is not trusted: {why}. A server that made its certificate itself is trusted through \
+            "{authorities} do not vouch for {host}, so nothing was sent: {why}. A server that made its certificate itself is trusted through \
              an invitation of that server; for an authority of one's own there is --ca FILE"
         ),
     }))

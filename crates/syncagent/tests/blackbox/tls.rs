@@ -1,10 +1,12 @@
 //! TLS without anything in front: the certificate of the invitation and no other, or one that an authority vouches for.
 
 use std::fs;
-use std::net::TcpListener as StdListener;
+use std::io::Write as _;
+use std::net::{TcpListener as StdListener, TcpStream as StdStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -342,7 +344,12 @@ fn another_certificate_than_the_invitations_is_refused() {
     );
     let without = token.parse::<Invitation>().unwrap().pinning(None).to_text();
     let refused = register(&a, &world.url, &without, &[]).exits(12);
-    assert!(refused.says("E_CERTIFICATE").stderr.contains("not trusted"));
+    assert!(
+        refused
+            .says("E_CERTIFICATE")
+            .stderr
+            .contains("do not vouch")
+    );
     // Where a certificate is known, nothing goes without it.
     let plain = world.url.replace("https://", "http://");
     let refused = register(&a, &plain, &token, &["--insecure"]).exits(2);
@@ -466,6 +473,37 @@ fn a_changed_certificate_needs_a_new_invitation() {
     );
 }
 
+#[test]
+fn who_says_nothing_or_nonsense_holds_nobody_up() {
+    let mut world = self_signed();
+    let silent: Vec<_> = (0..50)
+        .map(|_| StdStream::connect(world.address()).unwrap())
+        .collect();
+    for mut stream in &silent[..25] {
+        stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    }
+    let a = world.first("a");
+    a.write("x", "x");
+    a.sync_once().exits(0);
+    // A client has ten seconds to agree on keys. A server that is to end does not wait for that. Whoever comes later is
+    // answered later: the silent one was let in.
+    let late = StdStream::connect(world.address()).unwrap();
+    shown(&world.address()).unwrap();
+    let began = Instant::now();
+    assert_eq!(world.stop_server(), 0);
+    assert!(began.elapsed() < Duration::from_secs(8));
+    drop((silent, late));
+}
+
+#[test]
+fn a_server_without_tls_is_no_server_with_it() {
+    let world = World::new();
+    let a = with_key(&world, "a");
+    let url = world.url.replace("http://", "https://");
+    let lost = register(&a, &url, &world.invite(), &[]).exits(5);
+    assert!(lost.says("E_OFFLINE").stderr.contains("does not speak TLS"));
+}
+
 // ---------------------------------------------------------------------------------------------- files
 
 #[test]
@@ -479,10 +517,12 @@ fn an_authority_counts_where_somebody_said_so() {
     let a = with_key(&world, "a");
     let token = world.invite();
     assert_eq!(pin(&token), None, "an authority vouches for it");
-    for flags in [&[][..], &["--ca", "other-ca.pem"]] {
-        register(&a, &world.url, &token, flags)
-            .exits(12)
-            .says("E_CERTIFICATE");
+    for (flags, who) in [
+        (&[][..], "of this system"),
+        (&["--ca", "other-ca.pem"], "other-ca.pem"),
+    ] {
+        let refused = register(&a, &world.url, &token, flags).exits(12);
+        assert!(refused.says("E_CERTIFICATE").stderr.contains(who));
     }
     for file in ["password", "nowhere.pem"] {
         let wrong = register(&a, &world.url, &token, &["--ca", file]).exits(2);
