@@ -116,11 +116,20 @@ impl<'a> Walk<'a> {
         self.sides.local_body(id, false).kind()
     }
 
+    /// What a thing is after the steps so far.
+    fn kind_there(&self, id: NodeId) -> Kind {
+        match self.merged.vault.get(&id) {
+            Some(want) if self.made.contains(&id) => want.kind,
+            _ => self.kind_here(id),
+        }
+    }
+
     fn arrange(&mut self) {
         let mut children: BTreeMap<NodeId, BTreeMap<&Name, NodeId>> = BTreeMap::new();
         for (id, (parent, name)) in &self.disk.place {
             children.entry(*parent).or_default().insert(name, *id);
         }
+        self.note_ready(NodeId::ROOT, &children);
         let mut queue = VecDeque::from([NodeId::ROOT]);
         while let Some(directory) = queue.pop_front() {
             self.ready.insert(directory);
@@ -128,9 +137,26 @@ impl<'a> Walk<'a> {
                 // A copy is made when the file it is of makes room.
                 if !self.copies.contains(&id) {
                     self.bring(id, (directory, name.clone()));
+                    if self.kind_there(id) == Kind::Directory {
+                        self.note_ready(id, &children);
+                    }
                 }
                 queue.push_back(id);
             }
+        }
+    }
+
+    /// `top` is in place, and with it what stays in it: what leaves one of these directories may be let out before its
+    /// turn comes.
+    fn note_ready(&mut self, top: NodeId, children: &BTreeMap<NodeId, BTreeMap<&Name, NodeId>>) {
+        let mut queue = vec![top];
+        while let Some(directory) = queue.pop() {
+            self.ready.insert(directory);
+            let below = children.get(&directory).into_iter().flatten();
+            queue.extend(below.map(|(_, id)| *id).filter(|id| {
+                self.disk.place.get(id) == self.place.get(id)
+                    && self.kind_there(*id) == Kind::Directory
+            }));
         }
     }
 
