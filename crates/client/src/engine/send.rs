@@ -151,11 +151,15 @@ impl Engine {
         Ok(sent)
     }
 
-    /// Whether a group needs an op that is not sent in this pass: its directory, or a name that would become free.
-    /// Sent alone, it would hang nowhere.
+    /// Whether a group needs an op that is not sent in this pass: its directory, a name that would become free, or what
+    /// shall leave a directory before it ends. Sent alone, it would hang nowhere, or leave something so.
     fn must_wait(&self, group: &Group, waiting: &BTreeSet<NodeId>) -> bool {
         let tree = &self.placed.tree;
         group.0.iter().any(|op| {
+            let leaves = match op {
+                Op::Trash { node } => tree.children(*node).any(|(_, id)| waiting.contains(&id)),
+                Op::Put(_) => false,
+            };
             let needs = match op {
                 Op::Put(put) => {
                     let holder = tree
@@ -166,13 +170,8 @@ impl Engine {
                 }
                 Op::Trash { .. } => [None, None],
             };
-            // A directory goes after what leaves it, or that would hang nowhere.
-            let still_holds = |node| {
-                tree.children(node)
-                    .any(|(_, child)| waiting.contains(&child))
-            };
-            waiting.contains(&op.node())
-                || matches!(op, Op::Trash { node } if still_holds(*node))
+            leaves
+                || waiting.contains(&op.node())
                 || needs
                     .into_iter()
                     .flatten()
