@@ -366,6 +366,9 @@ impl Engine {
             self.unavailable.clear();
             self.unlooked = Hint::Everything;
         }
+        // What failed is looked at again, or nobody would say of it that it failed until the next look at everything.
+        let failed = Hint::Paths(self.errors.keys().cloned().collect());
+        self.unlooked = std::mem::take(&mut self.unlooked).and(failed);
         self.errors.clear();
         if !self.folder.is_settled() {
             let mut touched = BTreeSet::new();
