@@ -85,7 +85,7 @@ impl Daemon {
     async fn run(
         &mut self,
         mut commands: mpsc::Receiver<Request>,
-        mut heads: mpsc::Receiver<u64>,
+        mut heads: mpsc::Receiver<Heard>,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), ClientError> {
         let mut shutdown = pin!(shutdown);
@@ -113,7 +113,12 @@ impl Daemon {
                 biased;
                 () = &mut shutdown => return Ok(()),
                 Some(request) = commands.recv() => self.obey(request).await,
-                Some(n) = heads.recv() => self.tell(Event::Head { n }),
+                Some(heard) = heads.recv() => {
+                    if heard.is_first {
+                        self.engine.reconnected();
+                    }
+                    self.tell(Event::Head { n: heard.n })
+                }
                 () = self.watcher.changed() => self.hear(),
                 () = sleep => {
                     self.wake_at = None;
@@ -225,16 +230,26 @@ fn hint_of(effects: Vec<Effect>) -> Option<Hint> {
     hint
 }
 
+/// What the event socket said.
+struct Heard {
+    /// Position of the log.
+    n: u64,
+    /// Nothing was said before on this connection.
+    is_first: bool,
+}
+
 /// Keeps the event socket open and passes on what it says.
-async fn listen_to_server(remote: Arc<dyn Remote>, heads: mpsc::Sender<u64>) {
+async fn listen_to_server(remote: Arc<dyn Remote>, heads: mpsc::Sender<Heard>) {
     let mut wait = RECONNECT.0;
     loop {
         if let Ok(mut events) = remote.events().await {
             wait = RECONNECT.0;
+            let mut is_first = true;
             while let Some(RemoteEvent::Head { n }) = events.next().await {
-                if heads.send(n).await.is_err() {
+                if heads.send(Heard { n, is_first }).await.is_err() {
                     return;
                 }
+                is_first = false;
             }
         }
         tokio::time::sleep(wait).await;

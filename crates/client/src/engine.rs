@@ -339,6 +339,9 @@ impl Engine {
             Ok(_) => self.resting_state(),
             Err(error) => {
                 let state = status::state_of(error);
+                if state == State::Offline {
+                    self.reconnected();
+                }
                 if state == State::Halted {
                     self.halted = Some((error.code(), error.to_string()));
                 }

@@ -95,6 +95,11 @@ impl Engine {
         Ok(())
     }
 
+    /// The connection is a new one: what answers may be another server than before, or the same from a backup.
+    pub fn reconnected(&mut self) {
+        self.met = false;
+    }
+
     /// The farthest position this machine knows of: its own, or the one it had before it lost its index, or the one
     /// that came with its key.
     fn seen(&self) -> u64 {
@@ -495,6 +500,16 @@ impl Engine {
                 .to_served();
             let applied = self.verify(&served.into(), self.head, &[])?;
             self.ingest(vec![applied])?;
+        }
+        // The commit stood on what this machine saw as the last one. Refused for a head that comes after, somebody was
+        // first; for one that does not, the server has gone back, and perhaps on from there.
+        if let Posted::Conflict(head) = posted {
+            if head.n < self.head.n {
+                return Err(self.rollback(head.n));
+            }
+            if head.n == self.head.n && head.hash != self.head.hash {
+                return Err(self.fork(head.n));
+            }
         }
         Ok(posted)
     }
