@@ -30,8 +30,6 @@ struct Walk<'a> {
     place: BTreeMap<NodeId, Place>,
     /// ... and what stands there, with names in the form this file system compares.
     at: BTreeMap<NodeId, BTreeMap<String, NodeId>>,
-    /// Directories that are where they shall be.
-    ready: BTreeSet<NodeId>,
     copies: BTreeSet<NodeId>,
     /// What shall stand where, names as above.
     wanted_at: BTreeMap<(NodeId, String), NodeId>,
@@ -47,7 +45,6 @@ impl<'a> Walk<'a> {
             disk,
             place: BTreeMap::new(),
             at: BTreeMap::new(),
-            ready: BTreeSet::new(),
             copies: merged.copies.values().copied().collect(),
             wanted_at: BTreeMap::new(),
             made: BTreeSet::new(),
@@ -116,12 +113,16 @@ impl<'a> Walk<'a> {
         self.sides.local_body(id, false).kind()
     }
 
-    /// What a thing is after the steps so far.
-    fn kind_there(&self, id: NodeId) -> Kind {
-        match self.merged.vault.get(&id) {
-            Some(want) if self.made.contains(&id) => want.kind,
-            _ => self.kind_here(id),
+    /// Whether a directory, and every one above it, is where it shall be.
+    fn is_in_place(&self, directory: NodeId) -> bool {
+        let mut at = directory;
+        while at != NodeId::ROOT {
+            match (self.place.get(&at), self.disk.place.get(&at)) {
+                (Some(here), Some(wanted)) if here == wanted => at = here.0,
+                _ => return false,
+            }
         }
+        true
     }
 
     fn arrange(&mut self) {
@@ -129,34 +130,15 @@ impl<'a> Walk<'a> {
         for (id, (parent, name)) in &self.disk.place {
             children.entry(*parent).or_default().insert(name, *id);
         }
-        self.note_ready(NodeId::ROOT, &children);
         let mut queue = VecDeque::from([NodeId::ROOT]);
         while let Some(directory) = queue.pop_front() {
-            self.ready.insert(directory);
             for (name, id) in children.remove(&directory).unwrap_or_default() {
                 // A copy is made when the file it is of makes room.
                 if !self.copies.contains(&id) {
                     self.bring(id, (directory, name.clone()));
-                    if self.kind_there(id) == Kind::Directory {
-                        self.note_ready(id, &children);
-                    }
                 }
                 queue.push_back(id);
             }
-        }
-    }
-
-    /// `top` is in place, and with it what stays in it: what leaves one of these directories may be let out before its
-    /// turn comes.
-    fn note_ready(&mut self, top: NodeId, children: &BTreeMap<NodeId, BTreeMap<&Name, NodeId>>) {
-        let mut queue = vec![top];
-        while let Some(directory) = queue.pop() {
-            self.ready.insert(directory);
-            let below = children.get(&directory).into_iter().flatten();
-            queue.extend(below.map(|(_, id)| *id).filter(|id| {
-                self.disk.place.get(id) == self.place.get(id)
-                    && self.kind_there(*id) == Kind::Directory
-            }));
         }
     }
 
@@ -190,7 +172,7 @@ impl<'a> Walk<'a> {
     fn let_in(&mut self, id: NodeId) {
         // Each round something reaches its final place.
         while let Some(place) = self.place.get(&id).cloned() {
-            if !self.ready.contains(&place.0) {
+            if !self.is_in_place(place.0) {
                 return;
             }
             let next = self.wanted_at.get(&(place.0, self.key(&place.1))).copied();
@@ -259,7 +241,7 @@ impl<'a> Walk<'a> {
     /// Where `id` shall stand, if nothing stands there and its directory is in place.
     fn open_place(&self, id: NodeId) -> Option<Place> {
         let place = self.disk.place.get(&id)?;
-        (self.ready.contains(&place.0) && self.standing_at(place).is_none()).then(|| place.clone())
+        (self.is_in_place(place.0) && self.standing_at(place).is_none()).then(|| place.clone())
     }
 
     fn make(&mut self, id: NodeId, want: &Want, target: &Place) {
