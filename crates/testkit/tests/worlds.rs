@@ -1,7 +1,7 @@
 //! Simulated worlds by the hundred: each seed is a world of its own, and each must keep every promise.
 //!
 //! `SYNCAGENT_SEEDS` says how many (200), `SYNCAGENT_SEED` where to begin (0), `SYNCAGENT_MACHINES` how many machines
-//! (2). A failing world prints everything that happened in it, and `SYNCAGENT_TRACE=1` adds what the engines logged,
+//! (2, and with `SYNCAGENT_SOAK=1` from 2 to 5 in turn). A failing world prints everything that happened in it, and `SYNCAGENT_TRACE=1` adds what the engines logged,
 //! plans and all; `SYNCAGENT_FOLLOW=1234abcd` tells where the content of this hash is whenever that changes. The same
 //! seed shows the same world again, call by call: `cargo xtask simulate --seeds 1 --seed N`.
 
@@ -11,19 +11,42 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use syncagent_testkit::sim::world::{Counts, Failure, Size, run};
 
 /// What a hundred worlds of two machines have seen at least, so that empty ones cannot pass.
-const AT_LEAST: [(&str, u64); 12] = [
+const AT_LEAST: [(&str, u64); 32] = [
     ("edit", 4000),
     ("pass that ended well", 800),
+    ("said to be in sync", 800),
+    ("second pass", 15),
     ("conflict", 80),
-    ("409", 50),
-    ("lost reply", 10),
-    ("request repeated", 10),
-    ("crash", 300),
-    ("crash in apply", 7),
-    ("power cut", 150),
-    ("edit between two calls", 40),
     ("directory move", 40),
+    ("directory move applied", 10),
     ("swap applied", 40),
+    ("hard link", 60),
+    ("edit between two calls", 40),
+    ("deletion that must stay", 50),
+    // Machines.
+    ("crash", 200),
+    ("crash in apply", 5),
+    ("power cut", 100),
+    ("clock jump", 40),
+    ("disk error", 300),
+    ("full disk", 12),
+    ("unreadable for a while", 8),
+    // The network.
+    ("request cut", 15),
+    ("request late", 6),
+    ("request repeated", 6),
+    ("request echoed", 6),
+    ("half an answer", 6),
+    ("lost reply", 5),
+    // The server.
+    ("409", 40),
+    ("422", 40),
+    ("lost pack", 18),
+    ("lost chunks", 10),
+    ("server put back", 6),
+    ("rollback noticed", 20),
+    ("fork", 1),
+    ("fork noticed", 1),
 ];
 
 fn number(name: &str, otherwise: u64) -> u64 {
@@ -39,11 +62,9 @@ fn number(name: &str, otherwise: u64) -> u64 {
 fn every_world_keeps_every_promise() {
     let first = number("SYNCAGENT_SEED", 0);
     let seeds = number("SYNCAGENT_SEEDS", 200);
-    let machines = usize::try_from(number("SYNCAGENT_MACHINES", 2)).unwrap();
-    let size = Size {
-        machines,
-        ..Size::default()
-    };
+    let in_turn = std::env::var("SYNCAGENT_SOAK").is_ok_and(|soak| soak == "1");
+    let machines_of =
+        |seed: u64| number("SYNCAGENT_MACHINES", if in_turn { 2 + seed % 4 } else { 2 });
     let next = AtomicU64::new(first);
     let total: Mutex<Counts> = Mutex::default();
     let failures: Mutex<Vec<Box<Failure>>> = Mutex::default();
@@ -56,6 +77,10 @@ fn every_world_keeps_every_promise() {
                     if seed >= first + seeds {
                         break;
                     }
+                    let size = Size {
+                        machines: usize::try_from(machines_of(seed)).unwrap(),
+                        ..Size::default()
+                    };
                     match run(seed, size) {
                         Ok(told) => {
                             let mut total = total.lock().unwrap();
@@ -74,9 +99,7 @@ fn every_world_keeps_every_promise() {
     failures.sort_by_key(|failure| failure.seed);
     let seconds = started.elapsed().as_secs_f64();
     let speed = seeds as f64 / seconds;
-    println!(
-        "{seeds} worlds of {machines} machines in {seconds:.1} s, {speed:.1} a second: {total:#?}"
-    );
+    println!("{seeds} worlds from {first} on in {seconds:.1} s, {speed:.1} a second: {total:#?}");
     for failure in &failures {
         println!("seed {}: {}", failure.seed, failure.wrong.join("\n    "));
     }

@@ -1,4 +1,4 @@
-//! One time for a whole world, which passes only when somebody says so.
+//! One time for a whole world, which passes only when somebody says so, and what each machine takes it for.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -13,18 +13,34 @@ pub const TICK_NS: i64 = 4_000_000;
 
 /// A clock that is moved by hand. Clones show the same time.
 #[derive(Debug, Clone)]
-pub struct SimClock(Arc<AtomicI64>);
+pub struct SimClock {
+    /// The world's time.
+    world: Arc<AtomicI64>,
+    /// How far this clock is wrong.
+    off: Arc<AtomicI64>,
+}
 
 impl Default for SimClock {
     fn default() -> Self {
-        Self(Arc::new(AtomicI64::new(START_NS)))
+        Self {
+            world: Arc::new(AtomicI64::new(START_NS)),
+            off: Arc::default(),
+        }
     }
 }
 
 impl SimClock {
+    /// Another clock of the same world: it runs at the same pace and can be set on its own.
+    pub fn another(&self) -> Self {
+        Self {
+            world: Arc::clone(&self.world),
+            off: Arc::default(),
+        }
+    }
+
     /// Nanoseconds since 1970.
     pub fn now_ns(&self) -> i64 {
-        self.0.load(Ordering::Relaxed)
+        self.world.load(Ordering::Relaxed) + self.off.load(Ordering::Relaxed)
     }
 
     /// The time as a file system stamps it.
@@ -33,14 +49,19 @@ impl SimClock {
         now - now.rem_euclid(TICK_NS)
     }
 
-    /// Lets time pass.
+    /// Lets time pass, for all clocks of the world.
     pub fn advance_ns(&self, ns: i64) {
-        self.0.fetch_add(ns, Ordering::Relaxed);
+        self.world.fetch_add(ns, Ordering::Relaxed);
     }
 
-    /// Nanoseconds since the world began.
+    /// Sets this clock alone: so far from the world's time.
+    pub fn set_off_ns(&self, ns: i64) {
+        self.off.store(ns, Ordering::Relaxed);
+    }
+
+    /// Nanoseconds since the world began, whatever the clock shows.
     pub fn age_ns(&self) -> i64 {
-        self.now_ns() - START_NS
+        self.world.load(Ordering::Relaxed) - START_NS
     }
 }
 

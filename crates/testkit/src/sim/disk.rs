@@ -3,7 +3,8 @@
 //! A [`SimDisk`] is what one run of SyncAgent holds; the [`Drive`] below survives it. A machine that crashes or loses
 //! power keeps its drive and gets a new `SimDisk` at its next start; the old one answers nothing but errors.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use syncagent_client::folder::disk::{
@@ -16,6 +17,7 @@ use super::clock::SimClock;
 use super::dice::Dice;
 use super::fs::{Body, Content, DEVICE, Fs, Ino, Item, OWN, TMP};
 use super::ledger::short;
+use super::net::Seen;
 use super::trace::Trace;
 
 type Result<T> = std::result::Result<T, DiskError>;
@@ -38,6 +40,23 @@ struct Armed {
     fault: Fault,
 }
 
+/// A stretch of time in which calls of a kind fail.
+struct Spell {
+    kind: ErrorKind,
+    /// The call with which it is over.
+    until: u64,
+    /// Whether it has refused anything.
+    felt: bool,
+}
+
+/// A name that a call of the program took away.
+struct Gap {
+    /// Its path then: a directory that is moved takes its names with it.
+    path: TreePath,
+    round: u64,
+    verb: &'static str,
+}
+
 /// Whole contents: what people wrote, and what crashes made of it. Nothing else may ever stand under a name.
 pub type Known = Arc<Mutex<BTreeSet<ContentHash>>>;
 
@@ -53,6 +72,15 @@ struct State {
     locked: bool,
     calls: u64,
     armed: Option<Armed>,
+    spell: Option<Spell>,
+    /// Which round of deciding and doing the program is in.
+    seen: Option<Arc<Seen>>,
+    /// Names that are missing since a call of this round, by directory.
+    gaps: BTreeMap<(Ino, String), Gap>,
+    /// The last round in which somebody else did something, too.
+    disturbed: Option<u64>,
+    /// Calls of the program that changed something in the tree.
+    changes: u64,
     /// The verb at which the machine stopped.
     crashed_in: Option<&'static str>,
     violations: Vec<String>,
@@ -79,6 +107,11 @@ impl Drive {
             locked: false,
             calls: 0,
             armed: None,
+            spell: None,
+            seen: None,
+            gaps: BTreeMap::new(),
+            disturbed: None,
+            changes: 0,
             crashed_in: None,
             violations: Vec::new(),
             follow: std::env::var("SYNCAGENT_FOLLOW").ok(),
@@ -124,9 +157,36 @@ impl Drive {
         state.armed = Some(Armed { at, fault });
     }
 
-    /// Takes a fault back that has not happened yet.
+    /// Takes faults back that have not happened yet.
     pub fn disarm(&self) {
-        self.state().armed = None;
+        let mut state = self.state();
+        state.armed = None;
+        state.spell = None;
+    }
+
+    /// For so many calls the disk is full, or files cannot be read.
+    pub fn spell(&self, kind: ErrorKind, calls: u64) {
+        let mut state = self.state();
+        state.spell = Some(Spell {
+            kind,
+            until: state.calls + calls,
+            felt: false,
+        });
+    }
+
+    /// Where rounds are counted.
+    pub fn follow_rounds(&self, seen: &Arc<Seen>) {
+        self.state().seen = Some(Arc::clone(seen));
+    }
+
+    /// Somebody else does something in the folder.
+    pub fn disturb(&self) {
+        self.state().disturb();
+    }
+
+    /// Calls that have changed something in the tree.
+    pub fn changes(&self) -> u64 {
+        self.state().changes
     }
 
     /// The verb in which the machine stopped by itself.
@@ -174,7 +234,79 @@ const CHANGES: [&str; 10] = [
     "set_meta",
 ];
 
+/// What looks into files.
+const READS: [&str; 2] = ["open", "read"];
+
 impl State {
+    fn round(&self) -> u64 {
+        self.seen
+            .as_ref()
+            .map_or(0, |seen| seen.rounds.load(Ordering::Relaxed))
+    }
+
+    fn disturb(&mut self) {
+        self.disturbed = Some(self.round());
+    }
+
+    /// Whether a stretch of errors hits this call.
+    fn is_under_spell(&mut self, verb: &'static str, at: &str) -> Option<ErrorKind> {
+        let spell = self.spell.as_mut()?;
+        if self.calls >= spell.until {
+            self.spell = None;
+            return None;
+        }
+        let hit = match spell.kind {
+            ErrorKind::Full => NEED_SPACE.contains(&verb) && !at.contains("probe-"),
+            _ => READS.contains(&verb) && !at.starts_with(OWN),
+        };
+        if !hit {
+            return None;
+        }
+        if !std::mem::replace(&mut spell.felt, true) {
+            self.trace.count(match spell.kind {
+                ErrorKind::Full => "full disk",
+                _ => "unreadable for a while",
+            });
+        }
+        Some(spell.kind)
+    }
+
+    /// A call of the program has changed an entry of the tree: is a name gone, or here again that was there when this
+    /// round of deciding and doing began?
+    fn check_name(&mut self, at: At<'_>, verb: &'static str) {
+        let At::Tree(path) = at else { return };
+        self.changes += 1;
+        let Ok((dir, name)) = self.parent(at, "look at") else {
+            return;
+        };
+        let key = (dir, name.to_owned());
+        let round = self.round();
+        if self.fs.child(dir, name).is_err() {
+            let path = path.clone();
+            self.gaps.insert(key, Gap { path, round, verb });
+            return;
+        }
+        let Some(gap) = self.gaps.remove(&key) else {
+            return;
+        };
+        if gap.round == round && gap.path == *path && self.disturbed != Some(round) {
+            self.violations.push(format!(
+                "{}: {path} was not there between a {} and a {verb}",
+                self.who, gap.verb
+            ));
+        }
+    }
+
+    /// The program writes into a file: that may have no name but a temp's.
+    fn check_write(&mut self, ino: Ino, path: &str) {
+        if self.fs.is_in_tree(ino) {
+            self.violations.push(format!(
+                "{}: a file that has a name is written to by way of {path}",
+                self.who
+            ));
+        }
+    }
+
     /// Every call passes here first.
     fn enter(&mut self, run: u64, verb: &'static str, at: &dyn std::fmt::Display) -> Result<()> {
         let off = || DiskError::new(ErrorKind::Io, "write", at, "the machine is off");
@@ -184,6 +316,11 @@ impl State {
         self.calls += 1;
         self.clock.advance_ns(20_000);
         self.tell_followed();
+        if self.spell.is_some()
+            && let Some(kind) = self.is_under_spell(verb, &at.to_string())
+        {
+            return Err(self.refuse(verb, at, kind));
+        }
         let due = self.armed.as_ref().is_some_and(|armed| match &armed.fault {
             Fault::Error(ErrorKind::Full) => self.calls >= armed.at && NEED_SPACE.contains(&verb),
             // What is only tried out at a start tells nothing.
@@ -196,20 +333,7 @@ impl State {
         });
         if due && let Some(armed) = self.armed.take() {
             match armed.fault {
-                Fault::Error(kind) => {
-                    self.trace.line(
-                        &self.who,
-                        format_args!("  disk: {verb} {at} fails: {kind:?}"),
-                    );
-                    self.trace.count("disk error");
-                    let action = match verb {
-                        "open" | "read" => "read",
-                        "list" => "list",
-                        "stat" => "look at",
-                        _ => "write",
-                    };
-                    return Err(DiskError::new(kind, action, at, "made by the simulation"));
-                }
+                Fault::Error(kind) => return Err(self.refuse(verb, at, kind)),
                 Fault::Crash | Fault::CrashInChange => {
                     self.trace
                         .line(&self.who, format_args!("  disk: stops at {verb} {at}"));
@@ -222,6 +346,7 @@ impl State {
                     // head of the client's `folder::apply`.
                     self.clock.advance_ns(9_000_000);
                     self.fs.in_change = CHANGES.contains(&verb);
+                    self.disturb();
                     edit(&mut self.fs);
                     self.fs.in_change = false;
                     self.trace.count("edit between two calls");
@@ -233,6 +358,28 @@ impl State {
                 .line(&self.who, format_args!("  disk: {verb} {at}"));
         }
         Ok(())
+    }
+
+    fn refuse(
+        &mut self,
+        verb: &'static str,
+        at: &dyn std::fmt::Display,
+        kind: ErrorKind,
+    ) -> DiskError {
+        self.trace.line(
+            &self.who,
+            format_args!("  disk: {verb} {at} fails: {kind:?}"),
+        );
+        self.trace.count("disk error");
+        // What was begun is taken back, which may leave a name missing for a moment.
+        self.disturb();
+        let action = match verb {
+            "open" | "read" => "read",
+            "list" => "list",
+            "stat" => "look at",
+            _ => "write",
+        };
+        DiskError::new(kind, action, at, "made by the simulation")
     }
 
     fn tell_followed(&mut self) {
@@ -463,8 +610,9 @@ impl Disk for SimDisk {
         state
             .fs
             .create(dir, name, Body::Link(target.to_owned()))
-            .map(drop)
-            .map_err(failing("write", &at))
+            .map_err(failing("write", &at))?;
+        state.check_name(at, "symlink");
+        Ok(())
     }
 
     fn hard_link(&self, from: At<'_>, to: At<'_>) -> Result<()> {
@@ -476,6 +624,7 @@ impl Disk for SimDisk {
             .link(ino, dir, name)
             .map_err(failing("write", &to))?;
         state.check_whole(to);
+        state.check_name(to, "hard link");
         Ok(())
     }
 
@@ -484,9 +633,10 @@ impl Disk for SimDisk {
         let (dir, name) = state.parent(At::Tree(path), "write")?;
         state
             .fs
-            .create(dir, name, Body::Dir(std::collections::BTreeMap::new()))
-            .map(drop)
-            .map_err(failing("write", path))
+            .create(dir, name, Body::Dir(BTreeMap::new()))
+            .map_err(failing("write", path))?;
+        state.check_name(At::Tree(path), "mkdir");
+        Ok(())
     }
 
     fn rename(&self, from: At<'_>, to: At<'_>) -> Result<()> {
@@ -497,6 +647,8 @@ impl Disk for SimDisk {
             .rename(a, b, true)
             .map_err(failing("write", &from))?;
         state.check_whole(to);
+        state.check_name(from, "rename");
+        state.check_name(to, "rename");
         Ok(())
     }
 
@@ -513,6 +665,8 @@ impl Disk for SimDisk {
             state.trace.count("directory move applied");
         }
         state.check_whole(to);
+        state.check_name(from, "rename_noreplace");
+        state.check_name(to, "rename_noreplace");
         Ok(())
     }
 
@@ -525,6 +679,8 @@ impl Disk for SimDisk {
         }
         state.check_whole(a);
         state.check_whole(b);
+        state.check_name(a, "exchange");
+        state.check_name(b, "exchange");
         Ok(())
     }
 
@@ -534,7 +690,9 @@ impl Disk for SimDisk {
         state
             .fs
             .remove(dir, name, true)
-            .map_err(failing("write", path))
+            .map_err(failing("write", path))?;
+        state.check_name(At::Tree(path), "rmdir");
+        Ok(())
     }
 
     fn unlink(&self, at: At<'_>) -> Result<()> {
@@ -543,12 +701,15 @@ impl Disk for SimDisk {
         state
             .fs
             .remove(dir, name, false)
-            .map_err(failing("write", &at))
+            .map_err(failing("write", &at))?;
+        state.check_name(at, "unlink");
+        Ok(())
     }
 
     fn set_meta(&self, at: At<'_>, meta: Meta) -> Result<()> {
         let mut state = self.enter("set_meta", &at)?;
         let ino = state.find(at, "write")?;
+        state.changes += u64::from(matches!(at, At::Tree(_)));
         state
             .fs
             .set_attributes(ino, meta.mtime_ns, meta.mode)
@@ -665,6 +826,7 @@ impl ReadHandle for SimFile {
 
     fn set_meta(&self, meta: Meta) -> Result<()> {
         let mut state = self.enter("set_meta")?;
+        state.changes += u64::from(!self.path.starts_with(OWN));
         state
             .fs
             .set_attributes(self.ino, meta.mtime_ns, meta.mode)
@@ -675,6 +837,7 @@ impl ReadHandle for SimFile {
 impl WriteHandle for SimFile {
     fn write_at(&self, data: &[u8], offset: u64) -> Result<()> {
         let mut state = self.enter("write")?;
+        state.check_write(self.ino, &self.path);
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
         let write = |bytes: &mut Vec<u8>| {
             let end = start.saturating_add(data.len());
@@ -689,6 +852,7 @@ impl WriteHandle for SimFile {
 
     fn set_len(&self, size: u64) -> Result<()> {
         let mut state = self.enter("write")?;
+        state.check_write(self.ino, &self.path);
         let size = usize::try_from(size).unwrap_or(usize::MAX);
         state
             .fs

@@ -285,6 +285,16 @@ impl Fs {
         out
     }
 
+    /// Whether a name in the tree, not only in SyncAgent's own directory, leads to this inode.
+    pub fn is_in_tree(&self, ino: Ino) -> bool {
+        let own = self.lookup([OWN].into_iter());
+        let tmp = self.lookup([OWN, TMP].into_iter());
+        self.live.iter().any(|(dir, inode)| {
+            let is_own = own.as_ref() == Ok(dir) || tmp.as_ref() == Ok(dir);
+            matches!(&inode.body, Body::Dir(entries) if !is_own && entries.values().any(|of| *of == ino))
+        })
+    }
+
     /// The temps that are there, by name.
     pub fn temps(&self) -> BTreeMap<String, Ino> {
         let tmp = self.lookup([OWN, TMP].into_iter());

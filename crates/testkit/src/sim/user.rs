@@ -50,7 +50,7 @@ impl User<'_> {
     }
 
     fn one(&mut self, fs: &mut Fs, heard: &mut Vec<String>) -> Result<String> {
-        let kind = self.dice.below(100);
+        let kind = self.dice.below(103);
         match kind {
             0..20 => self.create(fs, heard),
             20..34 => self.overwrite(fs, heard),
@@ -69,6 +69,7 @@ impl User<'_> {
             93..95 => self.symlink(fs, heard),
             95..97 => self.copy(fs, heard),
             97..98 => self.touch(fs, heard),
+            98..101 => self.hard_link(fs, heard),
             _ => self.replace_kind(fs, heard),
         }
     }
@@ -145,7 +146,7 @@ impl User<'_> {
     /// Its content may now outlive a deletion elsewhere.
     fn note_touched(&mut self, item: &Item) {
         if let Item::File { hash, .. } = item {
-            self.ledger.touched.insert(*hash);
+            self.ledger.touched(self.who, *hash);
         }
     }
 
@@ -354,10 +355,20 @@ impl User<'_> {
         let to = self.place(fs, &FILES)?;
         let content = fs.content(inode)?.clone();
         fs.create(to.dir, &to.name, Body::File(content))?;
-        self.ledger.copied.insert(fs.content(inode)?.hash());
         self.note_touched(&item);
         heard.push(to.path.clone());
         Ok(format!("copies {} to {}", from.path, to.path))
+    }
+
+    /// From now on whoever writes to one writes to both.
+    fn hard_link(&mut self, fs: &mut Fs, heard: &mut Vec<String>) -> Result<String> {
+        let (from, item, inode) = self.file(fs)?;
+        let to = self.place(fs, &FILES)?;
+        fs.link(inode, to.dir, &to.name)?;
+        self.note_touched(&item);
+        self.trace.count("hard link");
+        heard.push(to.path.clone());
+        Ok(format!("makes {} a second name of {}", to.path, from.path))
     }
 
     fn touch(&mut self, fs: &mut Fs, heard: &mut Vec<String>) -> Result<String> {

@@ -12,15 +12,16 @@ use std::task::Poll;
 use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
 use syncagent_client::ClientError;
-use syncagent_client::engine::{Engine, EngineConfig, Hint, Outcome};
+use syncagent_client::engine::{Engine, EngineConfig, Hint, Outcome, State};
 use syncagent_client::folder::disk::ErrorKind;
 use syncagent_client::home::Credentials;
 use syncagent_client::index::Index;
 use syncagent_client::remote::http::{HttpRemote, register};
 use syncagent_client::work::Work;
 use syncagent_protocol::api::{RegisterRequest, register_message};
-use syncagent_protocol::{ContentHash, NodeId, TreePath};
-use syncagent_server::{App, Entropy};
+use syncagent_protocol::{Body, Code, ContentHash, NodeId, TreePath};
+use syncagent_server::Entropy;
+use syncagent_sync::Placed;
 use syncagent_vault::keys::VaultKey;
 use syncagent_vault::machine::MachineKey;
 use syncagent_vault::op::{Genesis, Put, PutBody};
@@ -33,6 +34,7 @@ use super::disk::{Drive, Fault, Known};
 use super::fs::{Fs, Item};
 use super::ledger::{Contents, Ledger, contents, short, sorted};
 use super::net::{Net, Weather};
+use super::server::{Mark, SimServer};
 use super::trace::Trace;
 use super::user::User;
 use crate::transport::RouterTransport;
@@ -72,6 +74,8 @@ pub struct Told {
 pub struct Failure {
     /// The world.
     pub seed: u64,
+    /// How many machines it had.
+    pub machines: usize,
     /// What is wrong.
     pub wrong: Vec<String>,
     /// Everything that happened.
@@ -89,8 +93,8 @@ impl fmt::Display for Failure {
         }
         write!(
             f,
-            "again: cargo xtask simulate --seeds 1 --seed {}",
-            self.seed
+            "again: cargo xtask simulate --seeds 1 --seed {} --machines {}",
+            self.seed, self.machines
         )
     }
 }
@@ -99,6 +103,9 @@ impl fmt::Display for Failure {
 const MAX_TURNS: usize = 100_000;
 /// Rounds in which machines must have come to rest.
 const MAX_ROUNDS: usize = 10;
+
+/// Position and tree of each machine.
+type Snapshot = Vec<(Option<u64>, BTreeMap<String, Item>)>;
 
 enum Runs {
     Off,
@@ -118,6 +125,8 @@ struct Machine {
     name: String,
     seed: [u8; 32],
     token: String,
+    /// What it takes the time for.
+    clock: SimClock,
     drive: Drive,
     net: Net,
     /// Where the index lives; it stays as long as `_keeper` does.
@@ -128,6 +137,22 @@ struct Machine {
     /// What stood in the folder when the pass began.
     before: Contents,
     turns: usize,
+    began: Began,
+    /// Whether the last pass ended well, with nothing left over.
+    well: bool,
+}
+
+/// How things were when a pass began.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Began {
+    /// Calls that had changed something in the tree.
+    changes: u64,
+    /// Requests that wanted to send something.
+    posts: u64,
+    /// The server had gone back behind what the machine had seen.
+    behind: bool,
+    /// The server went on from a backup then, or has done so since.
+    cut: bool,
 }
 
 struct World {
@@ -141,6 +166,11 @@ struct World {
     ledger: Arc<Mutex<Ledger>>,
     known: Known,
     key: VaultKey,
+    server: SimServer,
+    /// Backups of the server.
+    marks: Vec<Mark>,
+    /// From which of them it goes on at present.
+    cut: Option<Mark>,
     machines: Vec<Machine>,
 }
 
@@ -175,9 +205,21 @@ pub fn run(seed: u64, size: Size) -> Result<Told, Box<Failure>> {
     };
     Err(Box::new(Failure {
         seed,
+        machines: size.machines,
         wrong,
         trace: trace.lines(),
     }))
+}
+
+/// An index in memory, and what keeps it there.
+fn new_index() -> Result<(String, rusqlite::Connection), ClientError> {
+    static INDEXES: AtomicU64 = AtomicU64::new(0);
+    let index = format!(
+        "file:world-{}?mode=memory&cache=shared",
+        INDEXES.fetch_add(1, Ordering::Relaxed)
+    );
+    let keeper = rusqlite::Connection::open(&index)?;
+    Ok((index, keeper))
 }
 
 type Checked<T> = Result<T, Vec<String>>;
@@ -195,12 +237,7 @@ impl World {
         let random: Arc<dyn Random> = Arc::new(SimRandom::new(seed, "random"));
         let for_server = SimRandom::new(seed, "server");
         let entropy: Entropy = Arc::new(move |out: &mut [u8]| for_server.fill(out));
-        let app = App::in_memory(
-            Arc::new(clock.clone()),
-            entropy,
-            syncagent_server::Work::Inline,
-        )
-        .map_err(|error| broken(error.to_string()))?;
+        let server = SimServer::new(clock.clone(), entropy).map_err(broken)?;
         let mut world = Self {
             seed,
             size,
@@ -212,6 +249,9 @@ impl World {
             random,
             ledger: Arc::default(),
             known: Known::default(),
+            server,
+            marks: Vec::new(),
+            cut: None,
             machines: Vec::new(),
         };
         for name in ["ada", "bob", "cyd", "dee", "eve"]
@@ -219,7 +259,7 @@ impl World {
             .take(size.machines)
         {
             let machine = world
-                .join(&app, name)
+                .join(name)
                 .await
                 .map_err(|error| broken(error.to_string()))?;
             world.machines.push(machine);
@@ -227,8 +267,8 @@ impl World {
         Ok(world)
     }
 
-    async fn join(&self, app: &App, name: &str) -> Result<Machine, ClientError> {
-        static WORLDS: AtomicU64 = AtomicU64::new(0);
+    async fn join(&self, name: &str) -> Result<Machine, ClientError> {
+        let app = &self.server.app;
         let transport = RouterTransport::new(app.router());
         let mut seed = [0; 32];
         self.random.fill(&mut seed);
@@ -246,33 +286,36 @@ impl World {
             signature: hex(&key.sign(&register_message(&invitation.hash(), name))),
         };
         let response = register(&transport, &request).await?;
-        let index = format!(
-            "file:world-{}?mode=memory&cache=shared",
-            WORLDS.fetch_add(1, Ordering::Relaxed)
+        let (index, keeper) = new_index()?;
+        let clock = self.clock.another();
+        let net = Net::new(
+            &self.server,
+            Dice::new(self.seed, name),
+            self.trace.clone(),
+            name,
         );
-        let keeper = rusqlite::Connection::open(&index)?;
+        let drive = Drive::new(
+            clock.clone(),
+            self.trace.clone(),
+            name,
+            Arc::clone(&self.known),
+        );
+        drive.follow_rounds(net.seen());
         Ok(Machine {
             name: name.to_owned(),
             seed,
             token: response.token,
-            drive: Drive::new(
-                self.clock.clone(),
-                self.trace.clone(),
-                name,
-                Arc::clone(&self.known),
-            ),
-            net: Net::new(
-                transport,
-                Dice::new(self.seed, name),
-                self.trace.clone(),
-                name,
-            ),
+            clock,
+            drive,
+            net,
             index,
             keeper,
             runs: Runs::Off,
             heard: Arc::default(),
             before: Contents::new(),
             turns: 0,
+            began: Began::default(),
+            well: false,
         })
     }
 
@@ -303,15 +346,214 @@ impl World {
                     }
                 }
                 84..86 => self.crash(i)?,
-                86..93 => self.arm(i),
-                93..96 => self.weather(i),
-                _ => {
+                86..92 => self.arm(i),
+                92..95 => self.weather(i),
+                95..97 => {
                     let Self { machines, dice, .. } = self;
                     machines[i].drive.with(|fs| fs.write_back(dice));
                 }
+                _ => match self.dice.below(12) {
+                    0..2 => self.set_clock(i),
+                    2..4 => self.spell(i),
+                    4..6 => self.lose(i)?,
+                    6 => self.twice(i).await?,
+                    7..10 => self.back_up()?,
+                    10 => self.put_back()?,
+                    _ => self.bring_back().await?,
+                },
             }
         }
         Ok(())
+    }
+
+    /// A machine's clock is set: years forward, years back, or right.
+    fn set_clock(&mut self, i: usize) {
+        const DAY_NS: i64 = 24 * 3_600 * 1_000_000_000;
+        let days = match self.dice.below(6) {
+            0 => 0,
+            1..3 => i64::try_from(self.dice.below(4000)).unwrap_or(0),
+            3..5 => -i64::try_from(self.dice.below(4000)).unwrap_or(0),
+            _ => i64::try_from(self.dice.below(3)).unwrap_or(0) - 1,
+        };
+        let off =
+            days * DAY_NS + i64::try_from(self.dice.below(3_600_000)).unwrap_or(0) * 1_000_000;
+        self.trace.line(
+            &self.machines[i].name,
+            format_args!("clock: {days} days off"),
+        );
+        self.trace.count("clock jump");
+        self.machines[i].clock.set_off_ns(off);
+    }
+
+    /// For a while the disk is full, or files cannot be read.
+    fn spell(&mut self, i: usize) {
+        let (kind, calls) = match self.dice.below(3) {
+            0 => (ErrorKind::Io, 20 + self.dice.below(200)),
+            _ => (ErrorKind::Full, 50 + self.dice.below(500)),
+        };
+        self.trace.line(
+            &self.machines[i].name,
+            format_args!("disk: {kind:?} for {calls} calls"),
+        );
+        self.machines[i].drive.spell(kind, calls as u64);
+    }
+
+    /// The server loses chunks: those of the next pack, or some that it has had for long.
+    fn lose(&mut self, i: usize) -> Checked<()> {
+        if self.dice.chance(700) {
+            self.machines[i].net.lose_pack();
+            return Ok(());
+        }
+        let lost = self.server.lose_some(&mut self.dice).map_err(sql)?;
+        self.trace
+            .line("server", format_args!("loses {lost} chunks"));
+        self.trace.count("lost chunks");
+        Ok(())
+    }
+
+    fn back_up(&mut self) -> Checked<()> {
+        if self.cut.is_none() {
+            self.marks.push(self.server.mark().map_err(sql)?);
+        }
+        Ok(())
+    }
+
+    /// Position of the log that a machine has seen, running or not.
+    fn seen(&self, i: usize) -> Checked<u64> {
+        let sql_text = "SELECT coalesce(max(n), 0) FROM commits";
+        let keeper = &self.machines[i].keeper;
+        keeper
+            .query_row(sql_text, [], |row| row.get::<_, i64>(0))
+            .map(i64::unsigned_abs)
+            .map_err(sql)
+    }
+
+    /// The server goes on from a backup.
+    fn put_back(&mut self) -> Checked<()> {
+        let now = self.server.mark().map_err(sql)?;
+        let older: Vec<Mark> = self
+            .marks
+            .iter()
+            .filter(|mark| mark.n < now.n)
+            .copied()
+            .collect();
+        let Some(to) = self
+            .dice
+            .pick(&older)
+            .copied()
+            .filter(|_| self.cut.is_none())
+        else {
+            return Ok(());
+        };
+        self.server.put_back(to).map_err(sql)?;
+        self.trace.line(
+            "server",
+            format_args!("goes back from position {} to {}", now.n, to.n),
+        );
+        self.trace.count("server put back");
+        self.cut = Some(to);
+        for machine in &mut self.machines {
+            machine.began.cut = true;
+            machine.net.break_off();
+        }
+        Ok(())
+    }
+
+    /// The whole log is there again. Machines that went on without it have to notice, and begin anew.
+    async fn bring_back(&mut self) -> Checked<()> {
+        let Some(to) = self.cut.take() else {
+            return Ok(());
+        };
+        self.drain().await;
+        self.server.bring_back(to).map_err(sql)?;
+        self.trace.line("server", "has its whole log again");
+        for i in 0..self.machines.len() {
+            let stood = self.machines[i].drive.with(|fs| contents(fs));
+            if matches!(self.machines[i].runs, Runs::Busy(_)) {
+                self.books_of_the_cut_off(i, &stood);
+            }
+            self.stop(i);
+            let n = self.seen(i)?;
+            let sql_text = "SELECT hash FROM commits WHERE n = ?1";
+            let keeper = &self.machines[i].keeper;
+            let mine = keeper
+                .query_row(sql_text, [n.cast_signed()], |row| {
+                    row.get(0).map(syncagent_protocol::CommitHash)
+                })
+                .ok();
+            if n == 0 || mine == self.server.hash_at(n).map_err(sql)? {
+                continue;
+            }
+            self.trace.count("fork");
+            let machine = &mut self.machines[i];
+            machine.net.set(Weather::Fine);
+            machine.drive.disarm();
+            self.boot(i)?;
+            self.begin_with(i, true);
+            self.machines[i].began.cut = true;
+            while self.turn(i).await? {}
+            self.stop(i);
+            let machine = &mut self.machines[i];
+            self.trace.line(&machine.name, "is reset");
+            (machine.index, machine.keeper) =
+                new_index().map_err(|error| broken(error.to_string()))?;
+            let stands = machine.drive.with(|fs| contents(fs));
+            lock(&self.ledger).reset(&machine.name, &stands);
+        }
+        Ok(())
+    }
+
+    /// Until every request that nobody waits for has arrived.
+    async fn drain(&self) {
+        for _ in 0..MAX_TURNS {
+            let adrift = |machine: &Machine| machine.net.seen().adrift.load(Ordering::Relaxed) > 0;
+            if !self.machines.iter().any(adrift) {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// A pass right after one that ended well does nothing.
+    async fn twice(&mut self, i: usize) -> Checked<()> {
+        if self.cut.is_some() {
+            return Ok(());
+        }
+        self.machines[i].net.set(Weather::Fine);
+        self.machines[i].drive.disarm();
+        while self.turn(i).await? {}
+        // What still drifts about is none of this machine's doing.
+        self.drain().await;
+        self.sync(i).await?;
+        if !self.machines[i].well {
+            return Ok(());
+        }
+        let before = self.snapshot();
+        self.sync(i).await?;
+        self.trace.count("second pass");
+        self.at_rest(i, &before)
+    }
+
+    /// Whether the last pass of a machine did nothing at all.
+    fn at_rest(&self, i: usize, before: &Snapshot) -> Checked<()> {
+        let machine = &self.machines[i];
+        let (changes, posts) = (machine.drive.changes(), posts(machine));
+        let mut wrong = Vec::new();
+        if !machine.well {
+            wrong.push(format!("{}: a second pass did not end well", machine.name));
+        }
+        if self.snapshot()[i] != before[i] {
+            wrong.push(format!("{}: a second pass changed something", machine.name));
+        }
+        if (changes, posts) != (machine.began.changes, machine.began.posts) {
+            wrong.push(format!(
+                "{}: a second pass made {} changing calls and {} requests to send",
+                machine.name,
+                changes - machine.began.changes,
+                posts - machine.began.posts
+            ));
+        }
+        if wrong.is_empty() { Ok(()) } else { Err(wrong) }
     }
 
     fn pass_time(&mut self) {
@@ -325,6 +567,7 @@ impl World {
 
     fn edit(&mut self, i: usize) {
         let edit = self.editing(i);
+        self.machines[i].drive.disturb();
         self.machines[i].drive.with(edit);
         self.trace.count("edit");
     }
@@ -425,7 +668,7 @@ impl World {
             disk: Arc::new(machine.drive.start()),
             remote: Arc::new(remote),
             work: Work::Inline,
-            clock: Arc::new(self.clock.clone()),
+            clock: Arc::new(machine.clock.clone()),
             random: Arc::clone(&self.random),
         })
     }
@@ -455,6 +698,15 @@ impl World {
                     .line(&machine.name, format_args!("pass: {hint:?}"));
                 machine.before = machine.drive.with(|fs| contents(fs));
                 machine.turns = 0;
+                machine.well = false;
+                let head = engine.head();
+                let shown = self.server.hash_at(head.n).ok().flatten();
+                machine.began = Began {
+                    changes: machine.drive.changes(),
+                    posts: posts(machine),
+                    behind: head.n > 0 && shown != Some(head.hash),
+                    cut: self.cut.is_some(),
+                };
                 Runs::Busy(
                     async move {
                         let result = engine.pass(hint).await;
@@ -495,9 +747,14 @@ impl World {
     }
 
     fn ended(&mut self, i: usize, result: Result<Outcome, ClientError>) -> Checked<()> {
+        self.is_honest(i, &result)?;
+        let cut = self.cut.is_some();
         let machine = &mut self.machines[i];
+        let stands = machine.drive.with(|fs| contents(fs));
+        lock(&self.ledger).moved(&machine.name, &machine.before, &stands);
         match result {
             Ok(outcome) => {
+                machine.well = outcome.errors.is_empty() && machine.drive.crashed_in().is_none();
                 self.trace.line(
                     &machine.name,
                     format_args!(
@@ -515,13 +772,13 @@ impl World {
                         .line(&machine.name, format_args!("  conflict: {conflict:?}"));
                 }
                 let mut heard = lock(&machine.heard);
-                if outcome.errors.is_empty()
-                    && machine.drive.crashed_in().is_none()
-                    && !heard.edited
-                {
+                if machine.well && !heard.edited {
                     heard.paths.clear();
-                    let after = machine.drive.with(|fs| contents(fs));
-                    lock(&self.ledger).passed(&machine.name, &machine.before, &after);
+                    // What is told to a server that goes on from a backup, it may forget again.
+                    if !cut && let Runs::Idle(engine) = &machine.runs {
+                        let n = engine.head().n;
+                        lock(&self.ledger).passed(&machine.name, n, &machine.before, &stands);
+                    }
                     self.trace.count("pass that ended well");
                 }
             }
@@ -529,12 +786,69 @@ impl World {
                 self.trace
                     .line(&machine.name, format_args!("pass ends: {error}"));
                 self.trace.count("pass that failed");
-                if machine.drive.crashed_in().is_none() && !is_excusable(&error) {
+                let is_noticed = machine.began.cut
+                    && matches!(error.code(), Code::Rollback | Code::Fork)
+                    && matches!(error, ClientError::Halted { .. });
+                if is_noticed {
+                    self.trace.count(match error.code() {
+                        Code::Rollback => "rollback noticed",
+                        _ => "fork noticed",
+                    });
+                }
+                if machine.drive.crashed_in().is_none() && !is_noticed && !is_excusable(&error) {
                     return Err(broken(format!("{}: {error}", machine.name)));
                 }
             }
         }
         Ok(())
+    }
+
+    /// Whether what a pass says is so: in sync means that folder and log are the same, and one that has seen more than
+    /// the server shows has done nothing.
+    fn is_honest(&self, i: usize, result: &Result<Outcome, ClientError>) -> Checked<()> {
+        let machine = &self.machines[i];
+        let Runs::Idle(engine) = &machine.runs else {
+            return Ok(());
+        };
+        let mut wrong = Vec::new();
+        if machine.began.behind {
+            let did = (machine.drive.changes(), posts(machine));
+            if did != (machine.began.changes, machine.began.posts) {
+                wrong.push(format!(
+                    "{}: did something although the server had gone back behind what it had seen",
+                    machine.name
+                ));
+            }
+            if result.is_ok() {
+                wrong.push(format!(
+                    "{}: is in sync with a server that had gone back behind what it had seen",
+                    machine.name
+                ));
+            }
+        }
+        let status = engine.status();
+        let in_sync = matches!(status.state, State::Idle | State::Conflict);
+        if in_sync && !lock(&machine.heard).edited && machine.drive.crashed_in().is_none() {
+            let log = told(engine.placed());
+            let here = shown(&machine.drive.with(|fs| fs.tree()));
+            let left = |path: &String| status.skipped.iter().any(|skipped| skipped.path == *path);
+            let all: BTreeSet<&String> = log.keys().chain(here.keys()).collect();
+            for path in all.into_iter().filter(|path| !left(path)) {
+                let (here, log) = (here.get(path), log.get(path));
+                let same = match (here, log) {
+                    (Some(here), Some(log)) => here.starts_with(log.as_str()),
+                    _ => false,
+                };
+                if !same {
+                    wrong.push(format!(
+                        "{} says it is in sync, but {path} is {here:?} and {log:?} in the log, and left out is {:?}",
+                        machine.name, status.skipped
+                    ));
+                }
+            }
+            self.trace.count("said to be in sync");
+        }
+        if wrong.is_empty() { Ok(()) } else { Err(wrong) }
     }
 
     /// What became of a machine: did it stop by itself, was anything seen that must not be?
@@ -570,6 +884,8 @@ impl World {
             return Ok(());
         }
         self.trace.count("crash");
+        let stands = self.machines[i].drive.with(|fs| contents(fs));
+        self.books_of_the_cut_off(i, &stands);
         self.stop(i);
         let Self {
             machines,
@@ -580,8 +896,6 @@ impl World {
             ..
         } = self;
         let machine = &mut machines[i];
-        let contents_now = machine.drive.with(|fs| contents(fs));
-        lock(ledger).crashed(&machine.name, &contents_now);
         if dice.chance(500) {
             trace.line(&machine.name, "is killed");
             return Ok(());
@@ -598,6 +912,16 @@ impl World {
         // The other programs of the machine are gone as well, and a new start looks everywhere.
         lock(&machine.heard).edited = true;
         Ok(())
+    }
+
+    /// Writes down what a pass did that does not come to its end.
+    fn books_of_the_cut_off(&self, i: usize, stands: &Contents) {
+        let machine = &self.machines[i];
+        let mut ledger = lock(&self.ledger);
+        if matches!(machine.runs, Runs::Busy(_)) {
+            ledger.moved(&machine.name, &machine.before, stands);
+        }
+        ledger.crashed(&machine.name, stands);
     }
 
     fn stop(&mut self, i: usize) {
@@ -626,6 +950,9 @@ impl World {
             self.machines[i].drive.disarm();
             while self.turn(i).await? {}
         }
+        self.drain().await;
+        self.bring_back().await?;
+        self.server.find_lost().map_err(sql)?;
         for i in 0..self.machines.len() {
             self.stop(i);
         }
@@ -637,6 +964,9 @@ impl World {
                 self.sync(i).await?;
             }
             if self.snapshot() == before {
+                for i in 0..self.machines.len() {
+                    self.at_rest(i, &before)?;
+                }
                 break;
             }
             rounds += 1;
@@ -650,7 +980,7 @@ impl World {
     }
 
     /// Everything that a second sync must leave as it is.
-    fn snapshot(&self) -> Vec<(Option<u64>, BTreeMap<String, Item>)> {
+    fn snapshot(&self) -> Snapshot {
         let each = self.machines.iter().map(|machine| {
             let head = match &machine.runs {
                 Runs::Idle(engine) => Some(engine.head().n),
@@ -700,7 +1030,11 @@ impl World {
         }
         let files = self.machines[0].drive.with(|fs| contents(fs));
         let log = self.log().map_err(|error| broken(error.to_string()))?;
-        wrong.extend(lock(&self.ledger).audit(&files, &log));
+        let ledger = lock(&self.ledger);
+        wrong.extend(ledger.audit(&files, &log));
+        for _ in 0..ledger.firm_deletions() {
+            self.trace.count("deletion that must stay");
+        }
         if wrong.is_empty() { Ok(()) } else { Err(wrong) }
     }
 
@@ -721,6 +1055,31 @@ impl World {
         }
         Ok(hashes)
     }
+}
+
+fn posts(machine: &Machine) -> u64 {
+    machine.net.seen().posts.load(Ordering::Relaxed)
+}
+
+fn sql(error: rusqlite::Error) -> Vec<String> {
+    broken(format!("the simulation's own: {error}"))
+}
+
+/// What the log says is where, as the start of what [`shown`] says.
+fn told(placed: &Placed) -> BTreeMap<String, String> {
+    let nodes = placed.tree.walk(NodeId::ROOT).into_iter();
+    nodes
+        .filter_map(|(path, id)| {
+            let item = match &placed.tree.get(id)?.body {
+                Body::File { hash, size, exec } => {
+                    format!("file {} of {size} bytes, exec {exec}", short(hash))
+                }
+                Body::Directory => "directory".to_owned(),
+                Body::Symlink { target } => format!("link to {target}"),
+            };
+            Some((path.as_str().to_owned(), item))
+        })
+        .collect()
 }
 
 /// What is on the platter already and still has a name: what a power cut must leave.
