@@ -12,9 +12,11 @@ use crate::report::Report;
 use crate::steps;
 use crate::workspace::Workspace;
 
+/// How many simulated worlds `test` runs.
+const TEST_SEEDS: u64 = 5_000;
 /// How many property cases and seeds the first round of `soak` takes. Each round doubles them.
 const SOAK_CASES: u64 = 2_048;
-const SOAK_SEEDS: u64 = 256;
+const SOAK_SEEDS: u64 = 4_096;
 /// How long each parser is fuzzed in it, likewise.
 const SOAK_FUZZ_SECONDS: u64 = 30;
 
@@ -49,7 +51,7 @@ pub(crate) fn test(workspace: &Workspace, consent: Consent) -> Result<ExitCode> 
 }
 
 /// The tests in rounds. A round has twice the cases, seeds and time to fuzz of the one before, so about half of
-/// what it tries is new; none is begun that would not end in time, and none after a failure.
+/// what it tries is new, and all of its worlds are; none is begun that would not end in time, and none after a failure.
 pub(crate) fn soak(workspace: &Workspace, consent: Consent, hours: f64) -> Result<ExitCode> {
     if !(hours > 0.0 && hours.is_finite()) {
         bail!("--hours takes a number above zero");
@@ -60,14 +62,15 @@ pub(crate) fn soak(workspace: &Workspace, consent: Consent, hours: f64) -> Resul
     let start = Instant::now();
     let mut scale = Scale {
         cases: number("SYNCAGENT_CASES", SOAK_CASES)?,
+        first_seed: number("SYNCAGENT_SEED", 1)?,
         seeds: number("SYNCAGENT_SEEDS", SOAK_SEEDS)?,
         fuzz_seconds: number("SYNCAGENT_FUZZ_SECONDS", SOAK_FUZZ_SECONDS)?,
     };
     loop {
         let round = Instant::now();
         println!(
-            "Round with SYNCAGENT_CASES={} SYNCAGENT_SEEDS={} SYNCAGENT_FUZZ_SECONDS={}",
-            scale.cases, scale.seeds, scale.fuzz_seconds
+            "Round with SYNCAGENT_CASES={} SYNCAGENT_SEED={} SYNCAGENT_SEEDS={} SYNCAGENT_FUZZ_SECONDS={}",
+            scale.cases, scale.first_seed, scale.seeds, scale.fuzz_seconds
         );
         every_test(workspace, &mut report, Some(&scale))?;
         if !report.is_green() || start.elapsed() + round.elapsed() * 2 > given {
@@ -75,6 +78,7 @@ pub(crate) fn soak(workspace: &Workspace, consent: Consent, hours: f64) -> Resul
         }
         scale = Scale {
             cases: scale.cases.saturating_mul(2),
+            first_seed: scale.first_seed.saturating_add(scale.seeds),
             seeds: scale.seeds.saturating_mul(2),
             fuzz_seconds: scale.fuzz_seconds.saturating_mul(2),
         };
@@ -105,6 +109,7 @@ pub(crate) fn cross(workspace: &Workspace, consent: Consent) -> Result<ExitCode>
 /// How much of what is random is tried.
 struct Scale {
     cases: u64,
+    first_seed: u64,
     seeds: u64,
     fuzz_seconds: u64,
 }
@@ -131,8 +136,12 @@ fn every_test(workspace: &Workspace, report: &mut Report, soak: Option<&Scale>) 
         step.command
             .env("SYNCAGENT_SOAK", "1")
             .env("SYNCAGENT_CASES", scale.cases.to_string())
+            .env("SYNCAGENT_SEED", scale.first_seed.to_string())
             .env("SYNCAGENT_SEEDS", scale.seeds.to_string())
             .env("SYNCAGENT_FUZZ_SECONDS", scale.fuzz_seconds.to_string());
+    } else {
+        let seeds = number("SYNCAGENT_SEEDS", TEST_SEEDS)?;
+        step.command.env("SYNCAGENT_SEEDS", seeds.to_string());
     }
     report.run(step)?;
     Ok(())
