@@ -802,11 +802,19 @@ impl Folder {
             return Err(error.into());
         }
         let mut held = Vec::new();
+        let mut copied = false;
         for retired in retired {
+            copied |= retired.temp.as_str().starts_with("mine-");
             if let Err(error) = self.release(&retired) {
                 // What was put in its place is durable all the same.
                 held.push((retired.path.clone(), error));
                 self.unsettled().retired.push(retired);
+            }
+        }
+        if copied {
+            // After a power cut it would be there again, and be rescued if the conflict copy is deleted by then.
+            if let Err(error) = self.disk.sync_dir(Dir::Temp) {
+                tracing::warn!(%error, "cannot flush the directory of temporary files");
             }
         }
         let mut settled = Settled { rescued, held };
