@@ -411,11 +411,14 @@ impl Engine {
                 break;
             }
             let mut touched = BTreeSet::new();
+            // What did not hold still while it was read.
+            let mut restless = BTreeSet::new();
             let acted = match self.apply(&plan, &local, &mut outcome, &mut touched).await {
                 Ok(applied) => {
                     let sent = self
-                        .send(&plan, &local, &applied, &mut outcome, &mut touched)
+                        .send(&plan, &local, &applied, &mut outcome, &mut restless)
                         .await;
+                    touched.extend(restless.iter().cloned());
                     sent.map(|sent| applied.done > 0 || sent)
                 }
                 Err(error) => Err(error),
@@ -429,7 +432,7 @@ impl Engine {
             };
             if !acted {
                 // Everything left was tried and failed, and it is in the errors; or it would not hold still.
-                for path in &touched {
+                for path in &restless {
                     if !self.errors.contains_key(path) {
                         let why = "it was being changed while it was read; it is tried again";
                         self.fail(path, Code::Read, &why);
