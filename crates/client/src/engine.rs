@@ -24,11 +24,13 @@ use std::sync::Arc;
 
 use syncagent_protocol::api::Head;
 use syncagent_protocol::time::Clock;
-use syncagent_protocol::{Code, CommitHash, ContentHash, MachineId, NodeId, TreePath, VaultId};
+use syncagent_protocol::{
+    Code, CommitHash, ContentHash, Kind, MachineId, NodeId, TreePath, VaultId,
+};
 use syncagent_sync::guard;
 use syncagent_sync::ignore::{self, Ignore, Verdict};
 use syncagent_sync::scan::{Fingerprint, Observed, Scan};
-use syncagent_sync::{Ancestor, LogTree, Placed, Placement, Plan, Utc};
+use syncagent_sync::{Ancestor, LogTree, Placed, Placement, Plan, Survey, Utc};
 use syncagent_vault::keys::{Keys, VaultKey};
 use syncagent_vault::op::Genesis;
 use syncagent_vault::random::{self, Random};
@@ -56,6 +58,8 @@ use crate::work::Work;
 const MAX_ROUNDS: usize = 16;
 /// How often a look begins anew because it found rules; what lies deeper waits for the next pass.
 const MAX_RULES_DEPTH: usize = 4;
+/// Notices that are kept; of more, the latest.
+const MAX_NOTICES: usize = 50;
 /// More of a rules file is not read.
 const MAX_RULES_LEN: u64 = 1024 * 1024;
 
@@ -138,6 +142,8 @@ pub struct Engine {
     placed: Placed,
     ancestor: Ancestor,
     scan: Option<Scan>,
+    /// Where ancestor, scan and log differ.
+    survey: Survey,
     /// What the scan may not show yet: a pass that fails before it could look leaves it to the next one.
     unlooked: Hint,
     pending_ids: BTreeMap<TreePath, NodeId>,
@@ -258,6 +264,7 @@ impl Engine {
             placed,
             ancestor,
             scan: None,
+            survey: Survey::default(),
             unlooked: Hint::default(),
             pending_ids,
             own_moves,
@@ -379,11 +386,13 @@ impl Engine {
             self.unlooked = std::mem::take(&mut self.unlooked).and(Hint::Paths(touched));
         }
         let mut finished = false;
+        let mut looked_everywhere = false;
         for _ in 0..MAX_ROUNDS {
             self.check_root()?;
             self.pull().await?;
             self.post_own_affairs().await?;
             let look = std::mem::take(&mut self.unlooked);
+            looked_everywhere |= look == Hint::Everything;
             self.look(&look);
             // Absences count only if the folder was the right one before and after the look.
             if let Err(error) = self.check_root() {
@@ -448,6 +457,9 @@ impl Engine {
             return Err(unfinished());
         }
         self.unreadable = self.unreadable_now();
+        if looked_everywhere {
+            self.forget_vanished()?;
+        }
         outcome.errors = self.all_errors();
         outcome.skipped = self.all_skipped();
         Ok(outcome)
@@ -458,14 +470,11 @@ impl Engine {
         if self.mass_change_allowed {
             return Ok(());
         }
-        let on_disk = self
-            .ancestor
-            .iter()
-            .filter(|(_, row)| row.node.body.kind() != syncagent_protocol::Kind::Directory);
+        let on_disk = self.ancestor.count(Kind::File) + self.ancestor.count(Kind::Symlink);
         let held = guard::check(
             plan,
             &self.placed,
-            on_disk.count() as u64,
+            on_disk as u64,
             &guard::Limits::default(),
         );
         let Some(held) = held.first() else {
@@ -501,10 +510,19 @@ impl Engine {
         }
     }
 
+    /// What could not be looked at, and what could not be read when its content was wanted.
     fn unreadable_now(&self) -> BTreeSet<String> {
-        let skipped = self.scan.iter().flat_map(|scan| &scan.skipped);
-        let unreadable = skipped.filter(|skipped| skipped.code.is_some());
-        unreadable.map(|skipped| skipped.path.clone()).collect()
+        let Some(scan) = &self.scan else {
+            return BTreeSet::new();
+        };
+        let skipped = scan.skipped.iter().filter(|skipped| skipped.code.is_some());
+        let failed = self.errors.keys();
+        let failed = failed.filter(|path| scan.entries.get(path) == Some(&Observed::Unknown));
+        let failed = failed.map(TreePath::to_string);
+        skipped
+            .map(|skipped| skipped.path.clone())
+            .chain(failed)
+            .collect()
     }
 
     /// Whether something can be read no longer. What is missing elsewhere may have been moved there, so no absence
@@ -535,25 +553,15 @@ impl Engine {
         };
         // Those of the root are read whether or not they were seen.
         let is_rules = |path: &&TreePath| {
-            let in_root = path.parent().is_none_or(|parent| parent.is_root());
-            !in_root
-                && path
-                    .name()
-                    .is_some_and(|name| Ignore::is_rules_file(name.as_str()))
+            let name = path.as_str().rsplit_once('/');
+            name.is_some_and(|(_, name)| Ignore::is_rules_file(name))
         };
         match hint {
             Hint::Everything => scan.entries.keys().filter(is_rules).cloned().collect(),
             Hint::Paths(paths) => {
-                let below = |top: &TreePath| {
-                    let entries = scan.entries.range(top.clone()..);
-                    let top = top.clone();
-                    entries
-                        .map(|(path, _)| path)
-                        .take_while(move |path| path.is_within(&top))
-                };
-                paths
-                    .iter()
-                    .flat_map(below)
+                let below = paths.iter().flat_map(|top| scan.entries.within(top));
+                below
+                    .map(|(path, _)| path)
                     .filter(is_rules)
                     .cloned()
                     .collect()
@@ -588,6 +596,15 @@ impl Engine {
             }
             (scan, _) => *scan = Some(look.scan()),
         }
+    }
+
+    /// Something that a person should hear of, once.
+    fn notice(&mut self, text: String) {
+        if !self.notices.contains(&text) {
+            self.notices.push(text);
+        }
+        let too_many = self.notices.len().saturating_sub(MAX_NOTICES);
+        self.notices.drain(..too_many);
     }
 
     fn fail(&mut self, path: &TreePath, code: Code, message: &dyn std::fmt::Display) {
@@ -641,15 +658,8 @@ fn moved_from(scan: &Scan, looked: &BTreeSet<TreePath>) -> BTreeSet<TreePath> {
     };
     let mut found = BTreeSet::new();
     for path in looked {
-        let below = scan
-            .entries
-            .range(path.clone()..)
-            .take_while(|(below, _)| below.is_within(path));
-        found.extend(
-            below
-                .map(|(_, seen)| inode(seen))
-                .filter(|inode| *inode != 0),
-        );
+        let below = scan.entries.within(path).map(|(_, seen)| inode(seen));
+        found.extend(below.filter(|inode| *inode != 0));
     }
     if found.is_empty() {
         return BTreeSet::new();
@@ -758,10 +768,8 @@ impl Rules {
     fn read(folder: &Folder, scan: Option<&Scan>, case_insensitive: bool) -> Self {
         let mut ignore = Ignore::new(case_insensitive);
         let seen = scan.into_iter().flat_map(|scan| scan.entries.keys());
-        let seen = seen.filter(|path| {
-            path.name()
-                .is_some_and(|name| Ignore::is_rules_file(name.as_str()))
-        });
+        let last = |path: &TreePath| path.as_str().rfind('/').map_or(0, |at| at + 1);
+        let seen = seen.filter(|path| Ignore::is_rules_file(&path.as_str()[last(path)..]));
         let in_root = [ignore::SHARED, ignore::LOCAL]
             .into_iter()
             .filter_map(|name| TreePath::parse(name).ok());

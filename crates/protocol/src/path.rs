@@ -79,6 +79,14 @@ impl TreePath {
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
+    /// The least path that sorts after `self` and everything below it, whether or not such a path could exist. Not
+    /// for the root, after which nothing sorts.
+    #[must_use]
+    pub fn past(&self) -> Self {
+        // Below it a slash follows, which ranks under every byte; beside it a byte of a name, none of which is zero.
+        Self(format!("{}\u{1}", self.0))
+    }
+
     /// `self` with the leading `from` replaced by `to`; none if `self` is not within `from`.
     pub fn rebase(&self, from: &Self, to: &Self) -> Option<Self> {
         if !self.is_within(from) {
@@ -151,6 +159,18 @@ mod tests {
 
     fn p(text: &str) -> TreePath {
         TreePath::parse(text).unwrap()
+    }
+
+    #[test]
+    fn what_is_past_a_path_is_past_all_of_it_and_nothing_else() {
+        let path = |text: &str| TreePath::parse(text).unwrap();
+        let past = path("a").past();
+        for within in ["a", "a/b", "a/\u{10ffff}", "a/\u{1}"] {
+            assert!(path(within) < past, "{within}");
+        }
+        for beside in ["a\u{1}", "a ", "a.b", "aa", "b"] {
+            assert!(path(beside) >= past, "{beside}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use syncagent_protocol::{Kind, Name, Node, NodeId, OpHash};
 
 use crate::scan::Fingerprint;
+use crate::touched::Touched;
 
 /// What was agreed on for one node, and what its file looked like then.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +33,10 @@ pub struct Ancestor {
     children: BTreeMap<NodeId, BTreeMap<Name, Vec<NodeId>>>,
     /// (is directory, inode) of what is here.
     inodes: BTreeMap<(bool, u64), Vec<NodeId>>,
+    /// How many files, directories and links are here.
+    counts: [usize; 3],
+    /// Directories in which rows were changed.
+    touched: Touched<NodeId>,
 }
 
 impl Ancestor {
@@ -76,10 +81,21 @@ impl Ancestor {
         self.nodes.is_empty()
     }
 
+    /// How many of a kind are on this disk.
+    pub fn count(&self, kind: Kind) -> usize {
+        self.counts[slot(kind)]
+    }
+
+    pub(crate) fn take_touched(&mut self) -> Touched<NodeId> {
+        self.touched.take()
+    }
+
     /// Writes a row.
     pub fn insert(&mut self, node: NodeId, row: AncestorNode) {
         self.remove(node);
+        self.touched.note(|| row.node.parent);
         if !row.not_here {
+            self.counts[slot(row.node.body.kind())] += 1;
             let names = self.children.entry(row.node.parent).or_default();
             // In order, so that nothing depends on which row came first.
             add(names.entry(row.node.name.clone()).or_default(), node);
@@ -93,6 +109,10 @@ impl Ancestor {
     /// Drops a row.
     pub fn remove(&mut self, node: NodeId) -> Option<AncestorNode> {
         let row = self.nodes.remove(&node)?;
+        self.touched.note(|| row.node.parent);
+        if !row.not_here {
+            self.counts[slot(row.node.body.kind())] -= 1;
+        }
         if let Some(names) = self.children.get_mut(&row.node.parent)
             && let Some(ids) = names.get_mut(&row.node.name)
         {
@@ -145,6 +165,14 @@ impl AncestorNode {
     /// The inode number it had, trusted or not; 0 if unusable.
     pub(crate) fn number(&self) -> u64 {
         self.fingerprint.map_or(self.inode, |print| print.inode)
+    }
+}
+
+fn slot(kind: Kind) -> usize {
+    match kind {
+        Kind::File => 0,
+        Kind::Directory => 1,
+        Kind::Symlink => 2,
     }
 }
 

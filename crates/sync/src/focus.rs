@@ -1,7 +1,8 @@
 //! Which part of the world a decision is about.
 //!
 //! Most nodes are the same in ancestor, vault and disk, and nothing is to be decided about them; but a decision looks
-//! at every node it is given. [`focus`] therefore picks what differs, and with it all that may matter to it:
+//! at every node it is given. [`focus`] therefore picks what differs (the [`Survey`] knows), and with it all that may
+//! matter to it:
 //!
 //! * whatever hangs, on any side, in a directory that something which differs hangs in: names are taken there;
 //! * whatever hangs below a directory that differs: it goes with it, or keeps it alive;
@@ -11,14 +12,15 @@
 //! A plan made of the part is the plan that the whole world would have led to, unless it reaches out of the part: then
 //! [`Wider::reach`] says so, and it is made again of a wider one. The property tests make every decision both ways.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use syncagent_protocol::{Kind, NodeId, TreePath};
 
 use crate::ancestor::Ancestor;
 use crate::plan::{Op, Plan};
 use crate::scan::{Observed, Scan};
-use crate::tree::{LastOp, LogTree, Placed, Tree};
+use crate::survey::{Survey, World};
+use crate::tree::{LastOp, Placed, Tree};
 
 /// A part of the world that can be decided about as if it were the whole.
 #[derive(Debug, Clone)]
@@ -72,15 +74,13 @@ impl Wider {
 }
 
 /// Picks the part that has to be decided about; none if that is more than `most` nodes.
-pub fn focus(
-    ancestor: &Ancestor,
-    scan: &Scan,
-    log: &LogTree,
-    remote: &Placed,
-    wider: &Wider,
-    most: usize,
-) -> Option<Part> {
-    let survey = Survey::new(ancestor, scan, log, remote);
+pub fn focus(world: &World<'_>, survey: &Survey, wider: &Wider, most: usize) -> Option<Part> {
+    let World {
+        ancestor,
+        scan,
+        log,
+        remote,
+    } = *world;
     let mut picked = Picked {
         ancestor,
         tree: &remote.tree,
@@ -91,17 +91,17 @@ pub fn focus(
     for id in &wider.whole {
         picked.pick_whole(*id);
     }
-    for id in &survey.differs {
-        picked.pick(*id);
-        if let Some(LastOp::Put(node)) = log.get(*id).map(|entry| &entry.op) {
+    for id in survey.differs() {
+        picked.pick(id);
+        if let Some(LastOp::Put(node)) = log.get(id).map(|entry| &entry.op) {
             picked.full.insert(node.parent);
         }
     }
-    for path in &survey.strange {
-        if let Some(parent) = survey.directory_at.get(parent_of(path.as_str())) {
-            picked.full.insert(*parent);
-        }
-        let (is_directory, inode) = match scan.entries.get(*path) {
+    for path in survey.strange() {
+        picked
+            .full
+            .extend(survey.directory_at(parent_of(path.as_str())));
+        let (is_directory, inode) = match scan.entries.get(path) {
             Some(Observed::Directory { inode, .. }) => (true, *inode),
             Some(Observed::File { fingerprint, .. } | Observed::Symlink { fingerprint, .. }) => {
                 (false, fingerprint.inode)
@@ -122,7 +122,7 @@ pub fn focus(
             .iter()
             .filter_map(|id| Some((*id, ancestor.get(*id)?.clone())))
             .collect(),
-        scan: survey.part(&picked.full),
+        scan: part_of(scan, survey, &picked.full),
         remote: Placed {
             tree: remote.tree.part(&picked.nodes),
             unplaced: remote.unplaced.clone(),
@@ -132,98 +132,30 @@ pub fn focus(
     })
 }
 
-/// What differs.
-struct Survey<'a> {
-    scan: &'a Scan,
-    /// Nodes that are not the same everywhere.
-    differs: Vec<NodeId>,
-    /// What was found where nothing known is the same, in order.
-    strange: Vec<&'a TreePath>,
-    /// Known directories at the place and with the number they had.
-    directory_at: HashMap<&'a str, NodeId>,
-    path_of: BTreeMap<NodeId, &'a str>,
-}
-
-impl<'a> Survey<'a> {
-    fn new(ancestor: &Ancestor, scan: &'a Scan, log: &LogTree, remote: &Placed) -> Self {
-        let mut survey = Self {
-            scan,
-            differs: Vec::new(),
-            strange: Vec::new(),
-            directory_at: HashMap::from([("", NodeId::ROOT)]),
-            path_of: BTreeMap::from([(NodeId::ROOT, "")]),
-        };
-        let mut same = Vec::with_capacity(ancestor.len());
-        let mut in_vault = 0;
-        for (path, seen) in &scan.entries {
-            let known = survey
-                .directory_at
-                .get(parent_of(path.as_str()))
-                .zip(path.name())
-                .and_then(|(parent, name)| {
-                    let rows = ancestor.at(*parent, &name).iter().copied();
-                    let mut rows = rows.filter_map(|id| Some((id, ancestor.here(id)?)));
-                    rows.find(|(_, row)| scan.is_untouched(seen, row))
-                });
-            let Some((id, row)) = known else {
-                survey.strange.push(path);
-                continue;
-            };
-            same.push(id);
-            if let Observed::Directory { .. } = seen {
-                survey.directory_at.insert(path.as_str(), id);
-                survey.path_of.insert(id, path.as_str());
-            }
-            let node = remote.tree.get(id);
-            in_vault += usize::from(node.is_some());
-            let agreed = node == Some(&row.node)
-                && log.get(id).map(|entry| entry.op_hash) == Some(row.op_hash);
-            if !agreed {
-                survey.differs.push(id);
+/// What was found in the `full` directories, everything strange, and the ways there.
+fn part_of(scan: &Scan, survey: &Survey, full: &BTreeSet<NodeId>) -> Scan {
+    let strange = survey
+        .strange()
+        .map(|path| path.parent().unwrap_or_default());
+    let known = full.iter().filter_map(|id| survey.path_of(*id));
+    let listed: BTreeSet<TreePath> = known.cloned().chain(strange).collect();
+    let mut entries = BTreeMap::new();
+    for directory in &listed {
+        let mut way = Some(directory.clone());
+        while let Some(at) = way.filter(|at| !at.is_root() && !entries.contains_key(at)) {
+            way = at.parent();
+            if let Some(seen) = scan.entries.get(&at) {
+                entries.insert(at, seen.clone());
             }
         }
-        if same.len() != ancestor.len() {
-            same.sort_unstable();
-            let is_same = |id: &NodeId| same.binary_search(id).is_ok();
-            let rows = ancestor.iter().map(|(id, _)| id);
-            survey.differs.extend(rows.filter(|id| !is_same(id)));
-        }
-        if in_vault != remote.tree.len() {
-            let nodes = remote.tree.iter().map(|(id, _)| id);
-            survey
-                .differs
-                .extend(nodes.filter(|id| ancestor.get(*id).is_none()));
-        }
-        survey
+        let children = scan.entries.children(directory);
+        entries.extend(children.map(|(path, seen)| (path.clone(), seen.clone())));
     }
-
-    /// What was found in the `full` directories, everything strange, and the ways there.
-    fn part(&self, full: &BTreeSet<NodeId>) -> Scan {
-        let mut listed: HashSet<&str> = full
-            .iter()
-            .filter_map(|id| self.path_of.get(id).copied())
-            .collect();
-        listed.extend(self.strange.iter().map(|path| parent_of(path.as_str())));
-        let mut ways: HashSet<&str> = HashSet::new();
-        for path in &listed {
-            let mut at = *path;
-            while !at.is_empty() && ways.insert(at) {
-                at = parent_of(at);
-            }
-        }
-        let is_in = |path: &TreePath| {
-            ways.contains(path.as_str()) || listed.contains(parent_of(path.as_str()))
-        };
-        let entries = self.scan.entries.iter();
-        Scan {
-            entries: entries
-                .filter(|(path, _)| is_in(path))
-                .map(|(path, seen)| (path.clone(), seen.clone()))
-                .collect(),
-            root_complete: self.scan.root_complete,
-            no_exec_bit: self.scan.no_exec_bit,
-            skipped: Vec::new(),
-        }
+    Scan {
+        entries: entries.into_iter().collect(),
+        root_complete: scan.root_complete,
+        no_exec_bit: scan.no_exec_bit,
+        skipped: Vec::new(),
     }
 }
 

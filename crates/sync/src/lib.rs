@@ -4,8 +4,8 @@
 //! argument. Whatever is decided twice from the same input is decided the same way.
 //!
 //! Reading order: [`tree`] (what the log says), [`scan`] (what the disk says), [`ancestor`] (what both last
-//! agreed on), [`mod@focus`] (what a decision is about), [`mod@identify`] (which node is where on disk), [`mod@reconcile`] (the decision) and [`plan`] (its
-//! outcome); then [`placement`], [`conflict`], [`guard`], [`mod@ignore`] and [`schedule`].
+//! agreed on), [`survey`] (where they differ), [`mod@focus`] (what a decision is about), [`mod@identify`] (which node is where
+//! on disk), [`mod@reconcile`] (the decision) and [`plan`] (its outcome); then [`placement`], [`conflict`], [`guard`], [`mod@ignore`] and [`schedule`].
 //! The rules in prose and tables: `docs/sync.md`.
 
 pub mod ancestor;
@@ -20,6 +20,8 @@ pub mod plan;
 pub mod reconcile;
 pub mod scan;
 pub mod schedule;
+pub mod survey;
+mod touched;
 pub mod tree;
 
 pub use ancestor::{Ancestor, AncestorNode};
@@ -30,4 +32,5 @@ pub use local::{Local, LocalNode, LocalState};
 pub use placement::Placement;
 pub use plan::{Aside, Conflict, Content, Group, Op, Plan, Put, Record, Step};
 pub use reconcile::{History, Input, Policy, reconcile};
+pub use survey::{Survey, World};
 pub use tree::{Change, LastOp, LogEntry, LogTree, Placed, Tree, Why};

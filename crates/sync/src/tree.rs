@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use syncagent_protocol::{Kind, Name, Node, NodeId, OpHash, TreePath};
 
+use crate::touched::Touched;
+
 /// The last op of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LastOp {
@@ -63,6 +65,8 @@ pub enum Why {
 pub struct Tree {
     nodes: BTreeMap<NodeId, Node>,
     children: BTreeMap<NodeId, BTreeMap<Name, NodeId>>,
+    /// Directories in which nodes were changed.
+    touched: Touched<NodeId>,
 }
 
 impl Tree {
@@ -89,6 +93,71 @@ impl Tree {
     /// Every node in order of its id.
     pub fn iter(&self) -> impl Iterator<Item = (NodeId, &Node)> {
         self.nodes.iter().map(|(id, node)| (*id, node))
+    }
+
+    pub(crate) fn take_touched(&mut self) -> Touched<NodeId> {
+        self.touched.take()
+    }
+
+    /// Takes in what became of `changed` nodes. Whether each has a place of its own, as all others had before: if not,
+    /// the tree is useless.
+    fn follow(&mut self, log: &LogTree, changed: &BTreeSet<NodeId>) -> bool {
+        for id in changed {
+            self.take_out(*id);
+        }
+        for id in changed {
+            let node = match log.get(*id).map(|entry| &entry.op) {
+                Some(LastOp::Put(node)) => node,
+                Some(LastOp::Trashed | LastOp::Purged) => continue,
+                Some(LastOp::Unreadable) | None => return false,
+            };
+            let is_reserved = node.parent == NodeId::ROOT && node.name.is_reserved_in_root();
+            if is_reserved || self.child(node.parent, &node.name).is_some() {
+                return false;
+            }
+            self.touched.note(|| node.parent);
+            let siblings = self.children.entry(node.parent).or_default();
+            siblings.insert(node.name.clone(), *id);
+            self.nodes.insert(*id, node.clone());
+        }
+        // What hangs in something changed must still hang in a directory, and that in the root. A circle goes through
+        // something changed, too.
+        let directory = |id: &NodeId| {
+            let node = self.nodes.get(id);
+            node.filter(|node| node.body.kind() == Kind::Directory)
+        };
+        let mut in_root = BTreeSet::from([NodeId::ROOT]);
+        changed.iter().all(|id| {
+            if directory(id).is_none() && self.children.contains_key(id) {
+                return false;
+            }
+            let mut way = BTreeSet::new();
+            let mut at = match self.nodes.get(id) {
+                Some(node) => node.parent,
+                None => return true,
+            };
+            while !in_root.contains(&at) {
+                match directory(&at) {
+                    Some(node) if way.insert(at) => at = node.parent,
+                    _ => return false,
+                }
+            }
+            in_root.extend(way);
+            true
+        })
+    }
+
+    fn take_out(&mut self, id: NodeId) {
+        let Some(node) = self.nodes.remove(&id) else {
+            return;
+        };
+        self.touched.note(|| node.parent);
+        if let Some(siblings) = self.children.get_mut(&node.parent) {
+            siblings.remove(&node.name);
+            if siblings.is_empty() {
+                self.children.remove(&node.parent);
+            }
+        }
     }
 
     /// The tree of some of the nodes.
@@ -165,6 +234,17 @@ pub struct Placed {
     pub tree: Tree,
     /// Nodes whose last op is a PUT but which hang nowhere. They are kept and reported, never taken for deleted.
     pub unplaced: BTreeMap<NodeId, Why>,
+}
+
+impl Placed {
+    /// Takes in that the last ops of `changed` nodes are others now. What comes of it is what [`LogTree::placed`]
+    /// gives; where everything has a place, it costs what was changed.
+    pub fn follow(&mut self, log: &LogTree, changed: &BTreeSet<NodeId>) {
+        let few = changed.len() < log.nodes.len() / 2;
+        if !(few && self.unplaced.is_empty() && self.tree.follow(log, changed)) {
+            *self = log.placed();
+        }
+    }
 }
 
 /// The last op of every node the log names.
@@ -336,10 +416,14 @@ mod tests {
     /// Placed paths with their ids, then unplaced ids with the reason.
     fn check(commits: Vec<Vec<Change>>, placed: &[(&str, u8)], unplaced: &[(u8, Why)]) {
         let mut log = LogTree::default();
+        let mut followed = Placed::default();
         for (n, commit) in commits.into_iter().enumerate() {
+            let changed = commit.iter().map(|change| change.node).collect();
             log.apply(n as u64 + 1, commit);
+            followed.follow(&log, &changed);
         }
         let got = log.placed();
+        assert_eq!(followed, got);
         let walked: Vec<_> = got.tree.walk(NodeId::ROOT);
         let walked: Vec<_> = walked
             .iter()

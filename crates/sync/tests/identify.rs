@@ -180,7 +180,9 @@ fn what_was_not_seen_is_not_deleted() {
     // A file that cannot be looked at, a directory that cannot.
     machine.disk.incomplete.clear();
     let mut scan = machine.disk.scan();
-    scan.entries.retain(|p, _| !p.is_within(&path("d")));
+    let entries = scan.entries.iter();
+    let entries = entries.filter(|(p, _)| !p.is_within(&path("d")));
+    scan.entries = entries.map(|(p, seen)| (p.clone(), seen.clone())).collect();
     scan.entries.insert(path("d"), Observed::Unknown);
     let found = syncagent_sync::identify(
         &machine.ancestor,

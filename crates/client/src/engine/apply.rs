@@ -15,7 +15,7 @@ use super::rows::{Mark, row};
 use super::{Engine, Outcome, file_error};
 use crate::error::ClientError;
 use crate::folder::apply::{ApplyError, Expect, Folder, Staged};
-use crate::folder::disk::{At, EntryKind, Stat};
+use crate::folder::disk::{At, EntryKind, ErrorKind, Stat};
 use crate::folder::scan::RACY_NS;
 use crate::index::ConflictRow;
 use crate::transfer::download::Source;
@@ -231,7 +231,7 @@ impl Engine {
             .settle()
             .map_err(|error| file_error(&TreePath::ROOT, error.code(), &error))?;
         for rescued in settled.rescued {
-            self.notices.push(format!(
+            self.notice(format!(
                 "a file that was being changed was kept as {}",
                 rescued.to
             ));
@@ -344,6 +344,22 @@ impl Engine {
             .add_pending_ids(ids.iter().map(|(path, id)| (path, id)))?;
         self.pending_ids.extend(ids);
         Ok(())
+    }
+
+    /// Ids that were given to what is nowhere any more: a file that was removed before it was sent.
+    pub(super) fn forget_vanished(&mut self) -> Result<(), ClientError> {
+        let Some(scan) = &self.scan else {
+            return Ok(());
+        };
+        if !scan.root_complete || !self.unreadable.is_empty() {
+            return Ok(());
+        }
+        let paths = self.pending_ids.keys();
+        let vanished: Vec<TreePath> = paths
+            .filter(|path| !scan.entries.contains_key(path))
+            .cloned()
+            .collect();
+        self.record(Vec::new(), vanished)
     }
 
     /// Before a step moves something that the vault does not move: a crash must not make a person's rename of it.
@@ -538,10 +554,13 @@ impl Engine {
                 exchange_with,
             } => {
                 let disk = folder.disk();
-                let (before, stat) = (
-                    self.stood(*node, from, local, applied),
-                    disk.stat(At::Tree(from))?,
-                );
+                let before = self.stood(*node, from, local, applied);
+                let stat = match disk.stat(At::Tree(from)) {
+                    Err(error) if error.kind == ErrorKind::NotFound => {
+                        return Err(ApplyError::Changed { path: from.clone() });
+                    }
+                    stat => stat?,
+                };
                 let before = before.map(|stood| stood.print);
                 let inode = before.map_or(0, |print| print.inode);
                 let mut left_other = None;

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use syncagent_protocol::{Code, ContentHash, NodeId, TreePath};
 use syncagent_sync::scan::Observed;
-use syncagent_sync::{Input, Local, LocalState, Plan, Policy, Wider, focus, identify, reconcile};
+use syncagent_sync::{
+    Input, Local, LocalState, Plan, Policy, Wider, World, focus, identify, reconcile,
+};
 use syncagent_vault::random;
 
 use super::{Engine, utc};
@@ -51,7 +53,15 @@ impl Engine {
             let random = Arc::clone(&self.random);
             let mut new_id = move || NodeId(random::bytes(&*random));
             let most = self.ancestor.len() / 4 * 3;
-            let part = focus(&self.ancestor, scan, &self.log, &self.placed, &wider, most);
+            self.survey
+                .follow(&mut self.ancestor, scan, &self.log, &mut self.placed);
+            let world = World {
+                ancestor: &self.ancestor,
+                scan,
+                log: &self.log,
+                remote: &self.placed,
+            };
+            let part = focus(&world, &self.survey, &wider, most);
             let (ancestor, scan, remote) = match &part {
                 Some(part) => (&part.ancestor, &part.scan, &part.remote),
                 None => (&self.ancestor, &*scan, &self.placed),

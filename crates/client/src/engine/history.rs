@@ -4,7 +4,7 @@
 //! saw before. The first thing that does not fit halts the engine: nothing is applied or sent, and it
 //! never goes past that point.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use syncagent_protocol::api::Head;
@@ -302,7 +302,7 @@ impl Engine {
         let me = self.credentials.id();
         for commit in &commits {
             if commit.machine == me && commit.n > born && !self.index.is_own(commit.hash)? {
-                self.notices.push(format!(
+                self.notice(format!(
                     "position {} was written with this machine's key, but not here: it runs twice, or was restored from an image. Register one of the two anew",
                     commit.n
                 ));
@@ -319,11 +319,12 @@ impl Engine {
         let settled: Vec<_> = own.iter().filter_map(|row| row.settled.clone()).collect();
         let own = own.into_iter().map(|row| (row.node, row.row)).collect();
         self.remember(own, &settled);
+        let mut changed = BTreeSet::new();
         for commit in commits {
+            changed.extend(commit.ops.iter().map(|op| op.node));
             if let Some(add) = commit.added {
                 if commit.machine != me {
-                    self.notices
-                        .push(format!("machine '{}' joined the vault", add.name));
+                    self.notice(format!("machine '{}' joined the vault", add.name));
                 }
                 let machine = KnownMachine {
                     id: commit.machine,
@@ -361,7 +362,7 @@ impl Engine {
             self.genesis = genesis;
         }
         self.head = head;
-        self.placed = self.log.placed();
+        self.placed.follow(&self.log, &changed);
         let before_ms = self.now_ms().saturating_sub(KEEP_SEALED_MS);
         if let Err(error) = self.index.drop_sealed(head.n, before_ms) {
             // They are dropped with the next commit.

@@ -247,11 +247,7 @@ impl Engine {
     }
 
     pub(super) fn publish_error(&mut self, state: State, error: Option<&ClientError>) {
-        let files = self
-            .ancestor
-            .iter()
-            .filter(|(_, row)| row.node.body.kind() == Kind::File && !row.not_here)
-            .count();
+        let files = self.ancestor.count(Kind::File);
         let mut errors = self.all_errors();
         if let Some(error) = error
             && matches!(state, State::Error | State::Offline)

@@ -5,7 +5,7 @@
 //! found under its new name instead of being missed under both. A directory that does not hold still is marked
 //! incomplete; what is missing below it is unknown.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use rayon::prelude::*;
 use syncagent_protocol::{Code, TreePath};
@@ -205,7 +205,7 @@ impl Look<'_> {
         let entries = walk.into_sorted(scan);
         if scan.entries.is_empty() {
             // Sorted already, so the map is built in one go.
-            scan.entries = BTreeMap::from_iter(entries);
+            scan.entries = entries.into_iter().collect();
         } else {
             scan.entries.extend(entries);
         }
@@ -481,8 +481,10 @@ impl Look<'_> {
                 kept.insert(child.path.clone());
             }
         }
-        let before: Vec<TreePath> = children(scan, path)
+        let before = scan.entries.children(path).map(|(child, _)| child);
+        let before: Vec<TreePath> = before
             .filter(|child| !kept.contains(child))
+            .cloned()
             .collect();
         for child in before {
             remove_below(scan, &child);
@@ -500,13 +502,13 @@ impl Look<'_> {
         });
         scan.skipped.extend(listed.skipped);
         match listed.observed {
-            Some(observed) if !path.is_root() => drop(scan.entries.insert(path.clone(), observed)),
+            Some(observed) if !path.is_root() => scan.entries.insert(path.clone(), observed),
             Some(Observed::Directory { complete, .. }) => scan.root_complete = complete,
             _ => {}
         }
         for child in listed.children {
             match child.what {
-                What::Leaf(observed) => drop(scan.entries.insert(child.path, observed)),
+                What::Leaf(observed) => scan.entries.insert(child.path, observed),
                 What::Directory { .. } if kept.contains(&child.path) => {}
                 What::Directory { inode } => self.walk_into(scan, &child.path, inode, stamps),
             }
@@ -604,27 +606,11 @@ fn forget(scan: &mut Scan, path: &TreePath) {
 }
 
 fn remove_below(scan: &mut Scan, path: &TreePath) {
-    let doomed: Vec<TreePath> = scan
-        .entries
-        .range(path.clone()..)
-        .map(|(below, _)| below)
-        .take_while(|below| below.is_within(path))
-        .cloned()
-        .collect();
+    let doomed = scan.entries.within(path).map(|(below, _)| below.clone());
+    let doomed: Vec<TreePath> = doomed.collect();
     for path in doomed {
         scan.entries.remove(&path);
     }
-}
-
-/// The entries directly in `dir`.
-fn children<'a>(scan: &'a Scan, dir: &'a TreePath) -> impl Iterator<Item = TreePath> + 'a {
-    let depth = dir.components().count() + 1;
-    scan.entries
-        .range(dir.clone()..)
-        .map(|(path, _)| path)
-        .take_while(move |path| path.is_within(dir))
-        .filter(move |path| path.components().count() == depth)
-        .cloned()
 }
 
 fn is_shown_within(shown: &str, dir: &str) -> bool {

@@ -13,8 +13,8 @@ use syncagent_protocol::{Body, ContentHash, Kind, Name, Node, NodeId, OpHash, Tr
 use syncagent_sync::plan::{Content, Op, Plan, Step};
 use syncagent_sync::scan::{Fingerprint, Observed, Scan};
 use syncagent_sync::{
-    Ancestor, AncestorNode, Change, Input, LastOp, LogTree, Part, Placement, Policy, Utc, Wider,
-    focus, identify, reconcile,
+    Ancestor, AncestorNode, Change, Input, LastOp, LogTree, Part, Placed, Placement, Policy,
+    Survey, Utc, Wider, World, focus, identify, reconcile,
 };
 
 pub const NOW: Utc = Utc {
@@ -382,6 +382,11 @@ pub struct Machine {
     pub pending: BTreeMap<TreePath, NodeId>,
     pub policy: Policy,
     pub ids: u64,
+    /// What was found and placed when it last decided, and where that differed.
+    scan: Scan,
+    placed: Placed,
+    placed_n: u64,
+    survey: Survey,
 }
 
 /// Where a pass is cut off, as by a crash: after so many steps and commits.
@@ -410,6 +415,10 @@ impl Machine {
                 not_here: BTreeSet::new(),
             },
             ids: number << 32,
+            scan: Scan::default(),
+            placed: Placed::default(),
+            placed_n: 0,
+            survey: Survey::default(),
         }
     }
 
@@ -419,18 +428,15 @@ impl Machine {
         let (plan, found) = self.decide_about(server, None);
         let end = std::mem::replace(&mut self.ids, start);
         let mut wider = Wider::default();
+        self.follow(server);
         let (part, focused) = loop {
-            let scan = self.disk.scan();
-            let remote = server.log.placed();
-            let part = focus(
-                &self.ancestor,
-                &scan,
-                &server.log,
-                &remote,
-                &wider,
-                usize::MAX,
-            )
-            .unwrap();
+            let world = World {
+                ancestor: &self.ancestor,
+                scan: &self.scan,
+                log: &server.log,
+                remote: &self.placed,
+            };
+            let part = focus(&world, &self.survey, &wider, usize::MAX).unwrap();
             self.ids = start;
             let (plan, _) = self.decide_about(server, Some(&part));
             if !wider.reach(&part, &plan) {
@@ -443,6 +449,35 @@ impl Machine {
         );
         self.ids = end;
         (plan, found)
+    }
+
+    /// Takes in what changed on disk and in the log, thing by thing, as an engine does. The survey asserts by itself
+    /// that it comes to what a survey of everything would.
+    fn follow(&mut self, server: &Server) {
+        let now = self.disk.scan();
+        let gone: Vec<TreePath> = self.scan.entries.keys().cloned().collect();
+        for path in gone.iter().filter(|path| !now.entries.contains_key(path)) {
+            self.scan.entries.remove(path);
+        }
+        for (path, seen) in &now.entries {
+            if self.scan.entries.get(path) != Some(seen) {
+                self.scan.entries.insert(path.clone(), seen.clone());
+            }
+        }
+        self.scan.root_complete = now.root_complete;
+        self.scan.no_exec_bit = now.no_exec_bit;
+        let entries = server.log.iter();
+        let changed = entries.filter(|(_, entry)| entry.n > self.placed_n);
+        let changed = changed.map(|(id, _)| id).collect();
+        self.placed.follow(&server.log, &changed);
+        self.placed_n = server.log.head();
+        assert_eq!(self.placed, server.log.placed());
+        self.survey.follow(
+            &mut self.ancestor,
+            &mut self.scan,
+            &server.log,
+            &mut self.placed,
+        );
     }
 
     fn decide_about(
