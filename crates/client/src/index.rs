@@ -190,6 +190,7 @@ impl Index {
             M::up(include_str!("index/own_moves.sql")),
             M::up(include_str!("index/sealed_rows.sql")),
             M::up(include_str!("index/pending_by_node.sql")),
+            M::up(include_str!("index/sealed_by_n.sql")),
         ])
         .to_latest(&mut db)
         .map_err(|error| ClientError::State(error.to_string()))?;
@@ -461,16 +462,28 @@ impl Index {
         Ok(row.optional()?)
     }
 
-    /// Forgets sealed commits that lost their place, and those older than `before_ms`.
-    pub fn drop_sealed(&self, n: u64, before_ms: u64) -> Result<()> {
-        self.db.execute(
-            "DELETE FROM sealed WHERE (n <= ?1 AND hash NOT IN (SELECT hash FROM commits)) OR time_ms < ?2",
-            params![sql(n), sql(before_ms)],
-        )?;
-        self.db.execute(
-            "DELETE FROM sealed_rows WHERE commit_hash NOT IN (SELECT hash FROM sealed)",
-            [],
-        )?;
+    /// Forgets sealed commits that lost their place between two positions, and those older than `before_ms`.
+    pub fn drop_sealed(&mut self, from: u64, to: u64, before_ms: u64) -> Result<()> {
+        let tx = self.db.transaction()?;
+        let mut doomed: Vec<[u8; 32]> = Vec::new();
+        {
+            let mut lost = tx.prepare_cached(
+                "SELECT s.hash FROM sealed s LEFT JOIN commits c ON c.n = s.n
+                 WHERE s.n BETWEEN ?1 AND ?2 AND c.hash IS NOT s.hash",
+            )?;
+            let rows = lost.query_map([sql(from), sql(to)], |row| row.get(0))?;
+            doomed.extend(rows.collect::<rusqlite::Result<Vec<[u8; 32]>>>()?);
+            let mut old = tx.prepare_cached("SELECT hash FROM sealed WHERE time_ms < ?1")?;
+            let rows = old.query_map([sql(before_ms)], |row| row.get(0))?;
+            doomed.extend(rows.collect::<rusqlite::Result<Vec<[u8; 32]>>>()?);
+            let mut commit = tx.prepare_cached("DELETE FROM sealed WHERE hash = ?1")?;
+            let mut rows = tx.prepare_cached("DELETE FROM sealed_rows WHERE commit_hash = ?1")?;
+            for hash in doomed {
+                commit.execute([hash])?;
+                rows.execute([hash])?;
+            }
+        }
+        tx.commit()?;
         Ok(())
     }
 
@@ -736,7 +749,7 @@ fn last_op(node: NodeId, kind: OpKind, put: Option<&[u8]>) -> LastOp {
         OpKind::Trash => LastOp::Trashed,
         OpKind::Purge => LastOp::Purged,
         OpKind::Put => match put.map(|bytes| Put::parse(bytes, node)) {
-            Some(Ok(put)) => LastOp::Put(put.node()),
+            Some(Ok(put)) => LastOp::Put(put.node().into()),
             _ => LastOp::Unreadable,
         },
         OpKind::Unreadable => LastOp::Unreadable,
@@ -984,7 +997,7 @@ mod tests {
         assert!(ancestor.get(NodeId([2; 16])).is_none());
         assert!(index.pending_ids().unwrap().is_empty());
         // What was sealed for the same position and lost leaves nothing.
-        index.drop_sealed(1, 0).unwrap();
+        index.drop_sealed(1, 1, 0).unwrap();
         let rest = index
             .db
             .query_row("SELECT count(*) FROM sealed_rows", [], |row| row.get(0));

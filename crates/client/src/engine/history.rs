@@ -283,9 +283,10 @@ impl Engine {
 
     /// Stores verified commits and takes them into the picture.
     fn ingest(&mut self, commits: Vec<Applied>) -> Result<(), ClientError> {
-        let Some(last) = commits.last() else {
+        let (Some(first), Some(last)) = (commits.first(), commits.last()) else {
             return Ok(());
         };
+        let first = first.n;
         let head = Head {
             n: last.n,
             hash: last.hash,
@@ -345,7 +346,7 @@ impl Engine {
                     (OpKind::Purge, _) => LastOp::Purged,
                     (OpKind::Put, Some(put)) => match syncagent_vault::op::Put::parse(put, op.node)
                     {
-                        Ok(put) => LastOp::Put(put.node()),
+                        Ok(put) => LastOp::Put(put.node().into()),
                         Err(_) => LastOp::Unreadable,
                     },
                     _ => LastOp::Unreadable,
@@ -364,8 +365,8 @@ impl Engine {
         self.head = head;
         self.placed.follow(&self.log, &changed);
         let before_ms = self.now_ms().saturating_sub(KEEP_SEALED_MS);
-        if let Err(error) = self.index.drop_sealed(head.n, before_ms) {
-            // They are dropped with the next commit.
+        if let Err(error) = self.index.drop_sealed(first, head.n, before_ms) {
+            // They are in nobody's way.
             tracing::warn!(%error, "cannot forget commits that lost their place");
         }
         Ok(())
