@@ -588,9 +588,13 @@ impl Engine {
             (Some(scan), Hint::Paths(paths)) => {
                 let mut looked = paths.clone();
                 let mut next = paths.clone();
+                let mut inodes = BTreeSet::new();
                 while !next.is_empty() {
+                    // Also what is no longer there: it may have been written to, and has a second name elsewhere.
+                    add_inodes(scan, &next, &mut inodes);
                     look.rescan(scan, &next);
-                    next = moved_from(scan, &looked);
+                    add_inodes(scan, &next, &mut inodes);
+                    next = elsewhere(scan, &inodes, &looked);
                     looked.extend(next.iter().cloned());
                 }
             }
@@ -646,22 +650,21 @@ fn unfetched(placed: &Placed, ancestor: &Ancestor) -> BTreeSet<String> {
         .collect()
 }
 
-/// Where else the things found at `looked` or below are said to be: they came from there since the last look. Half a
-/// swap, seen alone, would send one file's content under the other's id.
-fn moved_from(scan: &Scan, looked: &BTreeSet<TreePath>) -> BTreeSet<TreePath> {
-    let inode = |seen: &Observed| match seen {
-        Observed::File { fingerprint, .. } | Observed::Symlink { fingerprint, .. } => {
-            fingerprint.inode
-        }
-        Observed::Directory { inode, .. } => *inode,
-        Observed::Unknown => 0,
-    };
-    let mut found = BTreeSet::new();
-    for path in looked {
-        let below = scan.entries.within(path).map(|(_, seen)| inode(seen));
-        found.extend(below.filter(|inode| *inode != 0));
-    }
-    if found.is_empty() {
+/// Numbers of what is found at `paths` or below.
+fn add_inodes(scan: &Scan, paths: &BTreeSet<TreePath>, inodes: &mut BTreeSet<u64>) {
+    let below = paths.iter().flat_map(|path| scan.entries.within(path));
+    let found = below.map(|(_, seen)| inode(seen));
+    inodes.extend(found.filter(|inode| *inode != 0));
+}
+
+/// Where else the things with these numbers are said to be: they came from there since the last look, or have a second
+/// name there. Half a swap, seen alone, would send one file's content under the other's id.
+fn elsewhere(
+    scan: &Scan,
+    inodes: &BTreeSet<u64>,
+    looked: &BTreeSet<TreePath>,
+) -> BTreeSet<TreePath> {
+    if inodes.is_empty() {
         return BTreeSet::new();
     }
     let is_looked = |path: &TreePath| {
@@ -670,11 +673,22 @@ fn moved_from(scan: &Scan, looked: &BTreeSet<TreePath>) -> BTreeSet<TreePath> {
             .next_back()
             .is_some_and(|top| path.is_within(top))
     };
-    let elsewhere = scan
+    let found = scan
         .entries
         .iter()
-        .filter(|(path, seen)| found.contains(&inode(seen)) && !is_looked(path));
-    elsewhere.map(|(path, _)| path.clone()).collect()
+        .filter(|(path, seen)| inodes.contains(&inode(seen)) && !is_looked(path));
+    found.map(|(path, _)| path.clone()).collect()
+}
+
+/// The number of what was found; 0 if there is none.
+fn inode(seen: &Observed) -> u64 {
+    match seen {
+        Observed::File { fingerprint, .. } | Observed::Symlink { fingerprint, .. } => {
+            fingerprint.inode
+        }
+        Observed::Directory { inode, .. } => *inode,
+        Observed::Unknown => 0,
+    }
 }
 
 /// Which folder this machine synchronises, if it ever did.
@@ -768,8 +782,16 @@ impl Rules {
     fn read(folder: &Folder, scan: Option<&Scan>, case_insensitive: bool) -> Self {
         let mut ignore = Ignore::new(case_insensitive);
         let seen = scan.into_iter().flat_map(|scan| scan.entries.keys());
-        let last = |path: &TreePath| path.as_str().rfind('/').map_or(0, |at| at + 1);
-        let seen = seen.filter(|path| Ignore::is_rules_file(&path.as_str()[last(path)..]));
+        // Asked of very many, so the ends come first.
+        let ends = |path: &&TreePath| {
+            let path = path.as_str();
+            path.ends_with(ignore::SHARED) || path.ends_with(ignore::LOCAL)
+        };
+        let is_rules = |path: &&TreePath| {
+            let name = path.as_str().rsplit('/').next();
+            name.is_some_and(Ignore::is_rules_file)
+        };
+        let seen = seen.filter(ends).filter(is_rules);
         let in_root = [ignore::SHARED, ignore::LOCAL]
             .into_iter()
             .filter_map(|name| TreePath::parse(name).ok());
