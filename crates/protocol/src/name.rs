@@ -2,6 +2,7 @@
 
 use std::borrow::Borrow;
 use std::fmt;
+use std::sync::Arc;
 
 /// The longest name, in bytes.
 pub const MAX_NAME_LEN: usize = 1024;
@@ -9,9 +10,10 @@ pub const MAX_NAME_LEN: usize = 1024;
 /// The directory in the root of a synchronised folder that belongs to SyncAgent itself.
 pub const RESERVED: &str = ".syncagent";
 
-/// A name of a file, directory or link. Parsed once at the border, valid ever after.
+/// A name of a file, directory or link. Parsed once at the border, valid ever after. Copies share its text: one name
+/// stands in many maps.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Name(Box<str>);
+pub struct Name(Arc<str>);
 
 /// Why a text is no name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

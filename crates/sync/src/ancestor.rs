@@ -3,7 +3,7 @@
 //! Rows are written one by one as work completes, so together they need not form a tree: two rows may
 //! name one place, a row may hang in a directory that has none. Nothing here assumes otherwise.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use syncagent_protocol::{Kind, Name, Node, NodeId, OpHash};
 
@@ -30,9 +30,9 @@ pub struct AncestorNode {
 #[derive(Debug, Clone, Default)]
 pub struct Ancestor {
     nodes: BTreeMap<NodeId, AncestorNode>,
-    children: BTreeMap<NodeId, BTreeMap<Name, Vec<NodeId>>>,
-    /// (is directory, inode) of what is here.
-    inodes: BTreeMap<(bool, u64), Vec<NodeId>>,
+    children: BTreeMap<NodeId, BTreeSet<(Name, NodeId)>>,
+    /// (is directory, inode, node) of what is here.
+    inodes: BTreeSet<(bool, u64, NodeId)>,
     /// How many files, directories and links are here.
     counts: [usize; 3],
     /// Directories in which rows were changed.
@@ -59,14 +59,11 @@ impl Ancestor {
     pub fn knows(&self, path: &syncagent_protocol::TreePath) -> bool {
         let mut parents = vec![NodeId::ROOT];
         for name in path.components() {
-            let below =
-                |parent: NodeId| self.children.get(&parent).and_then(|names| names.get(name));
-            parents = parents
-                .into_iter()
-                .filter_map(below)
-                .flatten()
-                .copied()
-                .collect();
+            let Ok(name) = Name::parse(name) else {
+                return false;
+            };
+            let below = |parent| self.at(parent, &name);
+            parents = parents.into_iter().flat_map(below).collect();
         }
         !parents.is_empty()
     }
@@ -97,11 +94,8 @@ impl Ancestor {
         if !row.not_here {
             self.counts[slot(row.node.body.kind())] += 1;
             let names = self.children.entry(row.node.parent).or_default();
-            // In order, so that nothing depends on which row came first.
-            add(names.entry(row.node.name.clone()).or_default(), node);
-            if let Some(key) = inode_key(&row) {
-                add(self.inodes.entry(key).or_default(), node);
-            }
+            names.insert((row.node.name.clone(), node));
+            self.inodes.extend(inode_key(node, &row));
         }
         self.nodes.insert(node, row);
     }
@@ -113,43 +107,44 @@ impl Ancestor {
         if !row.not_here {
             self.counts[slot(row.node.body.kind())] -= 1;
         }
-        if let Some(names) = self.children.get_mut(&row.node.parent)
-            && let Some(ids) = names.get_mut(&row.node.name)
-        {
-            ids.retain(|id| *id != node);
-            if ids.is_empty() {
-                names.remove(&row.node.name);
+        if let Some(names) = self.children.get_mut(&row.node.parent) {
+            names.remove(&(row.node.name.clone(), node));
+            if names.is_empty() {
+                self.children.remove(&row.node.parent);
             }
         }
-        if let Some(key) = inode_key(&row)
-            && let Some(ids) = self.inodes.get_mut(&key)
-        {
-            ids.retain(|id| *id != node);
+        if let Some(key) = inode_key(node, &row) {
+            self.inodes.remove(&key);
         }
         Some(row)
     }
 
     /// What is on this disk in `parent` under `name`: usually one node.
-    pub(crate) fn at(&self, parent: NodeId, name: &Name) -> &[NodeId] {
-        self.children
-            .get(&parent)
-            .and_then(|names| names.get(name))
-            .map_or(&[], Vec::as_slice)
+    pub(crate) fn at(&self, parent: NodeId, name: &Name) -> impl Iterator<Item = NodeId> {
+        let names = self.children.get(&parent);
+        let range = (name.clone(), FIRST)..=(name.clone(), LAST);
+        let found = names
+            .into_iter()
+            .flat_map(move |names| names.range(range.clone()));
+        found.map(|(_, id)| *id)
     }
 
-    /// What is on this disk in `parent`.
+    /// What is on this disk in `parent`, by name.
     pub(crate) fn children(&self, parent: NodeId) -> impl Iterator<Item = (&Name, NodeId)> {
         let names = self.children.get(&parent).into_iter().flatten();
-        names.flat_map(|(name, ids)| ids.iter().map(move |id| (name, *id)))
+        names.map(|(name, id)| (name, *id))
     }
 
     /// What had this inode.
-    pub(crate) fn with_inode(&self, directory: bool, inode: u64) -> &[NodeId] {
-        self.inodes
-            .get(&(directory, inode))
-            .map_or(&[], Vec::as_slice)
+    pub(crate) fn with_inode(&self, directory: bool, inode: u64) -> impl Iterator<Item = NodeId> {
+        let range = (directory, inode, FIRST)..=(directory, inode, LAST);
+        self.inodes.range(range).map(|(_, _, id)| *id)
     }
 }
+
+/// The first and the last id in order.
+const FIRST: NodeId = NodeId([0; 16]);
+const LAST: NodeId = NodeId([u8::MAX; 16]);
 
 impl FromIterator<(NodeId, AncestorNode)> for Ancestor {
     fn from_iter<I: IntoIterator<Item = (NodeId, AncestorNode)>>(rows: I) -> Self {
@@ -176,12 +171,7 @@ fn slot(kind: Kind) -> usize {
     }
 }
 
-fn add(ids: &mut Vec<NodeId>, id: NodeId) {
-    let at = ids.partition_point(|other| *other < id);
-    ids.insert(at, id);
-}
-
-fn inode_key(row: &AncestorNode) -> Option<(bool, u64)> {
+fn inode_key(node: NodeId, row: &AncestorNode) -> Option<(bool, u64, NodeId)> {
     let directory = row.node.body.kind() == Kind::Directory;
-    Some((directory, row.number())).filter(|(_, inode)| *inode != 0)
+    Some((directory, row.number(), node)).filter(|(_, inode, _)| *inode != 0)
 }

@@ -109,7 +109,7 @@ pub fn focus(world: &World<'_>, survey: &Survey, wider: &Wider, most: usize) -> 
             Some(Observed::Unknown) | None => continue,
         };
         for owner in ancestor.with_inode(is_directory, inode) {
-            picked.pick(*owner);
+            picked.pick(owner);
         }
     }
     picked.fill();

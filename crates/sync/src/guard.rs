@@ -76,11 +76,15 @@ pub struct Held {
 /// Whether the plan does more than passes without a question. Each side is counted for itself.
 pub fn check(plan: &Plan, remote: &Placed, files_on_disk: u64, limits: &Limits) -> Vec<Held> {
     let is_dir = |kind| kind == Kind::Directory;
-    let files_in_vault = remote
-        .tree
-        .iter()
-        .filter(|(_, node)| !is_dir(node.body.kind()))
-        .count() as u64;
+    let lost_in_vault = lost_in_vault(plan, remote);
+    // They are many to count, and nearly never of interest.
+    let files_in_vault = match lost_in_vault.len() {
+        0 => 0,
+        _ => {
+            let nodes = remote.tree.iter();
+            nodes.filter(|(_, node)| !is_dir(node.body.kind())).count() as u64
+        }
+    };
     [
         Held {
             direction: Direction::OnDisk,
@@ -89,7 +93,7 @@ pub fn check(plan: &Plan, remote: &Placed, files_on_disk: u64, limits: &Limits) 
         },
         Held {
             direction: Direction::InVault,
-            affected: lost_in_vault(plan, remote),
+            affected: lost_in_vault,
             files: files_in_vault,
         },
     ]

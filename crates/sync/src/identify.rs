@@ -118,10 +118,9 @@ impl<'a> Matcher<'a> {
                 continue;
             };
             let by_path = self.place(path).and_then(|(parent, name)| {
-                let rows = self.ancestor.at(parent, &name).iter();
+                let rows = self.ancestor.at(parent, &name);
                 // Of several rows that were left behind, the one that had this number.
-                rows.copied()
-                    .filter(|id| self.is_free(*id) && self.is_known(*id, Kind::Directory))
+                rows.filter(|id| self.is_free(*id) && self.is_known(*id, Kind::Directory))
                     .min_by_key(|id| {
                         self.ancestor
                             .here(*id)
@@ -133,15 +132,9 @@ impl<'a> Matcher<'a> {
                 *inode != 0 && self.ancestor.here(*id).map(|row| row.inode) == Some(*inode)
             });
             // Somebody else's number here means that it was renamed to here; ours elsewhere, that it is there now.
-            let moved_here = self
-                .ancestor
-                .with_inode(true, *inode)
-                .iter()
-                .copied()
-                .find(|id| {
-                    self.is_free(*id)
-                        && (Some(*id) == by_path || self.is_moved_directory(*id, path))
-                });
+            let moved_here = self.ancestor.with_inode(true, *inode).find(|id| {
+                self.is_free(*id) && (Some(*id) == by_path || self.is_moved_directory(*id, path))
+            });
             let stays = by_path.filter(|id| {
                 let number = self.ancestor.here(*id).map_or(0, |row| row.inode);
                 match by_inode.get(&number) {
@@ -239,8 +232,6 @@ impl<'a> Matcher<'a> {
                 let rows = self
                     .ancestor
                     .at(parent, &name)
-                    .iter()
-                    .copied()
                     .filter(|id| self.is_known(*id, *kind));
                 let rows: Vec<NodeId> = rows.collect();
                 if !rows.is_empty() {
@@ -290,7 +281,7 @@ impl<'a> Matcher<'a> {
 
     /// The known file that this one is, going by its number alone: untouched and no longer where it was.
     fn moved_file(&self, kind: Kind, print: Fingerprint) -> Option<NodeId> {
-        let owners = self.ancestor.with_inode(false, print.inode).iter().copied();
+        let owners = self.ancestor.with_inode(false, print.inode);
         let mut owners = owners.filter(|id| self.is_free(*id) && self.is_known(*id, kind));
         owners.find(|id| {
             let Some(row) = self.ancestor.here(*id) else {

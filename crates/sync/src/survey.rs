@@ -229,7 +229,7 @@ impl Known {
         let mut same = BTreeSet::new();
         for (path, seen) in scan.entries.children(&path) {
             let known = path.name().and_then(|name| {
-                let rows = ancestor.at(id, &name).iter().copied();
+                let rows = ancestor.at(id, &name);
                 let mut rows = rows.filter_map(|id| Some((id, ancestor.here(id)?)));
                 rows.find(|(_, row)| scan.is_untouched(seen, row))
             });

@@ -5,6 +5,7 @@
 //! atomic and pruning old ops cannot change the tree.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use syncagent_protocol::{Kind, Name, Node, NodeId, OpHash, TreePath};
 
@@ -14,13 +15,23 @@ use crate::touched::Touched;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LastOp {
     /// A PUT that was opened and understood.
-    Put(Node),
+    Put(Arc<Node>),
     /// A PUT whose body does not open, does not parse or holds an invalid name.
     Unreadable,
     /// It was moved into the trash.
     Trashed,
     /// Every version of it was given up.
     Purged,
+}
+
+impl LastOp {
+    /// What a PUT says.
+    pub fn node(&self) -> Option<&Node> {
+        match self {
+            Self::Put(node) => Some(node),
+            Self::Unreadable | Self::Trashed | Self::Purged => None,
+        }
+    }
 }
 
 /// What one commit does to one node.
@@ -63,7 +74,8 @@ pub enum Why {
 /// Placed nodes: every one hangs in a directory of the tree, under a name of its own.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tree {
-    nodes: BTreeMap<NodeId, Node>,
+    /// Shared with the log: they are many.
+    nodes: BTreeMap<NodeId, Arc<Node>>,
     children: BTreeMap<NodeId, BTreeMap<Name, NodeId>>,
     /// Directories in which nodes were changed.
     touched: Touched<NodeId>,
@@ -72,7 +84,7 @@ pub struct Tree {
 impl Tree {
     /// The node, if it is placed. The root is no node.
     pub fn get(&self, node: NodeId) -> Option<&Node> {
-        self.nodes.get(&node)
+        self.nodes.get(&node).map(Arc::as_ref)
     }
 
     /// Whether the node is placed or the root.
@@ -92,7 +104,7 @@ impl Tree {
 
     /// Every node in order of its id.
     pub fn iter(&self) -> impl Iterator<Item = (NodeId, &Node)> {
-        self.nodes.iter().map(|(id, node)| (*id, node))
+        self.nodes.iter().map(|(id, node)| (*id, &**node))
     }
 
     pub(crate) fn take_touched(&mut self) -> Touched<NodeId> {
@@ -118,7 +130,7 @@ impl Tree {
             self.touched.note(|| node.parent);
             let siblings = self.children.entry(node.parent).or_default();
             siblings.insert(node.name.clone(), *id);
-            self.nodes.insert(*id, node.clone());
+            self.nodes.insert(*id, Arc::clone(node));
         }
         // What hangs in something changed must still hang in a directory, and that in the root. A circle goes through
         // something changed, too.
@@ -166,7 +178,7 @@ impl Tree {
         for (id, node) in ids.iter().filter_map(|id| Some((*id, self.nodes.get(id)?))) {
             let siblings = part.children.entry(node.parent).or_default();
             siblings.insert(node.name.clone(), id);
-            part.nodes.insert(id, node.clone());
+            part.nodes.insert(id, Arc::clone(node));
         }
         part
     }
@@ -288,7 +300,7 @@ impl LogTree {
 
     /// Works out what hangs where.
     pub fn placed(&self) -> Placed {
-        let mut waiting: BTreeMap<NodeId, Vec<(NodeId, &Node)>> = BTreeMap::new();
+        let mut waiting: BTreeMap<NodeId, Vec<(NodeId, &Arc<Node>)>> = BTreeMap::new();
         let mut unplaced = BTreeMap::new();
         for (id, entry) in &self.nodes {
             match &entry.op {
@@ -310,7 +322,7 @@ impl LogTree {
                     unplaced.insert(id, Why::NameTaken(*first));
                 } else {
                     names.insert(node.name.clone(), id);
-                    placed.push((id, node.clone()));
+                    placed.push((id, Arc::clone(node)));
                     if node.body.kind() == Kind::Directory {
                         directories.push(id);
                     }
@@ -383,7 +395,7 @@ mod tests {
         };
         Change {
             node: id(node),
-            op: LastOp::Put(node_state),
+            op: LastOp::Put(node_state.into()),
             op_hash: OpHash([node; 32]),
         }
     }
@@ -545,7 +557,7 @@ mod tests {
             };
             Change {
                 node: node(n),
-                op: LastOp::Put(state),
+                op: LastOp::Put(state.into()),
                 op_hash: OpHash([0; 32]),
             }
         });

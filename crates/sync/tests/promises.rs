@@ -419,7 +419,7 @@ fn odd(world: &mut World, oddity: Oddity) {
                 let op = if how {
                     LastOp::Unreadable
                 } else {
-                    LastOp::Put(node)
+                    LastOp::Put(node.into())
                 };
                 world.server.commit(vec![(id, op)]);
             }

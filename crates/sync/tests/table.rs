@@ -134,7 +134,7 @@ impl Case {
         let put = |items: &[Item], n: u8, (id, path, body): &Item| Change {
             node: *id,
             op: body.as_ref().map_or(LastOp::Unreadable, |body| {
-                LastOp::Put(node(items, path, body))
+                LastOp::Put(node(items, path, body).into())
             }),
             op_hash: op_hash(*id, n),
         };
@@ -428,12 +428,13 @@ impl Case {
                     },
                     body => body,
                 };
-                LastOp::Put(Node {
+                let node = Node {
                     parent: put.parent,
                     name: put.name.clone(),
                     mtime_ns: put.mtime_ns,
                     body,
-                })
+                };
+                LastOp::Put(node.into())
             }
         };
         Change {
@@ -794,7 +795,7 @@ fn unreadable_and_unplaced_nodes_are_left_alone() {
             2,
             [Change {
                 node: id("f1"),
-                op: LastOp::Put(node),
+                op: LastOp::Put(node.into()),
                 op_hash: op_hash(id("f1"), 1),
             }],
         );
@@ -818,7 +819,7 @@ fn names_claimed_by_unplaced_nodes() {
                 2,
                 [Change {
                     node: id("zz"),
-                    op: LastOp::Put(node),
+                    op: LastOp::Put(node.into()),
                     op_hash: op_hash(id("zz"), 1),
                 }],
             );

@@ -343,10 +343,10 @@ impl Server {
             self.ops += 1;
             let mut op_hash = OpHash([0; 32]);
             op_hash.0[..8].copy_from_slice(&self.ops.to_be_bytes());
-            if let LastOp::Put(Node {
+            if let Some(Node {
                 body: Body::File { hash, .. },
                 ..
-            }) = &op
+            }) = op.node()
             {
                 self.ever.insert(content_of(hash));
                 let versions = self.versions.entry(node).or_default();
@@ -672,10 +672,11 @@ impl Machine {
                 exec,
                 mtime_ns,
             } => {
-                let Some(LastOp::Put(Node {
+                let entry = server.log.get(*node);
+                let Some(Node {
                     body: Body::File { hash, .. },
                     ..
-                })) = server.log.get(*node).map(|entry| &entry.op)
+                }) = entry.and_then(|entry| entry.op.node())
                 else {
                     panic!("{step:?} fetches what is no file");
                 };
@@ -769,11 +770,11 @@ impl Machine {
                 },
                 other => panic!("{put:?} sends {other:?}"),
             },
-            Content::Keep => match server.log.get(put.node).map(|entry| &entry.op) {
-                Some(LastOp::Put(Node {
+            Content::Keep => match server.log.get(put.node).and_then(|entry| entry.op.node()) {
+                Some(Node {
                     body: Body::File { hash, size, .. },
                     ..
-                })) => Body::File {
+                }) => Body::File {
                     hash: *hash,
                     size: *size,
                     exec: put.exec,
@@ -787,7 +788,7 @@ impl Machine {
             mtime_ns: put.mtime_ns,
             body,
         };
-        (put.node, LastOp::Put(node))
+        (put.node, LastOp::Put(node.into()))
     }
 }
 
