@@ -110,13 +110,35 @@ fn io_code(error: &std::io::Error) -> Code {
 
 impl From<rusqlite::Error> for ClientError {
     fn from(error: rusqlite::Error) -> Self {
-        match error.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::DiskFull) => Self::Io {
-                what: "write",
-                path: "state.db".into(),
-                source: std::io::ErrorKind::StorageFull.into(),
-            },
-            _ => Self::State(error.to_string()),
+        use rusqlite::ErrorCode as E;
+        let Some(failure) = error.sqlite_error() else {
+            return Self::State(error.to_string());
+        };
+        // A disk that takes nothing is no damage, and `reset` would not mend it.
+        let source = match failure.code {
+            E::DiskFull => std::io::ErrorKind::StorageFull.into(),
+            // The file beside the database that its users share, and that cannot grow.
+            E::SystemIoFailure if failure.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE => {
+                std::io::ErrorKind::StorageFull.into()
+            }
+            E::SystemIoFailure | E::CannotOpen | E::ReadOnly | E::PermissionDenied => {
+                std::io::Error::other(error.to_string())
+            }
+            _ => return Self::State(error.to_string()),
+        };
+        Self::Io {
+            what: "write",
+            path: "state.db".into(),
+            source,
+        }
+    }
+}
+
+impl From<rusqlite_migration::Error> for ClientError {
+    fn from(error: rusqlite_migration::Error) -> Self {
+        match error {
+            rusqlite_migration::Error::RusqliteError { err, .. } => err.into(),
+            error => Self::State(error.to_string()),
         }
     }
 }

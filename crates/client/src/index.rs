@@ -192,8 +192,7 @@ impl Index {
             M::up(include_str!("index/pending_by_node.sql")),
             M::up(include_str!("index/sealed_by_n.sql")),
         ])
-        .to_latest(&mut db)
-        .map_err(|error| ClientError::State(error.to_string()))?;
+        .to_latest(&mut db)?;
         Ok(Self { db })
     }
 

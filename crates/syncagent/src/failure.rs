@@ -8,6 +8,7 @@ use syncagent_client::remote::RemoteError;
 use syncagent_client::setup::SetupError;
 use syncagent_protocol::Code;
 use syncagent_server::OpenError;
+use syncagent_server::catalog::CatalogError;
 use syncagent_server::tls::TlsError;
 use syncagent_vault::VaultError;
 
@@ -120,6 +121,10 @@ impl From<OpenError> for Failure {
                 Code::DiskFull
             }
             OpenError::Directory { .. } => Code::Write,
+            OpenError::Catalog {
+                error: CatalogError::Full,
+                ..
+            } => Code::DiskFull,
             OpenError::Catalog { .. } if error.is_retryable() => Code::Busy,
             OpenError::Catalog { .. } => Code::State,
         };

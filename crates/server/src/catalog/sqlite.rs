@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rusqlite::{
-    Connection, ErrorCode, OptionalExtension, Row, Transaction, TransactionBehavior, params,
+    Connection, ErrorCode, OptionalExtension, Row, Transaction, TransactionBehavior, ffi, params,
 };
 use rusqlite_migration::{M, Migrations};
 use syncagent_protocol::api::{Head, Machine, MachineReport};
@@ -40,10 +40,24 @@ type Sql<T> = Result<T, rusqlite::Error>;
 
 impl From<rusqlite::Error> for CatalogError {
     fn from(error: rusqlite::Error) -> Self {
+        // Also the file beside the catalog that its connections share, and that cannot grow.
+        let cannot_grow = error
+            .sqlite_error()
+            .is_some_and(|failure| failure.extended_code == ffi::SQLITE_IOERR_SHMSIZE);
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Self::Full,
+            _ if cannot_grow => Self::Full,
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
             _ => Self::Broken(error.to_string()),
+        }
+    }
+}
+
+impl From<rusqlite_migration::Error> for CatalogError {
+    fn from(error: rusqlite_migration::Error) -> Self {
+        match error {
+            rusqlite_migration::Error::RusqliteError { err, .. } => err.into(),
+            error => Self::Broken(error.to_string()),
         }
     }
 }
@@ -84,9 +98,7 @@ impl SqliteCatalog {
     fn set_up(writer: &mut Connection) -> Result<(), CatalogError> {
         settings(writer)?;
         writer.pragma_update(None, "synchronous", "FULL")?;
-        Migrations::from_slice(STEPS)
-            .to_latest(writer)
-            .map_err(|error| CatalogError::Broken(error.to_string()))
+        Ok(Migrations::from_slice(STEPS).to_latest(writer)?)
     }
 
     fn with(writer: Connection, path: Option<PathBuf>, work: Work) -> Self {

@@ -5,12 +5,15 @@
 mod codes;
 mod daemon;
 mod demo;
+#[cfg(target_os = "linux")]
+mod disks;
 mod doctor;
 mod dry_run;
 mod exits;
 mod ignore;
 mod keys;
 mod machines;
+mod mounts;
 mod script;
 mod settings;
 mod tls;

@@ -5,9 +5,12 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+
+use crate::mounts::Mounts;
 
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -141,8 +144,10 @@ impl Drop for Running {
 
 /// A server, and the machines round it.
 pub(crate) struct World {
-    dir: tempfile::TempDir,
     server: Option<Running>,
+    /// Where all of them run, if they have disks of their own.
+    mounts: Option<Arc<Mounts>>,
+    dir: tempfile::TempDir,
     /// The lines the server printed.
     pub(crate) announced: String,
     pub(crate) url: String,
@@ -173,11 +178,40 @@ impl World {
         )
         .unwrap();
         Self {
-            dir,
             server: None,
+            mounts: None,
+            dir,
             announced: String::new(),
             url: String::new(),
         }
+    }
+
+    /// A world whose processes see what is mounted for them, and have no rights beyond those of a plain user. No
+    /// server runs yet.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn with_mounts() -> Self {
+        Self {
+            mounts: Some(Arc::new(Mounts::new())),
+            ..Self::without_server()
+        }
+    }
+
+    /// What is mounted for the processes of a world [`World::with_mounts`].
+    #[cfg(target_os = "linux")]
+    pub(crate) fn mounts(&self) -> &Mounts {
+        self.mounts.as_deref().expect("a world with mounts")
+    }
+
+    /// Where the test finds what the world's processes have at `path`.
+    fn seen(&self, path: &Path) -> PathBuf {
+        match &self.mounts {
+            Some(mounts) => mounts.seen(path),
+            None => path.to_owned(),
+        }
+    }
+
+    fn command(&self) -> Command {
+        within(self.mounts.as_deref(), command(self.dir()))
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -204,7 +238,7 @@ impl World {
             .open(self.path("server.log"))
             .unwrap();
         let mut server = Running::start(
-            command(self.dir())
+            self.command()
                 .arg("server")
                 .args(flags)
                 .envs(variables.iter().copied())
@@ -222,6 +256,29 @@ impl World {
         until("the server's health", || healthy(&self.url).then_some(()));
     }
 
+    /// A server that may not come up. One that does is ended.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn try_server(&self) -> Run {
+        let log = self.path("try.log");
+        let mut server = Running::start(
+            self.command()
+                .args(["server", "--data", "server", "--listen", "127.0.0.1:0"])
+                .stdout(Stdio::piped())
+                .stderr(fs::File::create(&log).unwrap()),
+        );
+        let mut line = String::new();
+        server.take_stdout().read_line(&mut line).unwrap();
+        let exit = match line.is_empty() {
+            true => until("the server to end", || server.has_ended()),
+            false => -1,
+        };
+        Run {
+            exit,
+            stdout: line,
+            stderr: fs::read_to_string(log).unwrap(),
+        }
+    }
+
     pub(crate) fn stop_server(&mut self) -> i32 {
         self.server.take().expect("a server runs").terminate()
     }
@@ -232,19 +289,28 @@ impl World {
     }
 
     pub(crate) fn invite(&self) -> String {
-        let run = run(command(self.dir()).args(["server", "invite", "--data", "server"])).exits(0);
+        let run = self.try_invite().exits(0);
         assert_eq!(run.stdout.lines().count(), 1);
         run.stdout.trim().to_owned()
+    }
+
+    pub(crate) fn try_invite(&self) -> Run {
+        run(self
+            .command()
+            .args(["server", "invite", "--data", "server"]))
     }
 
     /// A machine with a home and a folder, and nothing done yet.
     pub(crate) fn machine(&self, name: &str) -> Machine {
         let home = self.path(&format!("{name}-home"));
-        let folder = self.path(name);
+        let own_folder = self.path(name);
         Machine {
             dir: self.dir().to_owned(),
-            home,
-            folder,
+            mounts: self.mounts.clone(),
+            home: self.seen(&home),
+            own_home: home,
+            folder: self.seen(&own_folder),
+            own_folder,
             name: format!("{name}-machine"),
             password: self.path("password"),
         }
@@ -269,7 +335,11 @@ impl World {
 
     /// A machine that got the key from another one and is registered.
     pub(crate) fn next(&self, name: &str, from: &Machine) -> Machine {
-        let machine = self.machine(name);
+        self.joined(self.machine(name), from)
+    }
+
+    /// The same for a machine that has nothing yet.
+    pub(crate) fn joined(&self, machine: Machine, from: &Machine) -> Machine {
         let export = from.with_passwords("export-key").exits(0).stdout;
         let import = [
             "import-key",
@@ -284,7 +354,7 @@ impl World {
     }
 
     pub(crate) fn register(&self, machine: &Machine) {
-        let folder = machine.folder.to_string_lossy().into_owned();
+        let folder = machine.own_folder.to_string_lossy().into_owned();
         let token = self.invite();
         let name = machine.name.as_str();
         machine
@@ -330,32 +400,77 @@ pub(crate) fn without_privileges(command: &Command) -> Command {
         false => Command::new(command.get_program()),
     };
     plain.args(command.get_args()).stdin(Stdio::null());
-    for (name, value) in command.get_envs() {
+    like(command, &mut plain);
+    plain
+}
+
+/// Gives `to` environment and directory of `from`.
+#[cfg(unix)]
+pub(crate) fn like(from: &Command, to: &mut Command) {
+    for (name, value) in from.get_envs() {
         match value {
-            Some(value) => plain.env(name, value),
-            None => plain.env_remove(name),
+            Some(value) => to.env(name, value),
+            None => to.env_remove(name),
         };
     }
-    if let Some(dir) = command.get_current_dir() {
-        plain.current_dir(dir);
+    if let Some(dir) = from.get_current_dir() {
+        to.current_dir(dir);
     }
-    plain
+}
+
+/// The same command where these mounts are seen.
+fn within(mounts: Option<&Mounts>, command: Command) -> Command {
+    match mounts {
+        Some(mounts) => mounts.plain(&command),
+        None => command,
+    }
 }
 
 /// One machine.
 pub(crate) struct Machine {
     dir: PathBuf,
+    mounts: Option<Arc<Mounts>>,
+    /// As the test finds it.
     home: PathBuf,
+    /// As the machine itself calls it.
+    own_home: PathBuf,
+    /// As the test finds it.
     pub(crate) folder: PathBuf,
+    /// As the machine itself calls it.
+    pub(crate) own_folder: PathBuf,
     name: String,
     pub(crate) password: PathBuf,
 }
 
 impl Machine {
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = command(&self.dir);
-        command.env("SYNCAGENT_HOME", &self.home).args(arguments);
+        let mut command = within(self.mounts.as_deref(), command(&self.dir));
         command
+            .env("SYNCAGENT_HOME", &self.own_home)
+            .args(arguments);
+        command
+    }
+
+    /// The same machine with its home elsewhere.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn with_home(mut self, home: PathBuf) -> Self {
+        self.home = self
+            .mounts
+            .as_deref()
+            .map_or_else(|| home.clone(), |mounts| mounts.seen(&home));
+        self.own_home = home;
+        self
+    }
+
+    /// The same machine with its folder elsewhere.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn with_folder(mut self, folder: PathBuf) -> Self {
+        self.folder = self
+            .mounts
+            .as_deref()
+            .map_or_else(|| folder.clone(), |mounts| mounts.seen(&folder));
+        self.own_folder = folder;
+        self
     }
 
     pub(crate) fn home(&self) -> &Path {

@@ -1,0 +1,215 @@
+//! Disks that are full, taken away, or not to be written: what is said, and that it goes on once they are as they were.
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::world::{Machine, Run, World, healthy, until};
+
+/// Bytes that do not compress.
+fn noise(len: usize) -> Vec<u8> {
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut bytes = Vec::with_capacity(len + 8);
+    while bytes.len() < len {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes
+}
+
+#[track_caller]
+fn failed(run: &Run, code: &str, path: &str) {
+    let line = format!("{code}: {path}: ");
+    let said = run.stderr.lines().filter(|said| said.starts_with(&line));
+    assert_eq!(said.count(), 1, "not one line {line:?} in: {}", run.stderr);
+}
+
+/// The errors of a status: path and code.
+fn errors(machine: &Machine) -> Vec<(String, String)> {
+    let status = machine.status();
+    let rows = status["errors"].as_array().unwrap().iter();
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    rows.map(|row| (text(&row["path"]), text(&row["code"])))
+        .collect()
+}
+
+#[test]
+fn what_does_not_fit_waits_and_all_else_goes_on() {
+    let mut world = World::with_mounts();
+    let disk = world.path("small");
+    world.mounts().disk(&disk, 4);
+    world.start_server("127.0.0.1:0");
+    let a = world.first("a");
+    a.write("dir/edited", "before");
+    a.write("dir/gone", "x");
+    a.write("dir/old-name", "y");
+    a.sync_once().exits(0);
+    let b = world.machine("b").with_folder(disk.join("b"));
+    let b = world.joined(b, &a);
+    b.sync_once().exits(0);
+
+    // Too long for the disk, as one and as a part of a batch.
+    fs::write(a.folder.join("long"), noise(6 << 20)).unwrap();
+    fs::write(a.folder.join("very long"), noise(20 << 20)).unwrap();
+    a.write("dir/edited", "after");
+    a.write("other/new", "new");
+    a.sync_once().exits(0);
+    let done = b.sync_once().exits(5);
+    failed(&done, "E_DISK_FULL", "long");
+    failed(&done, "E_DISK_FULL", "very long");
+    assert_eq!(b.names(), ["dir", "other"]);
+    assert_eq!(b.read("dir/edited").as_deref(), Some("after"));
+    assert_eq!(b.read("other/new").as_deref(), Some("new"));
+    let status = b.run(&["status", "--json"]).exits(5).json();
+    assert_eq!(status["state"], "error");
+    let full = |path: &str| (path.to_owned(), "E_DISK_FULL".to_owned());
+    assert_eq!(errors(&b), [full("long"), full("very long")]);
+
+    // Not a byte is left: what needs none goes on, in both directions.
+    let filler = world.mounts().fill(&disk);
+    a.write("dir/edited", &"after that ".repeat(1000));
+    fs::remove_file(a.folder.join("dir/gone")).unwrap();
+    fs::rename(a.folder.join("dir/old-name"), a.folder.join("dir/name")).unwrap();
+    a.sync_once().exits(0);
+    let done = b.sync_once().exits(5);
+    failed(&done, "E_DISK_FULL", "dir/edited");
+    assert_eq!(b.read("dir/edited").as_deref(), Some("after"));
+    assert_eq!(
+        (b.read("dir/gone"), b.read("dir/name").as_deref()),
+        (None, Some("y"))
+    );
+    fs::rename(b.folder.join("other/new"), b.folder.join("other/from b")).unwrap();
+    b.sync_once().exits(5);
+    a.sync_once().exits(0);
+    assert_eq!(a.read("other/from b").as_deref(), Some("new"));
+    assert_eq!(a.read("dir/edited").unwrap().len(), 11_000);
+
+    fs::remove_file(filler).unwrap();
+    world.mounts().grow(&disk, 64);
+    b.sync_once().exits(0);
+    for name in ["long", "very long", "dir/edited"] {
+        assert!(fs::read(a.folder.join(name)).unwrap() == fs::read(b.folder.join(name)).unwrap());
+    }
+    assert_eq!(errors(&b), []);
+}
+
+#[test]
+fn a_full_disk_under_the_home_is_exit_5_and_nothing_is_forgotten() {
+    let mut world = World::with_mounts();
+    let disk = world.path("small");
+    world.mounts().disk(&disk, 8);
+    world.start_server("127.0.0.1:0");
+    let a = world.first("a");
+    a.write("x", "x");
+    a.sync_once().exits(0);
+    let b = world.machine("b").with_home(disk.join("b-home"));
+    let b = world.joined(b, &a);
+
+    // Before there is an index, and with one.
+    for files in [1, 400] {
+        for i in 0..files {
+            a.write(&format!("many/{files} {i}"), &i.to_string());
+        }
+        a.sync_once().exits(0);
+        let filler = world.mounts().fill(&disk);
+        let before = b.folder.exists().then(|| b.names());
+        let done = b.sync_once().exits(5).says("E_DISK_FULL");
+        assert!(done.stderr.contains("state.db"), "{}", done.stderr);
+        assert_eq!(done.stderr.lines().count(), 1, "{}", done.stderr);
+        assert_eq!(b.folder.exists().then(|| b.names()), before);
+        fs::remove_file(filler).unwrap();
+        b.sync_once().exits(0);
+        assert_eq!(b.read(&format!("many/{files} 0")).as_deref(), Some("0"));
+    }
+    // While it runs.
+    let daemon = b.start_daemon();
+    let filler = world.mounts().fill(&disk);
+    a.write("later", "x");
+    a.sync_once().exits(0);
+    until("the daemon to notice", || {
+        b.run(&["now"]).exits(0);
+        let errors = errors(&b);
+        errors
+            .iter()
+            .any(|(_, code)| code == "E_DISK_FULL")
+            .then_some(())
+    });
+    fs::remove_file(filler).unwrap();
+    until("the daemon to go on", || {
+        b.run(&["now"]).exits(0);
+        (b.status()["state"] == "idle" && b.read("later").is_some()).then_some(())
+    });
+    assert_eq!(daemon.terminate(), 0);
+}
+
+#[test]
+fn a_full_server_says_so_and_goes_on_serving() {
+    let mut world = World::with_mounts();
+    let disk = world.path("server");
+    world.mounts().disk(&disk, 16);
+    world.start_server("127.0.0.1:0");
+    let a = world.first("a");
+    a.write("here", "here");
+    a.sync_once().exits(0);
+    let b = world.next("b", &a);
+
+    // What does not fit.
+    fs::write(a.folder.join("long"), noise(24 << 20)).unwrap();
+    let done = a.sync_once().exits(5).says("E_DISK_FULL");
+    assert!(done.stderr.contains("on the server"), "{}", done.stderr);
+    assert!(healthy(&world.url));
+    // Not a byte is left, for the log neither. Whoever only asks gets an answer.
+    let filler = world.mounts().fill(&disk);
+    fs::remove_file(a.folder.join("long")).unwrap();
+    a.write("short", "short");
+    let done = a.sync_once().exits(5).says("E_DISK_FULL");
+    assert!(done.stderr.contains("on the server"), "{}", done.stderr);
+    let status = a.status();
+    assert_eq!(
+        (&status["state"], &status["files"]),
+        (&"error".into(), &1.into())
+    );
+    assert_eq!(a.read("short").as_deref(), Some("short"));
+    a.run(&["machines"]).exits(0);
+    a.run(&["verify", "--password-file", "password"]).exits(0);
+    world.try_invite().exits(5).says("E_DISK_FULL");
+    assert!(healthy(&world.url));
+
+    fs::remove_file(filler).unwrap();
+    a.sync_once().exits(0);
+    b.sync_once().exits(0);
+    assert_eq!(b.names(), ["here", "short"]);
+    world.mounts().grow(&disk, 128);
+    fs::write(a.folder.join("long"), noise(24 << 20)).unwrap();
+    a.sync_once().exits(0);
+    b.sync_once().exits(0);
+    assert!(fs::read(b.folder.join("long")).unwrap() == noise(24 << 20));
+    assert_eq!(world.stop_server(), 0);
+}
+
+#[test]
+fn a_server_that_starts_on_a_full_disk_says_so() {
+    let mut world = World::with_mounts();
+    let disk = world.path("server");
+    world.mounts().disk(&disk, 4);
+    let filler = world.mounts().fill(&disk);
+    world.try_server().exits(5).says("E_DISK_FULL");
+    fs::remove_file(filler).unwrap();
+    world.start_server("127.0.0.1:0");
+    let a = world.first("a");
+    a.write("x", "x");
+    a.sync_once().exits(0);
+    world.stop_server();
+    let filler = world.mounts().fill(&disk);
+    // It may start, to be read from; if it does not, it says why.
+    let run = world.try_server();
+    assert!(
+        run.exit == -1 || run.stderr.contains("E_DISK_FULL"),
+        "{}",
+        run.stderr
+    );
+    fs::remove_file(filler).unwrap();
+}
+
