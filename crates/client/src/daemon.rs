@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use syncagent_protocol::Code;
 use syncagent_protocol::api::{Event as RemoteEvent, MachineReport};
 use syncagent_sync::schedule::{Config, Effect, Event, Outcome as Ended, Schedule};
 use tokio::sync::{mpsc, watch};
@@ -22,6 +23,7 @@ use tokio::time::Instant;
 use self::control::{Command, Request};
 use crate::engine::{Engine, Hint, State, Status};
 use crate::error::ClientError;
+use crate::folder::disk::NativeDisk;
 use crate::folder::watch::Watcher;
 use crate::home::Home;
 use crate::remote::Remote;
@@ -33,7 +35,7 @@ const REPORT_DELAY: Duration = Duration::from_secs(2);
 
 /// How a daemon runs.
 pub struct Options {
-    /// The folder, for the watcher.
+    /// The folder, for the watcher, and to open it anew.
     pub folder: PathBuf,
     /// Where the control socket goes; none: no socket.
     pub home: Option<Home>,
@@ -59,6 +61,8 @@ pub async fn run(
     let reporter = tokio::spawn(report(engine.remote(), engine.watch()));
     let mut daemon = Daemon {
         watcher: Watcher::start(&options.folder),
+        folder: options.folder,
+        astray: false,
         schedule: Schedule::default(),
         config: options.schedule,
         started: Instant::now(),
@@ -75,6 +79,9 @@ pub async fn run(
 struct Daemon {
     engine: Engine,
     watcher: Watcher,
+    folder: PathBuf,
+    /// The last pass found the folder missing or another one.
+    astray: bool,
     schedule: Schedule,
     config: Config,
     started: Instant,
@@ -162,7 +169,17 @@ impl Daemon {
     }
 
     async fn pass(&mut self, hint: Hint) -> Ended {
-        match self.engine.pass(hint).await {
+        // What stands at the path by now may be it again, as another directory: of a drive that came back.
+        if self.astray
+            && let Ok(disk) = NativeDisk::open(&self.folder)
+            && self.engine.reopen(Arc::new(disk)).is_ok()
+        {
+            tracing::info!("the folder is back");
+            self.watcher = Watcher::start(&self.folder);
+        }
+        let result = self.engine.pass(hint).await;
+        self.astray = matches!(&result, Err(error) if error.code() == Code::Root);
+        match result {
             Ok(_) => Ended::Settled,
             Err(error) => {
                 tracing::warn!(code = %error.code(), %error, "a pass went no further");

@@ -44,7 +44,7 @@ pub use self::restore::{Occupied, Restore, Restored};
 pub use self::status::{FileError, Outcome, Progress, State, Status};
 pub use self::verify::{BadChunk, TouchedFile, Verified};
 use crate::error::ClientError;
-use crate::folder::apply::Folder;
+use crate::folder::apply::{Folder, RescueName};
 use crate::folder::disk::{Disk, Guard};
 use crate::folder::read::open_stable;
 use crate::folder::root::{self, Identity, RootState};
@@ -180,16 +180,34 @@ impl Engine {
         if known.is_none() {
             config.index.set_meta("folder", &identity.folder)?;
         }
-        let placement = crate::folder::placement::probe(&*config.disk)
-            .map_err(|error| file_error(&TreePath::ROOT, error.code(), &error))?;
+        let placement = probe(&*config.disk)?;
         preview::keep_placement(&config.index, &placement)?;
-        let engine = Self::build(config, identity, Some(lock), placement)?;
-        let wanted = unfetched(&engine.placed, &engine.ancestor);
-        engine
-            .folder
+        let mut engine = Self::build(config, identity, Some(lock), placement)?;
+        engine.recover()?;
+        Ok(engine)
+    }
+
+    /// Goes on with `disk`, on which the folder stands that was lost: its drive was taken away and came back, or
+    /// somebody put a copy in its place. Changes nothing if it is not that folder, or the one that is open already.
+    pub fn reopen(&mut self, disk: Arc<dyn Disk>) -> Result<(), ClientError> {
+        let (_, lock) = take_folder(&*disk, self.vault, Some(self.identity), &*self.random)?;
+        let placement = probe(&*disk)?;
+        preview::keep_placement(&self.index, &placement)?;
+        let name = rescue_name(Arc::clone(&self.clock), self.name.clone());
+        self.folder = Arc::new(Folder::new(disk, name));
+        self._folder_lock = Some(lock);
+        self.placement = placement;
+        self.scan = None;
+        self.recover()
+    }
+
+    /// Tidies what a crash left.
+    fn recover(&mut self) -> Result<(), ClientError> {
+        let wanted = unfetched(&self.placed, &self.ancestor);
+        self.folder
             .recover(&|key| wanted.contains(key))
             .map_err(|error| file_error(&TreePath::ROOT, error.code(), &error))?;
-        Ok(engine)
+        Ok(())
     }
 
     fn build(
@@ -212,17 +230,7 @@ impl Engine {
             random,
         } = config;
         let vault = key.vault();
-        let machine = name.clone();
-        let rescue_clock = Arc::clone(&clock);
-        let rescue_name = Box::new(move |name: &syncagent_protocol::Name, taken: u32| {
-            let mut left = taken;
-            let now = utc(&*rescue_clock);
-            syncagent_sync::conflict_name(name, now, &machine, |_| {
-                left = left.wrapping_sub(1);
-                left != u32::MAX
-            })
-        });
-        let folder = Folder::new(disk, rescue_name);
+        let folder = Folder::new(disk, rescue_name(Arc::clone(&clock), name.clone()));
         let (log, ancestor) = index.load()?;
         let placed = log.placed();
         let head = index.position()?.unwrap_or(Head {
@@ -741,6 +749,23 @@ fn take_folder(
             Ok((identity, lock))
         }
     }
+}
+
+/// What its file system can hold and tell apart.
+fn probe(disk: &dyn Disk) -> Result<Placement, ClientError> {
+    crate::folder::placement::probe(disk)
+        .map_err(|error| file_error(&TreePath::ROOT, error.code(), &error))
+}
+
+/// What is kept for a person without having been asked for is called as a conflict copy is.
+fn rescue_name(clock: Arc<dyn Clock>, machine: String) -> RescueName {
+    Box::new(move |name, taken| {
+        let mut left = taken;
+        syncagent_sync::conflict_name(name, utc(&*clock), &machine, |_| {
+            left = left.wrapping_sub(1);
+            left != u32::MAX
+        })
+    })
 }
 
 fn held_root(state: RootState) -> ClientError {

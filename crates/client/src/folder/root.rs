@@ -48,7 +48,10 @@ impl RootState {
             Self::Other => {
                 Some("Another folder stands in its place: .syncagent/root is of another one.")
             }
-            Self::Swapped => Some("The folder was replaced while it was open. It is opened anew."),
+            Self::Swapped => Some(
+                "The folder was replaced while it was open, or its disk is not mounted any more. Put it back; nothing was \
+                 deleted.",
+            ),
         }
     }
 }

@@ -4,18 +4,19 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde::Serialize;
+use syncagent_client::ClientError;
 use syncagent_client::daemon::{self, Options};
 use syncagent_client::engine::{
     Engine, EngineConfig, FileError, Foreseen, Hint, Outcome, Preview, State, Status,
 };
-use syncagent_client::folder::disk::NativeDisk;
+use syncagent_client::folder::disk::{ErrorKind, NativeDisk};
 use syncagent_client::home::{Home, HomeLock};
 use syncagent_client::index::Index;
 use syncagent_client::remote::http::HttpRemote;
 use syncagent_client::setup;
 use syncagent_client::work::Work;
-use syncagent_protocol::Code;
 use syncagent_protocol::api::MachineReport;
+use syncagent_protocol::{Code, TreePath};
 use syncagent_vault::keys::VaultKey;
 use tokio::sync::watch;
 use tracing_subscriber::filter::LevelFilter;
@@ -23,7 +24,7 @@ use tracing_subscriber::filter::LevelFilter;
 use super::status;
 use crate::cli::{LogTo, PasswordArgs};
 use crate::context::{Context, no_key, not_registered};
-use crate::failure::{Exit, Failure, Result};
+use crate::failure::{Exit, Result};
 use crate::output::Output;
 use crate::output::progress::Progress;
 use crate::output::text::{self, shown};
@@ -60,18 +61,36 @@ pub(super) fn is_set_up(context: &Context, home: &Home) -> Result {
 pub(super) fn open(context: &Context, home: &Home, key: VaultKey) -> Result<(HomeLock, Engine)> {
     let lock = HomeLock::acquire(home)?;
     let index = Index::open(&home.state_path())?;
-    let config = parts(context, home, key, index, Some(home.clone()))?;
-    match Engine::open(config) {
-        Ok(engine) => Ok((lock, engine)),
-        // Somebody who looks at `status` afterwards is to see why nothing moves.
-        Err(error) => Err(status::remember_failure(home, error)),
+    let folder = context.config(home)?.folder.ok_or_else(not_registered)?;
+    // Somebody who looks at `status` afterwards is to see why nothing moves.
+    let remember = |error| status::remember_failure(home, error);
+    let disk = open_folder(&folder).map_err(remember)?;
+    let config = parts(context, home, key, index, disk, Some(home.clone()))?;
+    let engine = Engine::open(config).map_err(|error| remember(in_folder(error, &folder)))?;
+    Ok((lock, engine))
+}
+
+/// What the engine says of a folder, whose path it does not know, with that path.
+fn in_folder(error: ClientError, folder: &Path) -> ClientError {
+    match error {
+        ClientError::Held {
+            code: Code::Root,
+            message,
+        } => ClientError::Held {
+            code: Code::Root,
+            message: format!("{}: {message}", folder.display()),
+        },
+        ClientError::Busy(message) => ClientError::Busy(format!("{}: {message}", folder.display())),
+        error => error,
     }
 }
 
 /// The same machine, to look and change nothing. A `sync` may run meanwhile.
 pub(super) fn open_to_look(context: &Context, home: &Home, key: VaultKey) -> Result<Preview> {
     let index = Index::copy_of(&home.state_path())?;
-    Ok(Preview::open(parts(context, home, key, index, None)?)?)
+    let folder = context.config(home)?.folder.ok_or_else(not_registered)?;
+    let config = parts(context, home, key, index, open_folder(&folder)?, None)?;
+    Ok(Preview::open(config).map_err(|error| in_folder(error, &folder))?)
 }
 
 fn parts(
@@ -79,15 +98,15 @@ fn parts(
     home: &Home,
     key: VaultKey,
     index: Index,
+    disk: NativeDisk,
     notes: Option<Home>,
 ) -> Result<EngineConfig> {
     let credentials = home.credentials()?.ok_or_else(not_registered)?;
     let config = context.config(home)?;
     let token = credentials.token.as_ref().ok_or_else(not_registered)?;
-    let folder = config.folder.clone().ok_or_else(not_registered)?;
     let remote = HttpRemote::new(context.network(&config)?, key.vault(), token);
     Ok(EngineConfig {
-        disk: Arc::new(open_folder(&folder)?),
+        disk: Arc::new(disk),
         index,
         remote: Arc::new(remote),
         name: config
@@ -103,16 +122,23 @@ fn parts(
     })
 }
 
-fn open_folder(folder: &Path) -> Result<NativeDisk> {
-    NativeDisk::open(folder).map_err(|error| match folder.exists() {
-        true => Failure::new(error.code(), error.to_string()),
-        false => Failure::new(
-            Code::Root,
-            format!(
-                "the folder {} is missing; nothing is deleted anywhere. Is its disk mounted?",
-                folder.display()
-            ),
-        ),
+fn open_folder(folder: &Path) -> std::result::Result<NativeDisk, ClientError> {
+    let held = |what: &str| ClientError::Held {
+        code: Code::Root,
+        message: format!("the folder {} {what}", folder.display()),
+    };
+    NativeDisk::open(folder).map_err(|error| match error.kind {
+        ErrorKind::NotFound => {
+            held("is missing; nothing is deleted anywhere. Is its disk mounted?")
+        }
+        ErrorKind::NotADirectory => {
+            held("was replaced by something that is none; nothing is deleted anywhere. Put it back")
+        }
+        _ => ClientError::File {
+            path: TreePath::ROOT,
+            code: error.code(),
+            message: error.to_string(),
+        },
     })
 }
 

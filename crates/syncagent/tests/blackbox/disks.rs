@@ -213,3 +213,138 @@ fn a_server_that_starts_on_a_full_disk_says_so() {
     fs::remove_file(filler).unwrap();
 }
 
+/// A folder on a drive that can be taken away.
+fn on_a_drive(world: &World, name: &str, from: Option<&Machine>) -> (Machine, PathBuf) {
+    let drive = world.path("drive");
+    fs::create_dir(&drive).unwrap();
+    fs::create_dir(world.path(name)).unwrap();
+    world.mounts().attach(&drive, &world.path(name));
+    let machine = match from {
+        Some(from) => world.next(name, from),
+        None => world.first(name),
+    };
+    (machine, drive)
+}
+
+#[test]
+fn a_folder_that_is_not_mounted_holds_everything() {
+    let mut world = World::with_mounts();
+    world.start_server("127.0.0.1:0");
+    let (a, drive) = on_a_drive(&world, "a", None);
+    a.write("dir/x", "x");
+    a.sync_once().exits(0);
+    let b = world.next("b", &a);
+    b.sync_once().exits(0);
+
+    world.mounts().detach(&a.own_folder);
+    b.write("from b", "b");
+    b.sync_once().exits(0);
+    for _ in 0..2 {
+        let held = a.sync_once().exits(13).says("E_ROOT");
+        assert!(held.stderr.contains("not mounted"), "{}", held.stderr);
+        assert!(
+            held.stderr.contains(&*a.own_folder.to_string_lossy()),
+            "{}",
+            held.stderr
+        );
+    }
+    assert!(a.names().is_empty());
+    let status = a.run(&["status", "--json"]).exits(13).json();
+    assert_eq!(
+        (&status["state"], &status["held"]["code"]),
+        (&"held".into(), &"E_ROOT".into())
+    );
+    b.sync_once().exits(0);
+    assert_eq!(b.names(), ["dir", "from b"]);
+    world.mounts().attach(&drive, &a.own_folder);
+    a.sync_once().exits(0);
+    assert_eq!(a.names(), ["dir", "from b"]);
+
+    // The same while `sync` runs.
+    let daemon = a.start_daemon();
+    world.mounts().detach(&a.own_folder);
+    b.write("more", "more");
+    b.sync_once().exits(0);
+    until("the daemon to notice", || {
+        a.run(&["now"]).exits(0);
+        (a.status()["held"]["code"] == "E_ROOT").then_some(())
+    });
+    let held = a.status()["held"]["message"].to_string();
+    assert!(held.contains("mount"), "{held}");
+    b.sync_once().exits(0);
+    assert_eq!(b.names(), ["dir", "from b", "more"]);
+    assert!(a.names().is_empty());
+    world.mounts().attach(&drive, &a.own_folder);
+    until("the daemon to go on", || {
+        a.run(&["now"]).exits(0);
+        (a.status()["state"] == "idle" && a.read("more").is_some()).then_some(())
+    });
+    assert_eq!(daemon.terminate(), 0);
+}
+
+#[test]
+fn a_file_that_is_in_use_is_named_and_the_rest_goes_on() {
+    let mut world = World::with_mounts();
+    world.start_server("127.0.0.1:0");
+    let a = world.first("a");
+    for name in ["dir/in use", "dir/gone", "other"] {
+        a.write(name, "before");
+    }
+    a.sync_once().exits(0);
+    let b = world.next("b", &a);
+    b.sync_once().exits(0);
+    // What is mounted on can neither be replaced nor removed.
+    for name in ["dir/in use", "dir/gone"] {
+        world
+            .mounts()
+            .attach(&b.own_folder.join(name), &b.own_folder.join(name));
+    }
+    a.write("dir/in use", "after");
+    a.write("other", "after");
+    fs::remove_file(a.folder.join("dir/gone")).unwrap();
+    a.sync_once().exits(0);
+    let done = b.sync_once().exits(1);
+    failed(&done, "E_WRITE", "dir/in use");
+    failed(&done, "E_WRITE", "dir/gone");
+    assert_eq!(b.read("dir/in use").as_deref(), Some("before"));
+    assert_eq!(b.read("dir/gone").as_deref(), Some("before"));
+    assert_eq!(b.read("other").as_deref(), Some("after"));
+    a.sync_once().exits(0);
+    assert_eq!(a.read("dir/gone"), None);
+    for name in ["dir/in use", "dir/gone"] {
+        world.mounts().detach(&b.own_folder.join(name));
+    }
+    b.sync_once().exits(0);
+    assert_eq!(
+        (b.read("dir/in use").as_deref(), b.read("dir/gone")),
+        (Some("after"), None)
+    );
+}
+
+#[test]
+fn a_folder_that_is_write_protected_says_so_and_loses_nothing() {
+    let mut world = World::with_mounts();
+    world.start_server("127.0.0.1:0");
+    let (a, _) = on_a_drive(&world, "a", None);
+    a.write("x", "x");
+    a.sync_once().exits(0);
+    let b = world.next("b", &a);
+    b.sync_once().exits(0);
+    b.write("y", "y");
+    fs::remove_file(b.folder.join("x")).unwrap();
+    b.sync_once().exits(0);
+    world.mounts().write_protect(&a.own_folder);
+    let done = a.sync_once().exits(1);
+    assert!(done.stderr.contains("E_WRITE"), "{}", done.stderr);
+    assert!(
+        done.stderr.to_lowercase().contains("read-only"),
+        "{}",
+        done.stderr
+    );
+    assert_eq!(a.names(), ["x"]);
+    b.sync_once().exits(0);
+    assert_eq!(b.names(), ["y"]);
+    world.mounts().allow_writing(&a.own_folder);
+    a.sync_once().exits(0);
+    assert_eq!(a.names(), ["y"]);
+}

@@ -10,6 +10,8 @@ mod disks;
 mod doctor;
 mod dry_run;
 mod exits;
+#[cfg(unix)]
+mod failures;
 mod ignore;
 mod keys;
 mod machines;
