@@ -16,6 +16,14 @@ pub enum ClientError {
     /// The key is not at hand and nobody can be asked.
     #[error("{0}")]
     Locked(String),
+    /// The sealed key of this machine cannot be read.
+    #[error("the key file {}: {source}", path.display())]
+    KeyFile {
+        /// `key.saks`, with its path.
+        path: PathBuf,
+        /// Why.
+        source: VaultError,
+    },
     /// Something sealed does not open.
     #[error("{0}")]
     Vault(#[from] VaultError),
@@ -74,7 +82,7 @@ impl ClientError {
         match self {
             Self::Setup(_) => Code::Setup,
             Self::Locked(_) => Code::Locked,
-            Self::Vault(error) => error.code(),
+            Self::Vault(error) | Self::KeyFile { source: error, .. } => error.code(),
             Self::Remote(error) => error.code(),
             Self::Halted { code, .. } | Self::Held { code, .. } | Self::File { code, .. } => *code,
             Self::Io { source, .. } => io_code(source),

@@ -273,7 +273,8 @@ impl Home {
         };
         let damaged = || {
             ClientError::Setup(format!(
-                "{} is damaged: register this machine anew",
+                "{} is damaged. `syncagent reset --new-machine` makes a new one, and then `syncagent register` with a new \
+                 invitation lets this machine take part again; no file is touched",
                 path.display()
             ))
         };
@@ -317,6 +318,18 @@ impl Home {
                 })
                 .collect::<Result<_, ClientError>>()?,
         }))
+    }
+
+    /// Puts a `machine.json` that cannot be read under another name, so that a new one can be made.
+    pub fn set_damaged_credentials_aside(&self) -> Result<(), ClientError> {
+        match self.credentials() {
+            Err(ClientError::Io { .. }) | Ok(_) => Ok(()),
+            Err(_) => {
+                let path = self.machine_path();
+                fs::rename(&path, path.with_extension("json.damaged"))
+                    .map_err(ClientError::io("rename", path))
+            }
+        }
     }
 
     /// Reads the credentials, or makes a new signing key and keeps it.
@@ -385,7 +398,10 @@ impl Home {
     pub fn slot(&self) -> Result<Option<Slot>, ClientError> {
         let path = self.key_path();
         match fs::read(&path) {
-            Ok(bytes) => Ok(Some(Slot::parse(&bytes)?)),
+            Ok(bytes) => match Slot::parse(&bytes) {
+                Ok(slot) => Ok(Some(slot)),
+                Err(source) => Err(ClientError::KeyFile { path, source }),
+            },
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(ClientError::io("read", path)(error)),
         }

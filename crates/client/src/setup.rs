@@ -220,8 +220,11 @@ impl Setup<'_> {
 
     /// How `vault`'s key relates to the one that is here; with its check value, if that is known.
     pub fn in_place(&self, vault: VaultId, check_value: Option<[u8; 16]>) -> Result<InPlace> {
-        if self.home.slot()?.is_none() {
-            return Ok(InPlace::Nothing);
+        match self.home.slot() {
+            Ok(None) => return Ok(InPlace::Nothing),
+            // What cannot be read any more is to be replaced all the more, and was a key none the less.
+            Ok(Some(_)) | Err(ClientError::KeyFile { .. }) => {}
+            Err(error) => return Err(error.into()),
         }
         Ok(match self.home.credentials()? {
             Some(here)
@@ -596,6 +599,7 @@ pub fn reset(home: &Home, random: &dyn Random) -> Result<()> {
 /// [`reset`], and a new signing key in place of the old one: to the vault another machine, which needs an invitation.
 /// The vault key stays.
 pub fn become_another(home: &Home, random: &dyn Random) -> Result<()> {
+    home.set_damaged_credentials_aside()?;
     reset(home, random)?;
     let machine = MachineKey::generate(random)?;
     Ok(home.update_credentials(random, |credentials| {

@@ -58,6 +58,17 @@ impl From<ClientError> for Failure {
         match error {
             ClientError::Remote(error) => error.into(),
             ClientError::Vault(error) => error.into(),
+            ClientError::KeyFile {
+                path,
+                source: VaultError::Keyslot,
+            } => Self::new(
+                Code::Keyslot,
+                format!(
+                    "the key file {} is damaged. Put a copy of it back, or make a new one with `syncagent join URL#INVITATION \
+                     --recovery-code-file FILE`, or with `syncagent import-key`",
+                    path.display()
+                ),
+            ),
             ClientError::File {
                 path,
                 code,

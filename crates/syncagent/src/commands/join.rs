@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use syncagent_client::ClientError;
 use syncagent_client::home::Home;
 use syncagent_client::index::Index;
 use syncagent_client::remote::http::HttpRemote;
@@ -57,7 +58,12 @@ pub(super) fn run(
         dir,
     ))?;
     context.output.remark(&format!("Registered at {server}."));
-    let (slot, key) = match home.slot()? {
+    let here = match home.slot() {
+        // It is about to be replaced.
+        Err(ClientError::KeyFile { .. }) if source.is_given() => None,
+        slot => slot?,
+    };
+    let (slot, key) = match here {
         // A second try after the key was taken over; who names a source has lost the password of this one.
         Some(_) if !source.is_given() => (None, password::open_key(context, &home, args)?),
         _ => {

@@ -51,9 +51,9 @@ pub(super) fn run(
     ))?;
     let config = home.config()?;
     show(context, &config, &registered)?;
-    let next = match home.slot()?.is_some() {
-        true => "Next: `syncagent sync`.",
-        false => {
+    let next = match home.slot() {
+        Ok(Some(_)) | Err(_) => "Next: `syncagent sync`.",
+        Ok(None) => {
             "Next: `syncagent init` for a new vault, or `syncagent import-key` for the one that is there."
         }
     };

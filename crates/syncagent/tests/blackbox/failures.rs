@@ -18,6 +18,105 @@ fn only_line(run: &Run) -> &str {
 }
 
 #[test]
+fn a_damaged_key_file_is_named_and_the_advice_helps() {
+    let world = World::new();
+    let a = world.first("a");
+    a.write("x", "x");
+    a.sync_once().exits(0);
+    let file = a.home().join("key.saks");
+    let whole = fs::read(&file).unwrap();
+    // What can be seen without a password.
+    let mut other_kind = whole.clone();
+    other_kind[0] ^= 1;
+    for damaged in [&b""[..], b"damaged", &whole[..100], &other_kind] {
+        fs::write(&file, damaged).unwrap();
+        let done = a.sync_once().exits(11).says("E_KEYSLOT");
+        let said = only_line(&done);
+        assert!(
+            said.contains(&*file.to_string_lossy()) && said.contains("--recovery-code-file"),
+            "{said}"
+        );
+        assert_eq!(fs::read(&file).unwrap(), damaged);
+    }
+    // What cannot: it looks like a wrong password.
+    let mut flipped = whole.clone();
+    flipped[100] ^= 1;
+    fs::write(&file, &flipped).unwrap();
+    let done = a.sync_once().exits(11).says("E_KEYSLOT");
+    assert!(
+        only_line(&done).contains("damaged key file"),
+        "{}",
+        done.stderr
+    );
+
+    for damaged in [&b"damaged"[..], &flipped] {
+        fs::write(&file, damaged).unwrap();
+        let link = format!("{}#{}", world.url, world.invite());
+        let folder = a.folder.to_string_lossy().into_owned();
+        let words = [
+            "join",
+            &link,
+            &folder,
+            "--name",
+            "a-machine",
+            "--recovery-code-file",
+            "recovery-code",
+            "--password-file",
+            "password",
+        ];
+        a.run(&words).exits(0);
+        a.sync_once().exits(0);
+        assert_eq!(a.read("x").as_deref(), Some("x"));
+    }
+    // The other way.
+    let b = world.next("b", &a);
+    b.sync_once().exits(0);
+    let export = b.with_passwords("export-key").exits(0).stdout;
+    fs::write(&file, "damaged").unwrap();
+    let words = [
+        "import-key",
+        "--password-file",
+        "password",
+        "--export-password-file",
+        "export-password",
+    ];
+    a.feed(&words, &export).exits(0);
+    a.sync_once().exits(0);
+}
+
+#[test]
+fn a_damaged_machine_file_is_named_and_the_advice_helps() {
+    let world = World::new();
+    let a = world.first("a");
+    a.write("x", "x");
+    a.sync_once().exits(0);
+    let file = a.home().join("machine.json");
+    let half = fs::read(&file).unwrap()[..50].to_vec();
+    fs::write(&file, &half).unwrap();
+    let done = a.sync_once().exits(3).says("E_SETUP");
+    let said = only_line(&done);
+    assert!(
+        said.contains(&*file.to_string_lossy()) && said.contains("reset --new-machine"),
+        "{said}"
+    );
+    assert_eq!(fs::read(&file).unwrap(), half);
+    a.run(&["reset", "--new-machine", "--yes"]).exits(0);
+    let token = world.invite();
+    let folder = a.folder.to_string_lossy().into_owned();
+    a.run(&[
+        "register", "--server", &world.url, "--token", &token, "--name", "again", "--folder",
+        &folder,
+    ])
+    .exits(0);
+    a.write("y", "y");
+    a.sync_once().exits(0);
+    assert_eq!(a.names(), ["x", "y"]);
+    let b = world.next("b", &a);
+    b.sync_once().exits(0);
+    assert_eq!(b.names(), ["x", "y"]);
+}
+
+#[test]
 fn a_second_daemon_on_a_folder_or_home_is_exit_5() {
     let world = World::new();
     let a = world.first("a");
