@@ -117,6 +117,7 @@ pub(crate) fn advice(code: Code) -> &'static str {
             ". Its files stay as they are. To take part again: `syncagent reset --new-machine`, then `syncagent register` \
              with a new invitation"
         }
+        Code::Server => ". Its log says why; what is left comes with the next try",
         Code::Offline => ". Check the address and the connection, then try again",
         _ => "",
     }

@@ -106,6 +106,7 @@ impl Network {
     fn failure(&self, error: &(dyn Error + 'static)) -> RemoteError {
         let host = self.base.host_str().unwrap_or_default();
         tls::failure(host, &self.authorities, error)
+            .or_else(|| no_http(host, error))
             .unwrap_or_else(|| RemoteError::Offline(cause(error)))
     }
 
@@ -148,6 +149,23 @@ fn is_loopback(url: &Url) -> bool {
             .is_ok_and(|ip| ip.is_loopback()),
         None => false,
     }
+}
+
+/// What answers is no HTTP: a server that speaks TLS, more often than not.
+fn no_http(host: &str, error: &(dyn Error + 'static)) -> Option<RemoteError> {
+    let mut at = Some(error);
+    let found = loop {
+        let error = at?;
+        match error.downcast_ref::<hyper::Error>() {
+            Some(found) => break found,
+            None => at = error.source(),
+        }
+    };
+    found.is_parse().then(|| {
+        RemoteError::Offline(format!(
+            "what answers at {host} at this port does not speak HTTP: is its address one with https://?"
+        ))
+    })
 }
 
 /// The innermost cause: "connection refused" is what a person needs to see, not the layers round it.

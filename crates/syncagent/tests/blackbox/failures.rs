@@ -234,3 +234,288 @@ fn a_folder_whose_copy_stands_in_its_place_goes_on_while_sync_runs() {
     assert_eq!(daemon.terminate(), 0);
 }
 
+#[test]
+fn a_file_that_changes_while_it_is_read_is_named_and_comes_whole() {
+    let world = World::new();
+    let a = world.first("a");
+    a.write("other", "x");
+    let path = a.folder.join("busy");
+    fs::write(&path, vec![0; 8 << 20]).unwrap();
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let file = fs::File::options().write(true).open(&path).unwrap();
+            for round in 1_u64.. {
+                if ended.load(Ordering::SeqCst) {
+                    return;
+                }
+                // At both ends: whoever reads both in one go has a mixture.
+                for at in [0, (8 << 20) - 8] {
+                    file.write_all_at(&round.to_le_bytes(), at).unwrap();
+                }
+                std::thread::yield_now();
+            }
+        });
+        let done = a.sync_once();
+        ended.store(true, Ordering::SeqCst);
+        let done = done.exits(1);
+        assert!(
+            only_line(&done).starts_with("E_READ: busy: it was being changed"),
+            "{}",
+            done.stderr
+        );
+    });
+    let b = world.next("b", &a);
+    b.sync_once().exits(0);
+    assert_eq!(b.names(), ["other"]);
+    a.sync_once().exits(0);
+    b.sync_once().exits(0);
+    assert!(fs::read(&path).unwrap() == fs::read(b.folder.join("busy")).unwrap());
+}
+
+#[test]
+fn a_name_that_is_no_text_is_listed_and_blocks_nothing() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let world = World::new();
+    let a = world.first("a");
+    a.write("dir/x", "x");
+    let name = std::ffi::OsStr::from_bytes(b"caf\xe9");
+    fs::write(a.folder.join("dir").join(name), "y").unwrap();
+    a.sync_once().exits(0);
+    let status = a.run(&["status", "--json"]).exits(0).json();
+    assert_eq!(status["skipped"][0]["path"], "dir/caf\\xe9");
+    assert!(
+        status["skipped"][0]["detail"]
+            .as_str()
+            .unwrap()
+            .contains("Rename it")
+    );
+    assert_eq!(fs::read(a.folder.join("dir").join(name)).unwrap(), b"y");
+}
+
+#[test]
+fn plain_http_to_a_server_with_tls_says_so() {
+    let mut world = World::without_server();
+    world.start_server_with(&["--data", "server", "--tls", "self-signed"], &[]);
+    let a = world.first("a");
+    a.write("x", "x");
+    a.sync_once().exits(0);
+    let file = a.home().join("config.toml");
+    let config = fs::read_to_string(&file)
+        .unwrap()
+        .replace("https:", "http:");
+    let lines: Vec<&str> = config
+        .lines()
+        .filter(|line| !line.starts_with("certificate"))
+        .collect();
+    fs::write(&file, lines.join("\n")).unwrap();
+    let done = a.sync_once().exits(5).says("E_OFFLINE");
+    assert!(only_line(&done).contains("https://"), "{}", done.stderr);
+}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::io::{BufRead as _, BufReader};
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    /// Compiles a few lines of C: they do to a process what nobody else may.
+    fn compile(world: &World, name: &str, source: &str, flags: &[&str]) -> PathBuf {
+        let (text, made) = (world.path(&format!("{name}.c")), world.path(name));
+        fs::write(&text, source).unwrap();
+        let output = Command::new("cc")
+            .args(flags)
+            .arg("-o")
+            .arg(&made)
+            .arg(&text)
+            .output();
+        let output = output.expect("a C compiler called cc, which the build needs as well");
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        made
+    }
+
+    /// Holds a file until its stdin ends, in the way its first argument says.
+    const HOLD: &str = r#"
+        #define _GNU_SOURCE
+        #include <fcntl.h>
+        #include <signal.h>
+        #include <stdio.h>
+        #include <sys/file.h>
+        int main(int argc, char **argv) {
+            int fd = open(argv[2], O_RDWR);
+            struct flock all = { .l_type = F_WRLCK };
+            signal(SIGIO, SIG_IGN);
+            int failed = argv[1][0] == 'f' ? flock(fd, LOCK_EX)
+                : argv[1][0] == 'o' ? fcntl(fd, F_OFD_SETLK, &all)
+                : fcntl(fd, F_SETLEASE, F_WRLCK);
+            if (fd < 0 || failed) { perror(argv[1]); return 1; }
+            puts("held");
+            fflush(stdout);
+            return getchar() != EOF;
+        }"#;
+
+    #[test]
+    fn a_lock_stops_nobody_but_a_lease_is_named_and_waited_for() {
+        let world = World::new();
+        let hold = compile(&world, "hold", HOLD, &[]);
+        let a = world.first("a");
+        let b = world.next("b", &a);
+        for how in ["flock", "ofd", "lease"] {
+            a.write(how, "before");
+            a.write("other", how);
+            let mut holder = Command::new(&hold)
+                .args([how, &a.folder.join(how).to_string_lossy()])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut line = String::new();
+            BufReader::new(holder.stdout.take().unwrap())
+                .read_line(&mut line)
+                .unwrap();
+            assert_eq!(line, "held\n");
+            match how {
+                // Whoever opens a file under a lease is to wait until its holder has written what it has.
+                "lease" => {
+                    let done = a.sync_once().exits(1);
+                    let said = only_line(&done);
+                    assert!(
+                        said.starts_with("E_READ: lease: ")
+                            && said.contains("in use by another program"),
+                        "{said}"
+                    );
+                }
+                _ => drop(a.sync_once().exits(0)),
+            }
+            b.sync_once().exits(0);
+            assert_eq!(b.read("other").as_deref(), Some(how));
+            assert_eq!(b.read(how).is_some(), how != "lease");
+            if how != "lease" {
+                // It is replaced, as it would be by any other program.
+                b.write(how, "after");
+                b.sync_once().exits(0);
+                a.sync_once().exits(0);
+                assert_eq!(a.read(how).as_deref(), Some("after"));
+            }
+            drop(holder.stdin.take());
+            assert!(holder.wait().unwrap().success());
+        }
+        a.sync_once().exits(0);
+        b.sync_once().exits(0);
+        assert_eq!(b.read("lease").as_deref(), Some("before"));
+    }
+
+    /// Moves the clock of a process by as many seconds as `SHIFT_S` says.
+    const CLOCK: &str = r#"
+        #define _GNU_SOURCE
+        #include <stdlib.h>
+        #include <sys/syscall.h>
+        #include <time.h>
+        #include <unistd.h>
+        int clock_gettime(clockid_t id, struct timespec *at) {
+            int failed = syscall(SYS_clock_gettime, id, at);
+            const char *shift = getenv("SHIFT_S");
+            if (!failed && id == CLOCK_REALTIME && shift) at->tv_sec += atoll(shift);
+            return failed;
+        }"#;
+    const YEAR_S: i64 = 365 * 86_400;
+
+    #[test]
+    fn clocks_that_are_years_off_decide_nothing_and_doctor_tells() {
+        let world = World::new();
+        let clock = compile(&world, "clock.so", CLOCK, &["-shared", "-fPIC"]);
+        let a = world.first("a");
+        let b = world.next("b", &a);
+        let at = |machine: &Machine, years: i64, words: &[&str]| {
+            let mut command = machine.command(words);
+            command
+                .env("LD_PRELOAD", &clock)
+                .env("SHIFT_S", (years * YEAR_S).to_string());
+            run(&mut command)
+        };
+        let once = ["sync", "--once", "--password-file", "password"];
+        // 1956: before any clock begins. And far beyond.
+        for (years_a, years_b) in [(10, -10), (-70, 200), (0, -56)] {
+            let dir = format!("{years_a} {years_b}");
+            let [file, gone, both] = ["file", "gone", "both"].map(|name| format!("{dir}/{name}"));
+            let sync_a = || at(&a, years_a, &once);
+            let sync_b = || at(&b, years_b, &once);
+            [&file, &gone, &both]
+                .into_iter()
+                .for_each(|path| a.write(path, "1"));
+            sync_a().exits(0);
+            sync_b().exits(0);
+            // Edits right after one another, of the same length: later ones win, whatever any clock says.
+            for text in ["2", "3"] {
+                b.write(&file, text);
+                sync_b().exits(0);
+                sync_a().exits(0);
+                assert_eq!(a.read(&file).as_deref(), Some(text), "{dir}");
+            }
+            fs::remove_file(a.folder.join(&gone)).unwrap();
+            sync_a().exits(0);
+            sync_b().exits(0);
+            assert_eq!(b.read(&gone), None, "{dir}");
+            // The server's version keeps the name, not the one whose clock is ahead.
+            a.write(&both, "a");
+            b.write(&both, "b");
+            sync_a().exits(0);
+            sync_b().exits(10);
+            sync_a().exits(0);
+            for machine in [&a, &b] {
+                assert_eq!(machine.read(&both).as_deref(), Some("a"), "{dir}");
+                let names = fs::read_dir(machine.folder.join(&dir)).unwrap();
+                let names: Vec<String> = names
+                    .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                    .collect();
+                let copy = names
+                    .iter()
+                    .find(|name| name.starts_with("both.conflict-"))
+                    .unwrap();
+                assert_eq!(
+                    machine.read(&format!("{dir}/{copy}")).as_deref(),
+                    Some("b"),
+                    "{dir}"
+                );
+            }
+            let quiet = at(&a, years_a, &[&once[..], &["--json"]].concat())
+                .exits(0)
+                .json();
+            assert_eq!(
+                (&quiet["sent"], &quiet["fetched"], &quiet["removed"]),
+                (&0.into(), &0.into(), &0.into())
+            );
+            if years_a != 0 {
+                let doctor = at(&a, years_a, &["doctor"]);
+                let line = doctor
+                    .stdout
+                    .lines()
+                    .find(|line| line.contains("clock"))
+                    .unwrap()
+                    .to_owned();
+                assert!(line.starts_with("look") && line.contains("apart"), "{line}");
+            }
+        }
+        // And right again.
+        for machine in [&a, &b] {
+            let quiet = machine
+                .run(&[&once[..], &["--json"]].concat())
+                .exits(0)
+                .json();
+            assert_eq!(
+                (&quiet["sent"], &quiet["fetched"], &quiet["removed"]),
+                (&0.into(), &0.into(), &0.into())
+            );
+        }
+        let versions = a
+            .run(&["versions", "10 -10/file", "--json"])
+            .exits(0)
+            .json();
+        assert_eq!(versions["versions"].as_array().unwrap().len(), 3);
+    }
+}

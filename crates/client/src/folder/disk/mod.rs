@@ -337,7 +337,7 @@ pub enum ErrorKind {
 
 /// An operation on the disk failed: what, on which path, why.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("cannot {action} {path}: {source}")]
+#[error("cannot {action} {path}: {}{source}", self.in_use())]
 pub struct DiskError {
     /// What went wrong, for decisions.
     pub kind: ErrorKind,
@@ -373,6 +373,14 @@ impl DiskError {
             action,
             path: path.to_string(),
             source: Arc::new(source),
+        }
+    }
+
+    /// What "resource busy" means to a person.
+    fn in_use(&self) -> &'static str {
+        match self.kind {
+            ErrorKind::Busy => "it is in use by another program: ",
+            _ => "",
         }
     }
 
