@@ -1,4 +1,4 @@
-//! The table of features names tests. Here it is seen that they exist.
+//! The tables of features and of failures name tests. Here it is seen that they exist.
 
 use std::fs;
 use std::path::Path;
@@ -16,18 +16,20 @@ fn named(table: &str) -> Vec<&str> {
 #[test]
 fn every_test_named_in_the_table_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let table = fs::read_to_string(root.join("docs/features.md")).unwrap();
-    let named = named(&table);
-    assert!(!named.is_empty(), "the table was not read");
-    for name in named {
-        let (path, function) = name.split_once("::").unwrap_or((name, ""));
-        assert!(root.join(path).exists(), "{name}: there is no {path}");
-        if !function.is_empty() {
-            let text = fs::read_to_string(root.join(path)).unwrap();
-            assert!(
-                text.contains(&format!("fn {function}(")),
-                "{name}: no such function"
-            );
+    for page in ["docs/features.md", "docs/failures.md"] {
+        let table = fs::read_to_string(root.join(page)).unwrap();
+        let named = named(&table);
+        assert!(!named.is_empty(), "{page} was not read");
+        for name in named {
+            let (path, function) = name.split_once("::").unwrap_or((name, ""));
+            assert!(root.join(path).exists(), "{name}: there is no {path}");
+            if !function.is_empty() {
+                let text = fs::read_to_string(root.join(path)).unwrap();
+                assert!(
+                    text.contains(&format!("fn {function}(")),
+                    "{name}: no such function"
+                );
+            }
         }
     }
 }

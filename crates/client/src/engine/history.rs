@@ -534,7 +534,7 @@ fn halt(code: Code, n: u64, why: &str) -> ClientError {
     ClientError::Halted {
         code,
         message: format!(
-            "the history does not fit at position {n}: {why}. Nothing from there on was applied"
+            "the history does not fit at position {n}: {why}. Nothing from there on was applied, and nothing is sent; ask whoever runs the server"
         ),
     }
 }

@@ -190,6 +190,13 @@ pub(super) fn failure(
         CertificateError::BadSignature => format!(
             "{host} shows a certificate and cannot prove that it is its own, so nothing was sent: somebody may stand between"
         ),
+        CertificateError::Expired
+        | CertificateError::ExpiredContext { .. }
+        | CertificateError::NotValidYet
+        | CertificateError::NotValidYetContext { .. } => format!(
+            "the certificate of {host} is of another time, so nothing was sent: {why}. Is this computer's clock right? If it is, \
+             the server needs a new certificate"
+        ),
         why => format!(
             "{authorities} do not vouch for {host}, so nothing was sent: {why}. A server that made its certificate itself is trusted through \
              an invitation of that server; for an authority of one's own there is --ca FILE"

@@ -256,3 +256,30 @@ fn the_document_lists_every_code_with_its_exit() {
         assert!(listed, "{code} is not beside exit {}", code.exit());
     }
 }
+
+#[test]
+fn the_page_of_failures_has_codes_with_their_exits() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/failures.md");
+    let text = fs::read_to_string(page).unwrap();
+    let mut seen = 0;
+    for line in text.lines().filter(|line| line.starts_with('|')) {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let [_, situation, said, code, exit, tests, _] = cells[..] else {
+            panic!("not five cells: {line}");
+        };
+        if matches!(situation, "situation" | "---") {
+            continue;
+        }
+        seen += 1;
+        assert!(!said.is_empty() && tests.contains("::"), "{line}");
+        let code = code.trim_matches('`');
+        let known = syncagent_protocol::Code::ALL
+            .into_iter()
+            .find(|known| known.to_string() == code);
+        match code.is_empty() {
+            true => assert_eq!(exit, "0", "{line}"),
+            false => assert_eq!(known.unwrap().exit().to_string(), exit, "{line}"),
+        }
+    }
+    assert!(seen > 40, "only {seen} rows were read");
+}

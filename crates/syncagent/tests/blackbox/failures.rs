@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::tls;
 use crate::world::{Machine, Run, World, run, until};
 
 /// The one line on stderr, but for how far it was.
@@ -424,6 +425,33 @@ mod linux {
             return failed;
         }"#;
     const YEAR_S: i64 = 365 * 86_400;
+
+    #[test]
+    fn a_clock_that_makes_a_certificate_invalid_is_suspected() {
+        let mut world = World::without_server();
+        let clock = compile(&world, "clock.so", CLOCK, &["-shared", "-fPIC"]);
+        let ours = tls::authority("ours");
+        fs::write(world.path("ca.pem"), ours.pem()).unwrap();
+        tls::issue(&ours, &["127.0.0.1"], world.dir());
+        world.start_server_with(tls::FILES, &[]);
+        let a = world.machine("a");
+        let token = world.invite();
+        let folder = a.folder.to_string_lossy().into_owned();
+        let words = [
+            "register", "--server", &world.url, "--token", &token, "--name", "anna", "--folder",
+            &folder, "--ca", "ca.pem",
+        ];
+        // Before the certificate's first day, and after its last.
+        for years in [-54, 2500] {
+            let mut command = a.command(&words);
+            command
+                .env("LD_PRELOAD", &clock)
+                .env("SHIFT_S", (years * YEAR_S).to_string());
+            let done = run(&mut command).exits(12).says("E_CERTIFICATE");
+            assert!(only_line(&done).contains("clock right?"), "{}", done.stderr);
+        }
+        a.run(&words).exits(0);
+    }
 
     #[test]
     fn clocks_that_are_years_off_decide_nothing_and_doctor_tells() {

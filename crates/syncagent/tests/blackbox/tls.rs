@@ -233,7 +233,7 @@ fn free_address() -> String {
 }
 
 /// An authority that no system knows.
-fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
+pub(crate) fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params
@@ -243,7 +243,7 @@ fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
 }
 
 /// A certificate for `names` by an authority, and its key, as files.
-fn issue(authority: &CertifiedIssuer<'static, KeyPair>, names: &[&str], dir: &Path) {
+pub(crate) fn issue(authority: &CertifiedIssuer<'static, KeyPair>, names: &[&str], dir: &Path) {
     let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
     let key = KeyPair::generate().unwrap();
     let certificate = CertificateParams::new(names)
@@ -254,7 +254,7 @@ fn issue(authority: &CertifiedIssuer<'static, KeyPair>, names: &[&str], dir: &Pa
     fs::write(dir.join("chain.pem"), certificate.pem()).unwrap();
 }
 
-const FILES: &[&str] = &[
+pub(crate) const FILES: &[&str] = &[
     "--data",
     "server",
     "--tls-cert",

@@ -89,6 +89,8 @@ fn a_server_that_never_takes_a_commit_is_given_up() {
     let lost = vec![syncagent_protocol::ChunkId([7; 32])];
     let missing = on_commits(problem(422, Code::Missing, None, lost));
     gives_up(&court, "422 for ever", "E_BUSY", 5, missing);
+    let failed = on_commits(problem(500, Code::Server, None, Vec::new()));
+    gives_up(&court, "500 for ever", "E_SERVER", 1, failed);
     let no_head = on_commits(problem(409, Code::Conflict, None, Vec::new()));
     gives_up(&court, "409 without a head", "E_CONFLICT", 5, no_head);
 }
