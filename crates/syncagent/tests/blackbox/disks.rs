@@ -39,7 +39,7 @@ fn errors(machine: &Machine) -> Vec<(String, String)> {
 fn what_does_not_fit_waits_and_all_else_goes_on() {
     let mut world = World::with_mounts();
     let disk = world.path("small");
-    world.mounts().disk(&disk, 4);
+    let reserve = world.mounts().disk_with_reserve(&disk, 4, 48);
     world.start_server("127.0.0.1:0");
     let a = world.first("a");
     a.write("dir/edited", "before");
@@ -87,7 +87,7 @@ fn what_does_not_fit_waits_and_all_else_goes_on() {
     assert_eq!(a.read("dir/edited").unwrap().len(), 11_000);
 
     fs::remove_file(filler).unwrap();
-    world.mounts().grow(&disk, 64);
+    fs::remove_file(reserve).unwrap();
     b.sync_once().exits(0);
     for name in ["long", "very long", "dir/edited"] {
         assert!(fs::read(a.folder.join(name)).unwrap() == fs::read(b.folder.join(name)).unwrap());
@@ -148,7 +148,7 @@ fn a_full_disk_under_the_home_is_exit_5_and_nothing_is_forgotten() {
 fn a_full_server_says_so_and_goes_on_serving() {
     let mut world = World::with_mounts();
     let disk = world.path("server");
-    world.mounts().disk(&disk, 16);
+    let reserve = world.mounts().disk_with_reserve(&disk, 16, 80);
     world.start_server("127.0.0.1:0");
     let a = world.first("a");
     a.write("here", "here");
@@ -181,7 +181,7 @@ fn a_full_server_says_so_and_goes_on_serving() {
     a.sync_once().exits(0);
     b.sync_once().exits(0);
     assert_eq!(b.names(), ["here", "short"]);
-    world.mounts().grow(&disk, 128);
+    fs::remove_file(reserve).unwrap();
     fs::write(a.folder.join("long"), noise(24 << 20)).unwrap();
     a.sync_once().exits(0);
     b.sync_once().exits(0);

@@ -109,10 +109,14 @@ mod linux {
             self.run(&["mount", "-t", "tmpfs", "-o", &options, "tmpfs"], &[at]);
         }
 
-        /// Makes a disk larger.
-        pub(crate) fn grow(&self, at: &Path, mib: u32) {
-            let options = format!("remount,size={mib}m");
-            self.run(&["mount", "-o", &options], &[at]);
+        /// An empty disk of which `mib` MiB can be used, until what this names is removed: then it is `total` MiB.
+        // To mount it anew with another size is root's alone.
+        pub(crate) fn disk_with_reserve(&self, at: &Path, mib: u32, total: u32) -> PathBuf {
+            self.disk(at, total);
+            let reserve = self.seen(at).join("reserve");
+            let len = usize::try_from(total - mib).unwrap() << 20;
+            fs::write(&reserve, vec![0x55; len]).unwrap();
+            reserve
         }
 
         /// Shows `what`, a directory or a file, at `at` as well, as a drive that is plugged in.
