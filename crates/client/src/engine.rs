@@ -60,8 +60,6 @@ const MAX_ROUNDS: usize = 16;
 const MAX_RULES_DEPTH: usize = 4;
 /// Notices that are kept; of more, the latest.
 const MAX_NOTICES: usize = 50;
-/// More of a rules file is not read.
-const MAX_RULES_LEN: u64 = 1024 * 1024;
 
 /// Everything an engine is made of.
 pub struct EngineConfig {
@@ -162,6 +160,8 @@ pub struct Engine {
     /// Most ops in the next commit: halved when somebody else is first.
     batch: usize,
     notices: Vec<String>,
+    /// What of the rules files does not count.
+    no_rules: Vec<String>,
     unwatched: Option<String>,
     /// Somebody said yes to the next mass change.
     mass_change_allowed: bool,
@@ -284,6 +284,7 @@ impl Engine {
             met: false,
             batch: syncagent_protocol::commit::MAX_OPS,
             notices: Vec::new(),
+            no_rules: Vec::new(),
             unwatched: None,
             mass_change_allowed: false,
             skipped: Vec::new(),
@@ -578,11 +579,12 @@ impl Engine {
     }
 
     fn look_once(&mut self, hint: &Hint) {
-        let rules = Rules::read(
+        let (rules, no_rules) = Rules::read(
             &self.folder,
             self.scan.as_ref(),
             self.placement.case_insensitive,
         );
+        self.no_rules = no_rules;
         let known = |path: &TreePath| self.ancestor.knows(path);
         let look = Look {
             disk: &**self.folder.disk(),
@@ -802,9 +804,10 @@ fn utc(clock: &dyn Clock) -> Utc {
 struct Rules(Ignore);
 
 impl Rules {
-    /// Reads the rules files that the last scan saw. One that cannot be read keeps its rules from applying,
-    /// and is reported by the scan like any other file.
-    fn read(folder: &Folder, scan: Option<&Scan>, case_insensitive: bool) -> Self {
+    /// Reads the rules files that the last scan saw, and says what of them does not count. One that cannot be read
+    /// keeps its rules from applying, and is reported by the scan like any other file.
+    fn read(folder: &Folder, scan: Option<&Scan>, case_insensitive: bool) -> (Self, Vec<String>) {
+        let mut no_rules = BTreeSet::new();
         let mut ignore = Ignore::new(case_insensitive);
         let seen = scan.into_iter().flat_map(|scan| scan.entries.keys());
         // Asked of very many, so the ends come first.
@@ -821,18 +824,19 @@ impl Rules {
             .into_iter()
             .filter_map(|name| TreePath::parse(name).ok());
         for path in seen.cloned().chain(in_root) {
-            if let Ok(text) = read_text(folder, &path) {
-                ignore.set_file(&path, &text);
+            if let Ok(bytes) = read_rules(folder, &path) {
+                // Those of the root may be read twice.
+                no_rules.extend(ignore.read_file(&path, &bytes));
             }
         }
-        Self(ignore)
+        (Self(ignore), no_rules.into_iter().collect())
     }
 }
 
-fn read_text(folder: &Folder, path: &TreePath) -> Result<String, crate::folder::read::ReadError> {
+fn read_rules(folder: &Folder, path: &TreePath) -> Result<Vec<u8>, crate::folder::read::ReadError> {
     let mut file = open_stable(&**folder.disk(), path, None)?;
-    let len = file.size().min(MAX_RULES_LEN);
-    let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+    let len = usize::try_from(file.size()).unwrap_or(usize::MAX);
+    let mut bytes = vec![0; len.min(ignore::MAX_LEN + 1)];
     let mut at = 0;
     while at < bytes.len() {
         match file.read(&mut bytes[at..])? {
@@ -841,7 +845,7 @@ fn read_text(folder: &Folder, path: &TreePath) -> Result<String, crate::folder::
         }
     }
     bytes.truncate(at);
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    Ok(bytes)
 }
 
 impl IgnoreRules for Rules {

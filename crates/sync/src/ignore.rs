@@ -3,6 +3,7 @@
 //! The rules are git's. A file in a deeper directory speaks before one further up, the local one before the
 //! shared one beside it, the last matching line of a file before those above it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use ignore::Match;
@@ -16,6 +17,11 @@ pub const SHARED: &str = ".syncignore";
 pub const LOCAL: &str = ".syncignore.local";
 /// What names of files end in that are still being written by SyncAgent.
 pub const TEMPORARY_SUFFIX: &str = ".syncagent-tmp";
+
+/// More of a file is not read.
+pub const MAX_LEN: usize = 1024 * 1024;
+/// Lines of one file that are told to be no rules; of further ones only how many there are.
+const MAX_TOLD: usize = 5;
 
 /// Rubbish that operating systems leave behind, and nothing else. `!` in a `.syncignore` takes it back.
 const DEFAULT_RULES: &str = "\
@@ -113,6 +119,33 @@ impl Ignore {
         bad
     }
 
+    /// [`Ignore::set_file`] with a file as it was read, [`MAX_LEN`] and one byte at most. What of it does not count comes
+    /// back in sentences for a person.
+    pub fn read_file(&mut self, path: &TreePath, bytes: &[u8]) -> Vec<String> {
+        let (text, is_cut) = whole_lines(bytes);
+        let bad = self.set_file(path, &text);
+        let told = bad.iter().take(MAX_TOLD).map(|bad| {
+            // The line may have come from another machine, and steer a terminal.
+            let reason = bad.reason.escape_debug();
+            format!(
+                "line {} of {path} is no rule and is passed over: {reason}",
+                bad.line
+            )
+        });
+        let mut told: Vec<String> = told.collect();
+        if let more @ 1.. = bad.len().saturating_sub(MAX_TOLD) {
+            told.push(format!(
+                "{more} more lines of {path} are no rules and are passed over"
+            ));
+        }
+        if is_cut {
+            told.push(format!(
+                "{path} is longer than 1 MiB: the rules beyond that are passed over"
+            ));
+        }
+        told
+    }
+
     /// Takes back the rules of the file at `path`.
     pub fn remove_file(&mut self, path: &TreePath) {
         self.sources.retain(|source| source.name != path.as_str());
@@ -144,6 +177,16 @@ impl Ignore {
             .next()
             .unwrap_or(Verdict::Kept)
     }
+}
+
+/// The lines within [`MAX_LEN`], and whether there is more. Half a line would be another rule: `*` of `*.log`.
+fn whole_lines(bytes: &[u8]) -> (Cow<'_, str>, bool) {
+    if bytes.len() <= MAX_LEN {
+        return (String::from_utf8_lossy(bytes), false);
+    }
+    let within = &bytes[..MAX_LEN];
+    let end = within.iter().rposition(|byte| *byte == b'\n').unwrap_or(0);
+    (String::from_utf8_lossy(&within[..end]), true)
 }
 
 impl Source {

@@ -277,6 +277,7 @@ impl Engine {
             notices: self
                 .notices
                 .iter()
+                .chain(&self.no_rules)
                 .chain(&self.unwatched)
                 .cloned()
                 .collect(),

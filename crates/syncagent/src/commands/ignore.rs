@@ -1,10 +1,12 @@
 //! `ignore check`: is this synchronised, and which line says so?
 
+use std::collections::BTreeSet;
+use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use syncagent_protocol::TreePath;
-use syncagent_sync::ignore::{Ignore, LOCAL, SHARED, Verdict};
+use syncagent_protocol::{Code, TreePath};
+use syncagent_sync::ignore::{Ignore, LOCAL, MAX_LEN, SHARED, Verdict};
 
 use crate::context::{Context, not_registered};
 use crate::failure::{Failure, Result};
@@ -26,6 +28,8 @@ pub(super) fn check(context: &Context, paths: &[PathBuf]) -> Result {
     #[derive(Serialize)]
     struct Answer {
         paths: Vec<Row>,
+        /// What of the rules files on the way does not count.
+        no_rules: Vec<String>,
     }
     let folder = context
         .home()?
@@ -33,10 +37,13 @@ pub(super) fn check(context: &Context, paths: &[PathBuf]) -> Result {
         .folder
         .ok_or_else(not_registered)?;
     let mut rows = Vec::new();
+    let mut no_rules = BTreeSet::new();
     for path in paths {
         let path = in_folder(context, &folder, path)?;
         let on_disk = folder.join(path.as_str());
-        let verdict = rules_for(&folder, &path).check(&path, on_disk.is_dir());
+        let (rules, bad) = rules_for(&folder, &path)?;
+        no_rules.extend(bad);
+        let verdict = rules.check(&path, on_disk.is_dir());
         rows.push(match verdict {
             Verdict::Kept => Row {
                 path,
@@ -54,7 +61,13 @@ pub(super) fn check(context: &Context, paths: &[PathBuf]) -> Result {
             },
         });
     }
-    let answer = Answer { paths: rows };
+    let answer = Answer {
+        paths: rows,
+        no_rules: no_rules.into_iter().collect(),
+    };
+    for problem in &answer.no_rules {
+        context.output.remark(problem);
+    }
     context.output.result(&answer, || {
         text::table(
             &answer
@@ -94,8 +107,10 @@ fn in_folder(context: &Context, folder: &Path, path: &Path) -> Result<TreePath> 
 }
 
 /// The rules in the folder's root and in every directory on the way.
-fn rules_for(folder: &Path, path: &TreePath) -> Ignore {
+/// With them, what of these files does not count.
+fn rules_for(folder: &Path, path: &TreePath) -> Result<(Ignore, Vec<String>)> {
     let mut ignore = Ignore::new(false);
+    let mut no_rules = Vec::new();
     let mut at = Some(path.clone());
     while let Some(dir) = at {
         for name in [SHARED, LOCAL] {
@@ -103,11 +118,22 @@ fn rules_for(folder: &Path, path: &TreePath) -> Ignore {
                 continue;
             };
             let file = dir.join(&name);
-            if let Ok(text) = std::fs::read_to_string(folder.join(file.as_str())) {
-                ignore.set_file(&file, &text);
+            let mut bytes = Vec::new();
+            let on_disk = folder.join(file.as_str());
+            let read = std::fs::File::open(&on_disk)
+                .and_then(|open| open.take(MAX_LEN as u64 + 1).read_to_end(&mut bytes));
+            match read {
+                Ok(_) => no_rules.extend(ignore.read_file(&file, &bytes)),
+                // A directory of that name holds no rules, nor does the way to it where a file is.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::IsADirectory
+                    ) => {}
+                Err(error) => return Err(Failure::file(Code::Read, "read", &on_disk)(error)),
             }
         }
         at = dir.parent();
     }
-    ignore
+    Ok((ignore, no_rules))
 }

@@ -38,3 +38,37 @@ fn rules_that_are_new_hold_in_the_same_pass() {
     assert_eq!(b.read("new/four.bak"), None);
     assert_eq!(daemon.terminate(), 0);
 }
+
+#[test]
+fn lines_that_are_no_rules_and_rules_beyond_the_limit_are_told() {
+    let world = World::new();
+    let a = world.first("a");
+    // Cut in the middle of the last rule it would be `*`, which is everything.
+    let mut long = "*.tmp\n[z-a]\n".to_owned();
+    long.push_str(&"#".repeat((1 << 20) - 1 - long.len() - 1));
+    long.push_str("\n*.log\n*.bak\n");
+    assert_eq!(long.find("*.log"), Some((1 << 20) - 1));
+    a.write(".syncignore", &long);
+    for name in ["kept", "one.tmp", "two.log"] {
+        a.write(name, "x");
+    }
+    a.sync_once().exits(0);
+    let b = world.next("b", &a);
+    b.sync_once().exits(0);
+    assert_eq!(b.names(), [".syncignore", "kept", "two.log"]);
+    let told = |said: &str| {
+        let bad = said.contains("line 2 of .syncignore is no rule");
+        bad && said.contains(".syncignore is longer than 1 MiB")
+    };
+    assert!(told(&a.status()["notices"].to_string()), "{}", a.status());
+    let checked = a.run(&["ignore", "check", "one.tmp", "two.log"]).exits(0);
+    assert!(told(&checked.stderr), "{}", checked.stderr);
+    assert_eq!(checked.stderr.lines().count(), 2, "{}", checked.stderr);
+    let ignored = checked.stdout.lines().map(|line| line.contains("ignored"));
+    assert_eq!(ignored.collect::<Vec<_>>(), [true, false]);
+    // Once they are right, nothing is said any more.
+    a.write(".syncignore", "*.tmp\n");
+    a.sync_once().exits(0);
+    let notices = a.status()["notices"].to_string();
+    assert!(!notices.contains(".syncignore"), "{notices}");
+}
