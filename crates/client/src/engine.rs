@@ -204,9 +204,17 @@ impl Engine {
     /// Tidies what a crash left.
     fn recover(&mut self) -> Result<(), ClientError> {
         let wanted = unfetched(&self.placed, &self.ancestor);
-        self.folder
+        let settled = self
+            .folder
             .recover(&|key| wanted.contains(key))
             .map_err(|error| file_error(&TreePath::ROOT, error.code(), &error))?;
+        let kept = settled.rescued.iter().map(|rescued| {
+            format!(
+                "a file that an interruption had left in .syncagent/tmp was kept as {}",
+                rescued.to
+            )
+        });
+        self.notices.extend(kept);
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::tls;
@@ -275,6 +275,25 @@ fn a_file_that_changes_while_it_is_read_is_named_and_comes_whole() {
 }
 
 #[test]
+fn what_an_interruption_left_is_kept_under_a_name_and_told() {
+    let world = World::new();
+    let a = world.first("a");
+    a.write("x", "x");
+    a.sync_once().exits(0);
+    fs::write(a.folder.join(".syncagent/tmp/letter"), "the only copy").unwrap();
+    a.sync_once().exits(0);
+    let names = a.names();
+    assert!(names[0].starts_with("letter.conflict-"), "{names:?}");
+    assert_eq!(a.read(&names[0]).as_deref(), Some("the only copy"));
+    let notices = a.status()["notices"].to_string();
+    assert!(notices.contains(&names[0]), "{notices}");
+    let b = world.next("b", &a);
+    b.sync_once().exits(0);
+    assert_eq!(b.names(), names);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
 fn a_name_that_is_no_text_is_listed_and_blocks_nothing() {
     use std::os::unix::ffi::OsStrExt as _;
     let world = World::new();
@@ -317,6 +336,7 @@ fn plain_http_to_a_server_with_tls_says_so() {
 #[cfg(target_os = "linux")]
 mod linux {
     use std::io::{BufRead as _, BufReader};
+    use std::path::PathBuf;
     use std::process::{Command, Stdio};
 
     use super::*;
