@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::{fmt, io};
 
 use axum::Router;
@@ -23,6 +23,7 @@ use crate::data_dir::{DataDir, Places};
 use crate::http;
 use crate::hub::{Hub, Note};
 use crate::limits::{INVITATION_MS, Limits};
+use crate::tls::{Tls, TlsError};
 use crate::work::Work;
 
 /// Fills a buffer with random bytes.
@@ -91,6 +92,24 @@ impl OpenError {
     }
 }
 
+/// Why there is no invitation.
+#[derive(Debug, thiserror::Error)]
+pub enum InviteError {
+    /// It cannot be kept.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The certificate that it has to name cannot be read.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+impl InviteError {
+    /// Whether the same may succeed later without anybody doing anything.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Catalog(error) if error.is_retryable())
+    }
+}
+
 /// A server without its sockets. Cheap to clone; clones are the same server.
 #[derive(Clone)]
 pub struct App(pub(crate) Arc<Inner>);
@@ -103,6 +122,8 @@ pub(crate) struct Inner {
     pub(crate) work: Work,
     pub(crate) hub: Hub,
     pub(crate) limits: Limits,
+    /// What it is served with, once it is.
+    tls: OnceLock<Tls>,
     /// When each machine was last heard of, as far as this process knows: a write for each request would
     /// cost more than it tells.
     seen: Mutex<HashMap<(VaultKey, MachineId), u64>>,
@@ -233,6 +254,7 @@ impl App {
             work,
             hub: Hub::default(),
             limits: Limits::default(),
+            tls: OnceLock::new(),
             seen: Mutex::default(),
             closing: watch::Sender::new(false),
             _lock: lock,
@@ -244,9 +266,21 @@ impl App {
         http::router(self.clone())
     }
 
-    /// Makes an invitation, as [`invite`] does.
-    pub async fn invite(&self) -> Result<Invitation, CatalogError> {
-        new_invitation(&*self.0.catalog, &*self.0.clock, &self.0.entropy).await
+    /// Notes what it is served with, which invitations have to name.
+    pub(crate) fn served_with(&self, tls: &Tls) {
+        // It is served once.
+        let _ = self.0.tls.set(tls.clone());
+    }
+
+    /// Makes an invitation, as [`invite`] does. If the certificate that this app is served with vouches for itself,
+    /// the invitation names it.
+    pub async fn invite(&self) -> Result<Invitation, InviteError> {
+        let pin = match self.0.tls.get() {
+            Some(tls) => tls.pin()?,
+            None => None,
+        };
+        let made = new_invitation(&*self.0.catalog, &*self.0.clock, &self.0.entropy).await?;
+        Ok(made.pinning(pin))
     }
 
     /// What `/ws/events` does, without a socket: for simulated worlds.

@@ -19,7 +19,9 @@ pub mod serve;
 pub mod tls;
 pub mod work;
 
-pub use app::{App, Ended, Entropy, OpenError, Parts, ServerConfig, Watch, invite, open};
+pub use app::{
+    App, Ended, Entropy, InviteError, OpenError, Parts, ServerConfig, Watch, invite, open,
+};
 pub use data_dir::Places;
 pub use serve::{serve, serve_tls};
 pub use work::Work;

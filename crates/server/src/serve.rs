@@ -36,14 +36,15 @@ pub async fn serve(
     serve_all(app, listener, None, shutdown).await
 }
 
-/// [`serve`], through TLS and in no other way.
-pub async fn serve_tls(
+/// [`serve`], through TLS and in no other way. From now on invitations of `app` name the certificate, if they have to.
+pub fn serve_tls(
     app: App,
     listener: TcpListener,
     tls: Tls,
     shutdown: impl Future<Output = ()>,
-) -> io::Result<()> {
-    serve_all(app, listener, Some(tls), shutdown).await
+) -> impl Future<Output = io::Result<()>> {
+    app.served_with(&tls);
+    serve_all(app, listener, Some(tls), shutdown)
 }
 
 async fn serve_all(

@@ -12,7 +12,9 @@ use syncagent_protocol::time::FixedClock;
 use syncagent_protocol::{Code, CommitHash};
 use syncagent_server::catalog::sqlite::SqliteCatalog;
 use syncagent_server::chunks::memory::MemoryStore;
-use syncagent_server::{App, Parts, Work};
+use syncagent_server::tls::{Certificate, Tls};
+use syncagent_server::{App, Parts, Work, serve_tls};
+use tokio::net::TcpListener;
 
 use crate::world::{Machine, VAULT, World, json_request, send};
 
@@ -40,6 +42,26 @@ async fn an_invitation_makes_one_machine() {
         .await
         .problem(401, Code::Auth);
     world.get(&with(&again.token), "head").await.ok();
+}
+
+#[tokio::test]
+async fn an_invitation_names_the_certificate_that_is_served() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::new();
+    let names = vec!["localhost".to_owned()];
+    let tls = Tls::open(dir.path(), &Certificate::SelfSigned { names }).unwrap();
+    let pin = tls.pin().unwrap();
+    assert!(pin.is_some());
+    let before = world.app.invite().await.unwrap();
+    assert_eq!(before.certificate(), None, "nothing is served yet");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let _server = serve_tls(world.app.clone(), listener, tls, std::future::pending());
+    let invitation = world.app.invite().await.unwrap();
+    assert_eq!(invitation.certificate(), pin.as_ref());
+    world
+        .register(&invitation.to_text(), 1, "laptop")
+        .await
+        .ok();
 }
 
 #[tokio::test]
