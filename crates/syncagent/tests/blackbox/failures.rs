@@ -6,8 +6,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::tls;
-use crate::world::{Machine, Run, World, run, until};
+use crate::world::{Run, World, until};
 
 /// The one line on stderr, but for how far it was.
 #[track_caller]
@@ -340,6 +339,8 @@ mod linux {
     use std::process::{Command, Stdio};
 
     use super::*;
+    use crate::tls;
+    use crate::world::{Machine, run};
 
     /// Compiles a few lines of C: they do to a process what nobody else may.
     fn compile(world: &World, name: &str, source: &str, flags: &[&str]) -> PathBuf {
