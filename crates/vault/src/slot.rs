@@ -106,11 +106,32 @@ impl Password {
         let mut out = Secret::zeroed();
         let params = Params::new(params.m_kib, params.t, u32::from(params.p), Some(32))
             .map_err(|_| VaultError::KdfPolicy)?;
-        Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
-            .hash_password_into(self.0.as_bytes(), salt, out.as_mut())
-            .map_err(|_| VaultError::Provider)?;
+        let done = argon2id(params, self.0.as_bytes(), salt, out.as_mut());
+        wipe_stack();
+        done?;
         Ok(out)
     }
+}
+
+/// Not inlined: what it leaves on the stack is then below its caller, where [`wipe_stack`] reaches it.
+#[inline(never)]
+fn argon2id(
+    params: Params,
+    password: &[u8],
+    salt: &[u8; 16],
+    out: &mut [u8; 32],
+) -> Result<(), VaultError> {
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+        .hash_password_into(password, salt, out)
+        .map_err(|_| VaultError::Provider)
+}
+
+/// Writes over what calls that have returned left on this thread's stack: the last hash of Argon2 has the result in its
+/// state, which its library drops as it is.
+#[inline(never)]
+fn wipe_stack() {
+    let mut below = [0_u8; 64 * 1024];
+    zeroize::Zeroize::zeroize(&mut below);
 }
 
 /// What is used to open or make a slot.
