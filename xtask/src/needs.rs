@@ -41,6 +41,8 @@ pub(crate) enum Need {
     Cross,
     /// What `bench` compares with.
     Rsync,
+    /// A session bus and a keyring, for tests to start their own; on Linux alone.
+    Keyring,
 }
 
 /// Gets one thing, or says why it cannot be had.
@@ -62,6 +64,8 @@ pub(crate) fn ensure(workspace: &Workspace, consent: Consent, needs: &[Need]) ->
             Need::Cross if cross::targets().is_empty() => {}
             Need::Cross => wants.extend(cross::wanted(workspace)?),
             Need::Rsync => wants.extend(rsync()?),
+            Need::Keyring if !cfg!(target_os = "linux") => {}
+            Need::Keyring => wants.extend(keyring()?),
         }
     }
     if wants.is_empty() {
@@ -130,9 +134,34 @@ fn rsync() -> Result<Option<Want>> {
     }))
 }
 
+fn keyring() -> Result<Option<Want>> {
+    let there = |program: &str| succeeds(Command::new(program).arg("--version"));
+    // dbus-send knows no `--version`; it comes with dbus-daemon.
+    if there("dbus-daemon") && there("gnome-keyring-daemon") {
+        return Ok(None);
+    }
+    if !has_apt() {
+        bail!(
+            "dbus-daemon or gnome-keyring-daemon is missing. Install them with the system's packages and run this again"
+        );
+    }
+    Ok(Some(Want {
+        what: "Debian packages dbus, gnome-keyring (apt-get install)".to_owned(),
+        fetch: Box::new(|_| apt_install_all(&["dbus", "gnome-keyring"])),
+    }))
+}
+
 fn apt_install(package: &str) -> Result<()> {
+    apt_install_all(&[package])
+}
+
+fn apt_install_all(packages: &[&str]) -> Result<()> {
     quietly(as_root("apt-get")?.arg("update"))?;
-    quietly(as_root("apt-get")?.args(["install", "-y", "--no-install-recommends", package]))
+    quietly(
+        as_root("apt-get")?
+            .args(["install", "-y", "--no-install-recommends"])
+            .args(packages),
+    )
 }
 
 fn vectors_venv(workspace: &Workspace) -> Result<Option<Want>> {

@@ -37,7 +37,7 @@ pub(crate) fn test(workspace: &Workspace, consent: Consent) -> Result<ExitCode> 
     ensure(
         workspace,
         consent,
-        &[Need::Python, Need::VectorsVenv, Need::Cross],
+        &[Need::Python, Need::VectorsVenv, Need::Keyring, Need::Cross],
     )?;
     let mut report = report(workspace)?;
     lint(workspace, &mut report)?;
@@ -56,7 +56,11 @@ pub(crate) fn soak(workspace: &Workspace, consent: Consent, hours: f64) -> Resul
     if !(hours > 0.0 && hours.is_finite()) {
         bail!("--hours takes a number above zero");
     }
-    ensure(workspace, consent, &[Need::Python, Need::VectorsVenv])?;
+    ensure(
+        workspace,
+        consent,
+        &[Need::Python, Need::VectorsVenv, Need::Keyring],
+    )?;
     let mut report = report(workspace)?;
     let given = Duration::from_secs_f64(hours * 3600.0);
     let start = Instant::now();

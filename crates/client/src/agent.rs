@@ -13,7 +13,7 @@ mod system;
 
 use std::fs::{self, TryLockError};
 use std::io::{self, Read as _, Write as _};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use interprocess::local_socket::prelude::*;
@@ -71,6 +71,25 @@ impl Keepsake {
     pub fn write(&self, to: &mut impl io::Write) -> io::Result<()> {
         to.write_all(self.0.expose())?;
         to.flush()
+    }
+
+    /// Puts the two halves together; none if the code has another length.
+    pub(crate) fn of(slot: &Slot, code: &[u8]) -> Option<Self> {
+        let code: &[u8; CODE_LEN] = code.try_into().ok()?;
+        let mut keepsake = Secret::zeroed();
+        keepsake.as_mut()[..SLOT_LEN].copy_from_slice(slot.as_bytes());
+        keepsake.as_mut()[SLOT_LEN..].copy_from_slice(code);
+        Some(Self(keepsake))
+    }
+
+    /// The slot, which says nothing without the code.
+    pub(crate) fn slot(&self) -> Result<Slot, ClientError> {
+        Ok(Slot::parse(&self.0.expose()[..SLOT_LEN])?)
+    }
+
+    /// The code, which says nothing without the slot.
+    pub(crate) fn code(&self) -> &[u8] {
+        &self.0.expose()[SLOT_LEN..]
     }
 
     /// Unwraps the key; `check_value` is the one this machine has pinned.
@@ -149,11 +168,12 @@ pub fn run(home: &Home, keepsake: Keepsake, ready: impl FnOnce()) -> Result<(), 
     let name = system::name(&path).map_err(ClientError::io("use", &path))?;
     let listener = system::listen(ListenerOptions::new().name(name))
         .map_err(ClientError::io("listen on", &path))?;
-    let keepsake = Arc::new(keepsake);
     // Without this the page may be written to a swap file. A limit that forbids it is no reason to refuse the service.
     let _guard = region::lock(keepsake.0.expose().as_ptr(), KEEPSAKE_LEN)
         .inspect_err(|error| tracing::warn!(%error, "the key cannot be kept out of swap"))
         .ok();
+    let keepsake = Arc::new(Mutex::new(Some(keepsake)));
+    let kept = Arc::clone(&keepsake);
     system::detach();
     ready();
     let (told, locked) = std::sync::mpsc::channel();
@@ -171,7 +191,8 @@ pub fn run(home: &Home, keepsake: Keepsake, ready: impl FnOnce()) -> Result<(), 
         }
     });
     let whoever_locked: Result<Stream, _> = locked.recv();
-    // Whoever is told that it is locked finds nobody to ask any more. The process ends with this, and the memory with it.
+    // Whoever is told that it is locked finds nobody to ask any more, and nothing in memory. The process ends with this.
+    drop(take(&kept));
     let _ = fs::remove_file(&path);
     if let Ok(mut stream) = whoever_locked {
         let _ = stream.write_all(&[DONE]);
@@ -179,12 +200,24 @@ pub fn run(home: &Home, keepsake: Keepsake, ready: impl FnOnce()) -> Result<(), 
     Ok(())
 }
 
-fn serve(mut stream: Stream, keepsake: &Keepsake, told: &std::sync::mpsc::Sender<Stream>) {
+type Kept = Mutex<Option<Keepsake>>;
+
+fn take(kept: &Kept) -> Option<Keepsake> {
+    kept.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+fn serve(mut stream: Stream, kept: &Kept, told: &std::sync::mpsc::Sender<Stream>) {
     let mut request = [0];
     let answered =
         system::set_patience(&stream, PATIENCE).and_then(|()| stream.read_exact(&mut request));
     match (answered, request) {
-        (Ok(()), [GET]) => drop(keepsake.write(&mut stream)),
+        (Ok(()), [GET]) => {
+            // As little as this is taken by any socket at once: nobody waits for a reader that does not read.
+            let kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(keepsake) = &*kept {
+                let _ = keepsake.write(&mut stream);
+            }
+        }
         (Ok(()), [LOCK]) => drop(told.send(stream)),
         _ => {}
     }

@@ -214,6 +214,11 @@ impl Home {
         self.runtime_dir.join("agent").join("agent.sock")
     }
 
+    /// Path of the slot that a code in the system's keyring opens, while `unlock` keeps the key there.
+    pub fn unlocked_path(&self) -> PathBuf {
+        self.state_dir.join("unlocked.saks")
+    }
+
     /// Whether this machine's own files, the key among them, lie in `folder`, which then would be sent.
     pub fn overlaps(&self, folder: &Path) -> bool {
         [&self.config_dir, &self.state_dir].into_iter().any(|dir| {
@@ -410,6 +415,36 @@ impl Home {
     /// Replaces the sealed vault key.
     pub fn save_slot(&self, slot: &Slot) -> Result<(), ClientError> {
         self.replace(&self.key_path(), slot.as_bytes())
+    }
+
+    /// The slot for the keyring's code. One that is damaged is as good as none.
+    pub(crate) fn unlocked(&self) -> Result<Option<Slot>, ClientError> {
+        let path = self.unlocked_path();
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Slot::parse(&bytes).ok()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(ClientError::io("read", path)(error)),
+        }
+    }
+
+    /// Replaces it.
+    pub(crate) fn save_unlocked(&self, slot: &Slot) -> Result<(), ClientError> {
+        self.replace(&self.unlocked_path(), slot.as_bytes())
+    }
+
+    /// Removes it, for good; false if there was none.
+    pub(crate) fn remove_unlocked(&self) -> Result<bool, ClientError> {
+        let path = self.unlocked_path();
+        match fs::remove_file(&path) {
+            Ok(()) => {
+                // After a crash it may otherwise be there again.
+                let synced = private::sync_dir(&self.state_dir);
+                synced.map_err(ClientError::io("write", &self.state_dir))?;
+                Ok(true)
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(ClientError::io("remove", path)(error)),
+        }
     }
 
     /// Opens the vault key with the password.

@@ -12,6 +12,7 @@ pub mod error;
 pub mod folder;
 pub mod home;
 pub mod index;
+pub mod keyring;
 mod private;
 pub mod remote;
 pub mod setup;
