@@ -3,6 +3,9 @@
 //! `syncagent_sync::schedule` decides when to look; this file only carries messages between it, the
 //! watcher, the event socket, the clock and the engine. Asleep when nothing happens: the one timer that always
 //! runs is the 5-minute look.
+//!
+//! A lock ends all that at once: [`run`] returns, its caller gets rid of the key, and [`rest`] answers until it is
+//! unlocked.
 
 pub mod control;
 
@@ -20,7 +23,7 @@ use syncagent_sync::schedule::{Config, Effect, Event, Outcome as Ended, Schedule
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use self::control::{Command, Request};
+use self::control::{Command, Inbox, Mailbox, Request};
 use crate::engine::{Engine, Hint, State, Status};
 use crate::error::ClientError;
 use crate::folder::disk::NativeDisk;
@@ -43,17 +46,35 @@ pub struct Options {
     pub schedule: Config,
 }
 
-/// Runs until `shutdown` ends. Errors of single passes are states, not ends; only what cannot get better by
+/// Why a daemon ended.
+pub enum Reason {
+    /// It was told to.
+    Shutdown,
+    /// It was told to lock.
+    Locked(Locking),
+}
+
+/// Somebody waits for the key to be gone. They learn that it is when this is done, or when the process ends.
+pub struct Locking(Request);
+
+impl Locking {
+    /// Nothing of the key is left.
+    pub fn done(self) {
+        let _ = self.0.answer.send(Ok(serde_json::Value::Null));
+    }
+}
+
+/// Runs until `shutdown` ends or somebody locks. Errors of single passes are states, not ends; only what cannot get better by
 /// waiting, such as a lock that somebody else holds, returns.
 pub async fn run(
     engine: Engine,
     options: Options,
     shutdown: impl Future<Output = ()>,
-) -> Result<(), ClientError> {
-    let (commands, inbox) = mpsc::channel(16);
+) -> Result<Reason, ClientError> {
+    let (mailbox, inbox) = Mailbox::new();
     let status = engine.watch();
     let control = match &options.home {
-        Some(home) => Some(control::listen(home, commands, status)?),
+        Some(home) => Some(control::listen(home, mailbox, status)?),
         None => None,
     };
     let (heads, head_inbox) = mpsc::channel(16);
@@ -72,8 +93,51 @@ pub async fn run(
     let result = daemon.run(inbox, head_inbox, shutdown).await;
     listener.abort();
     reporter.abort();
-    drop(control);
+    if let Some(control) = control {
+        control.close().await;
+    }
     result
+}
+
+/// Answers without a key, until `shutdown` ends (none) or `unlock` has one, after somebody said that there is.
+pub async fn rest<T>(
+    home: &Home,
+    status: Status,
+    shutdown: impl Future<Output = ()>,
+    mut unlock: impl FnMut() -> Result<Option<T>, ClientError>,
+) -> Result<Option<T>, ClientError> {
+    let (mailbox, mut inbox) = Mailbox::new();
+    let status = Status {
+        state: State::Locked,
+        ..status
+    };
+    let (_keep, status) = watch::channel(status);
+    let control = control::listen(home, mailbox, status)?;
+    let mut shutdown = pin!(shutdown);
+    let key = loop {
+        let Request { command, answer } = tokio::select! {
+            biased;
+            () = &mut shutdown => break None,
+            Some(request) = inbox.locks.recv() => request,
+            Some(request) = inbox.commands.recv() => request,
+        };
+        let locked = |why: &str| Err(ClientError::Locked(why.to_owned()));
+        let reply = match command {
+            Command::Lock => Ok(serde_json::Value::Null),
+            Command::Unlock => match unlock() {
+                Ok(Some(key)) => {
+                    let _ = answer.send(Ok(serde_json::Value::Null));
+                    break Some(key);
+                }
+                Ok(None) => locked("there is no key to go on with: run `syncagent unlock` again"),
+                Err(error) => Err(error),
+            },
+            _ => locked("the key is locked: run `syncagent unlock` first"),
+        };
+        let _ = answer.send(reply);
+    };
+    control.close().await;
+    Ok(key)
 }
 
 struct Daemon {
@@ -91,10 +155,14 @@ struct Daemon {
 impl Daemon {
     async fn run(
         &mut self,
-        mut commands: mpsc::Receiver<Request>,
+        inbox: Inbox,
         mut heads: mpsc::Receiver<Heard>,
         shutdown: impl Future<Output = ()>,
-    ) -> Result<(), ClientError> {
+    ) -> Result<Reason, ClientError> {
+        let Inbox {
+            mut commands,
+            mut locks,
+        } = inbox;
         let mut shutdown = pin!(shutdown);
         let mut effects = self.tell(Event::Started);
         loop {
@@ -102,7 +170,8 @@ impl Daemon {
                 // A pass that is dropped half-way leaves nothing that the next one does not mend.
                 let ended = tokio::select! {
                     biased;
-                    () = &mut shutdown => return Ok(()),
+                    () = &mut shutdown => return Ok(Reason::Shutdown),
+                    Some(request) = locks.recv() => return Ok(Reason::Locked(Locking(request))),
                     ended = self.pass(hint) => ended,
                 };
                 self.tell_position();
@@ -118,7 +187,8 @@ impl Daemon {
             };
             effects = tokio::select! {
                 biased;
-                () = &mut shutdown => return Ok(()),
+                () = &mut shutdown => return Ok(Reason::Shutdown),
+                Some(request) = locks.recv() => return Ok(Reason::Locked(Locking(request))),
                 Some(request) = commands.recv() => self.obey(request).await,
                 Some(heard) = heads.recv() => {
                     if heard.is_first {
@@ -206,6 +276,8 @@ impl Daemon {
                 (self.tell(Event::Now), Ok(serde_json::Value::Null))
             }
             Command::Now => (self.tell(Event::Now), Ok(serde_json::Value::Null)),
+            // `Lock` comes another way; and it is unlocked.
+            Command::Lock | Command::Unlock => (Vec::new(), Ok(serde_json::Value::Null)),
             Command::Remove(machine) => {
                 let result = self.engine.remove_machine(machine).await;
                 let effects = match &result {

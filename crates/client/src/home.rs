@@ -45,6 +45,9 @@ pub struct Config {
     /// Command whose first line of output is the password.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password_command: Option<String>,
+    /// Whether `unlock` may use the system's keyring; unless it says no, it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keyring: Option<bool>,
     /// Plain http to another computer is allowed, as `register --insecure` was told.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub insecure: bool,

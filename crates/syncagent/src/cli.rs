@@ -115,12 +115,12 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Option<MachinesCommand>,
     },
-    /// Keep the key in memory until `lock` or log-out, so that no command asks
+    /// Keep the key in the system's keyring, or else in memory until log-out, so that no command asks
     Unlock {
         #[command(flatten)]
         password: PasswordArgs,
     },
-    /// Forget the key that `unlock` keeps
+    /// Forget the key that `unlock` keeps; a running `sync` drops its own and waits
     Lock,
     /// Change the master password on this machine
     ChangePassword {
@@ -163,6 +163,9 @@ pub(crate) enum Command {
         /// With --once: say what the pass would do, and change nothing
         #[arg(long, requires = "once")]
         dry_run: bool,
+        /// Begin locked: what a daemon that was told to lock starts itself anew with
+        #[arg(long, hide = true, conflicts_with = "once")]
+        locked: bool,
     },
     /// Say how things stand
     Status {
@@ -258,6 +261,13 @@ pub(crate) enum Command {
         /// Which
         page: Page,
     },
+}
+
+impl Command {
+    /// Whether a process with this verb may come to have the key. A server never does.
+    pub(crate) fn handles_keys(&self) -> bool {
+        !matches!(self, Self::Server { .. })
+    }
 }
 
 #[derive(Subcommand)]

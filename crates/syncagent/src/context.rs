@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use syncagent_client::home::{Config, Home};
+use syncagent_client::keyring::{self, Keyring, KeyringError};
 use syncagent_client::remote::http::HttpRemote;
 use syncagent_client::remote::reqwest::Network;
 use syncagent_client::setup::Setup;
@@ -21,9 +22,10 @@ use crate::output::Output;
 use crate::settings;
 
 /// The variables that are read, and no others.
-pub(crate) const VARIABLES: [&str; 33] = [
+pub(crate) const VARIABLES: [&str; 36] = [
     "APPDATA",
     "COMPUTERNAME",
+    "DBUS_SESSION_BUS_ADDRESS",
     "HOME",
     "LOCALAPPDATA",
     "NO_COLOR",
@@ -32,9 +34,11 @@ pub(crate) const VARIABLES: [&str; 33] = [
     "SYNCAGENT_CONFIG",
     "SYNCAGENT_DATA",
     "SYNCAGENT_DB_PATH",
+    "SYNCAGENT_DUMPS",
     "SYNCAGENT_FOLDER",
     "SYNCAGENT_FULL_SCAN_S",
     "SYNCAGENT_HOME",
+    "SYNCAGENT_KEYRING",
     "SYNCAGENT_LISTEN",
     "SYNCAGENT_LOG",
     "SYNCAGENT_LOG_PATH",
@@ -80,6 +84,8 @@ pub(crate) struct Context {
     pub(crate) random: Arc<dyn Random>,
     /// This very binary, to start more of it.
     pub(crate) binary: PathBuf,
+    /// What it was started with, without its own name.
+    pub(crate) arguments: Vec<OsString>,
     pub(crate) current_dir: PathBuf,
     /// Whether somebody sits there who can be asked.
     pub(crate) interactive: bool,
@@ -100,6 +106,12 @@ impl Context {
         settings::machine(self, home)
     }
 
+    /// Whether memory with keys in it may be written to disk and read by debuggers, for somebody who looks for a bug.
+    pub(crate) fn dumps_allowed(&self) -> Result<bool> {
+        let allowed = settings::switch(self, "SYNCAGENT_DUMPS")?;
+        Ok(allowed.unwrap_or(false))
+    }
+
     /// A path that a person typed.
     pub(crate) fn absolute(&self, path: &Path) -> PathBuf {
         // Without `.` in between, which nobody wants to read later.
@@ -117,6 +129,24 @@ impl Context {
             now_ms: self.now_ms(),
             kdf: KdfParams::DEFAULT,
         }
+    }
+
+    /// The system's keyring, whether or not the settings want it used.
+    pub(crate) fn keyring(&self) -> std::result::Result<Box<dyn Keyring>, KeyringError> {
+        keyring::system(self.session_bus().as_deref())
+    }
+
+    /// Where the session bus listens: where the variable says, or where it does on systems with systemd.
+    fn session_bus(&self) -> Option<OsString> {
+        if let Some(address) = self.variables.get("DBUS_SESSION_BUS_ADDRESS") {
+            return Some(address.clone());
+        }
+        let socket = self.variables.path("XDG_RUNTIME_DIR")?.join("bus");
+        socket.exists().then(|| {
+            let mut address = OsString::from("unix:path=");
+            address.push(socket);
+            address
+        })
     }
 
     /// Runs what waits for the network.

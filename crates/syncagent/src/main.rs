@@ -12,6 +12,7 @@ mod directories;
 mod failure;
 mod host;
 mod logs;
+mod memory;
 mod output;
 mod password;
 mod private_file;
@@ -56,7 +57,12 @@ fn main() -> ExitCode {
     };
     let output = Output::new(&global);
     let context = context(global, output.clone());
-    let status = context.and_then(|context| commands::run(&context, command));
+    let status = context.and_then(|context| {
+        if command.handles_keys() && !context.dumps_allowed()? {
+            memory::forbid_dumps();
+        }
+        commands::run(&context, command)
+    });
     match status {
         Ok(status) => ExitCode::from(status),
         Err(failure) => {
@@ -84,6 +90,7 @@ fn context(global: cli::Global, output: Output) -> failure::Result<Context> {
         clock: Arc::new(SystemClock),
         random: Arc::new(OsRandom::default()),
         binary: std::env::current_exe().map_err(state("path of this program"))?,
+        arguments: std::env::args_os().skip(1).collect(),
         current_dir: std::env::current_dir().map_err(state("current directory"))?,
         interactive: std::io::stdin().is_terminal() && std::io::stderr().is_terminal(),
         output,

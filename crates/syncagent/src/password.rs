@@ -1,13 +1,15 @@
 //! Where a password comes from, and in which order it is looked for.
 //!
-//! `--password-file`, `--password-command`, `SYNCAGENT_PASSWORD_FILE`, `password_command` in config.toml, the agent, and
-//! last a question on the terminal. Where there is none, the flags are named.
+//! `--password-file`, `--password-command`, `SYNCAGENT_PASSWORD_FILE`, `password_command` in config.toml, the keyring or
+//! agent in which `unlock` keeps the key, and last a question on the terminal. Where there is none, the flags are named.
 
 use std::path::Path;
 use std::process::Stdio;
 
+use serde::Serialize;
 use syncagent_client::agent;
 use syncagent_client::home::Home;
+use syncagent_client::keyring::{self, KeepError};
 use syncagent_client::setup::{self, MIN_PASSWORD_CHARS};
 use syncagent_protocol::Code;
 use syncagent_vault::keys::VaultKey;
@@ -33,7 +35,7 @@ pub(crate) fn open_key(context: &Context, home: &Home, args: &PasswordArgs) -> R
     if let Some(text) = given(context, home, args)? {
         return Ok(home.unlock(&Password::new(&text))?);
     }
-    if let Some(key) = agent::fetch(home)? {
+    if let Some((key, _)) = kept(context, home)? {
         return Ok(key);
     }
     if !context.interactive {
@@ -53,6 +55,35 @@ pub(crate) fn open_key(context: &Context, home: &Home, args: &PasswordArgs) -> R
             result => return Ok(result?),
         }
     }
+}
+
+/// Where `unlock` keeps a key.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Place {
+    /// In the system's keyring.
+    Keyring,
+    /// In the memory of an agent.
+    Agent,
+}
+
+/// The key that `unlock` keeps, if it does.
+pub(crate) fn kept(context: &Context, home: &Home) -> Result<Option<(VaultKey, Place)>> {
+    if keyring::is_kept(home) && context.config(home)?.keyring != Some(false) {
+        let fetched = context
+            .keyring()
+            .map_err(KeepError::from)
+            .and_then(|keyring| keyring::fetch(home, &*keyring));
+        match fetched {
+            Ok(Some(key)) => return Ok(Some((key, Place::Keyring))),
+            Ok(None) => {}
+            Err(KeepError::Keyring(error)) => context.output.remark(&format!(
+                "The key that `unlock` keeps is out of reach: {error}."
+            )),
+            Err(KeepError::Client(error)) => return Err(error.into()),
+        }
+    }
+    Ok(agent::fetch(home)?.map(|key| (key, Place::Agent)))
 }
 
 /// The master password of a vault that exists already, for a machine that has no key yet.

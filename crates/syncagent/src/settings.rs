@@ -168,6 +168,13 @@ pub(crate) const MACHINE: &[Setting] = &[
         meaning: "command whose first line of output is the master password",
     },
     Setting {
+        key: "keyring",
+        flag: "",
+        variable: "SYNCAGENT_KEYRING",
+        default: "`true`",
+        meaning: "`unlock` keeps the key in the system's keyring, if there is one: Secret Service, Keychain, Credential Manager. `false`: always in memory, until log-out",
+    },
+    Setting {
         key: "closed_ms",
         flag: "",
         variable: "SYNCAGENT_CLOSED_MS",
@@ -366,6 +373,7 @@ pub(crate) fn machine(context: &Context, home: &Home) -> Result<Config> {
     config.server = text("server", config.server)?;
     config.name = text("name", config.name)?;
     config.password_command = text("password_command", config.password_command)?;
+    config.keyring = switch(context, "SYNCAGENT_KEYRING")?.or(config.keyring);
     config.folder = source.path("folder", None)?.or(config.folder);
     config.ca = source.path("ca", None)?.or(config.ca);
     config.closed_ms = ms("closed_ms", config.closed_ms)?;
@@ -400,6 +408,19 @@ pub(crate) fn machine(context: &Context, home: &Home) -> Result<Config> {
         return Err(wrong(&what));
     }
     Ok(config)
+}
+
+/// A variable that is `true` or `false`.
+pub(crate) fn switch(context: &Context, variable: &'static str) -> Result<Option<bool>> {
+    match context.variables.get(variable) {
+        None => Ok(None),
+        Some(value) if value == "true" => Ok(Some(true)),
+        Some(value) if value == "false" => Ok(Some(false)),
+        Some(value) => Err(Failure::usage(format!(
+            "{variable} is '{}', neither true nor false",
+            value.display()
+        ))),
+    }
 }
 
 /// A whole number within its bounds.
@@ -521,6 +542,7 @@ mod tests {
             name: Some(String::new()),
             folder: Some(PathBuf::new()),
             password_command: Some(String::new()),
+            keyring: Some(true),
             insecure: true,
             certificate: Some(String::new()),
             ca: Some(PathBuf::new()),

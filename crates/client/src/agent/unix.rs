@@ -28,22 +28,8 @@ pub(super) fn set_patience(stream: &Stream, patience: Duration) -> io::Result<()
     stream.set_send_timeout(Some(patience))
 }
 
-/// Lives on when the terminal closes, and is not to be dumped to disk.
+/// Lives on when the terminal closes.
 pub(super) fn detach() {
     // Fails only for a process that leads a group already, and then the terminal's hang-up ends it: no harm.
     let _ = rustix::process::setsid();
-    dump::forbid();
-}
-
-#[cfg(target_os = "linux")]
-mod dump {
-    pub(super) fn forbid() {
-        let _ =
-            rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-mod dump {
-    pub(super) fn forbid() {}
 }

@@ -40,6 +40,10 @@ pub enum Command {
     Restore(Restore),
     /// Take a machine out of the vault.
     Remove(MachineId),
+    /// Drop the key, whatever is going on, until `Unlock`.
+    Lock,
+    /// Get the key from where `unlock` keeps it, and go on.
+    Unlock,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -66,10 +70,43 @@ pub(super) struct Request {
     pub(super) answer: oneshot::Sender<Result<serde_json::Value, ClientError>>,
 }
 
+/// Where requests go. A lock does not wait for its turn.
+#[derive(Clone)]
+pub(super) struct Mailbox {
+    commands: mpsc::Sender<Request>,
+    locks: mpsc::Sender<Request>,
+}
+
+/// What comes in there.
+pub(super) struct Inbox {
+    pub(super) commands: mpsc::Receiver<Request>,
+    pub(super) locks: mpsc::Receiver<Request>,
+}
+
+impl Mailbox {
+    pub(super) fn new() -> (Self, Inbox) {
+        let (commands, command_inbox) = mpsc::channel(16);
+        let (locks, lock_inbox) = mpsc::channel(16);
+        let inbox = Inbox {
+            commands: command_inbox,
+            locks: lock_inbox,
+        };
+        (Self { commands, locks }, inbox)
+    }
+}
+
 /// The socket, as long as it is held.
 pub(super) struct Control {
     task: tokio::task::JoinHandle<()>,
     path: PathBuf,
+}
+
+impl Control {
+    /// Closes the socket and waits until it is: the one that listens there next keeps its own name.
+    pub(super) async fn close(mut self) {
+        self.task.abort();
+        let _ = (&mut self.task).await;
+    }
 }
 
 impl Drop for Control {
@@ -82,7 +119,7 @@ impl Drop for Control {
 /// Opens the socket. The home's lock is held: a socket that is there already is a dead one's.
 pub(super) fn listen(
     home: &Home,
-    commands: mpsc::Sender<Request>,
+    mailbox: Mailbox,
     status: watch::Receiver<Status>,
 ) -> Result<Control, ClientError> {
     let path = home.socket_path();
@@ -92,9 +129,9 @@ pub(super) fn listen(
         loop {
             match listener.accept().await {
                 Ok(stream) => {
-                    let (commands, status) = (commands.clone(), status.clone());
+                    let (mailbox, status) = (mailbox.clone(), status.clone());
                     tokio::spawn(async move {
-                        if let Err(error) = serve(stream, commands, status).await {
+                        if let Err(error) = serve(stream, mailbox, status).await {
                             tracing::debug!(%error, "a control connection ended");
                         }
                     });
@@ -111,7 +148,7 @@ pub(super) fn listen(
 
 async fn serve(
     stream: Stream,
-    commands: mpsc::Sender<Request>,
+    mailbox: Mailbox,
     mut status: watch::Receiver<Status>,
 ) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream);
@@ -136,7 +173,11 @@ async fn serve(
         Line::Do(command) => {
             let (answer, reply) = oneshot::channel();
             let gone = || ClientError::Busy("the daemon is stopping".into());
-            let result = match commands.send(Request { command, answer }).await {
+            let inbox = match command {
+                Command::Lock => &mailbox.locks,
+                _ => &mailbox.commands,
+            };
+            let result = match inbox.send(Request { command, answer }).await {
                 Ok(()) => reply.await.unwrap_or_else(|_| Err(gone())),
                 Err(_) => Err(gone()),
             };
@@ -195,6 +236,21 @@ impl Client {
                 code,
                 message,
             }),
+        }
+    }
+
+    /// Tells the daemon to drop its key, and waits until it has: it says so, or the process that had it is no more.
+    pub async fn lock(self) -> Result<(), ClientError> {
+        let mut lines = self.ask(&Line::Do(Command::Lock)).await?;
+        match lines.next_as::<Reply>().await {
+            Ok(Some(Reply::Failed { code, message })) => Err(ClientError::File {
+                path: syncagent_protocol::TreePath::ROOT,
+                code,
+                message,
+            }),
+            Ok(Some(Reply::Done(_)) | None) => Ok(()),
+            // The connection broke, as it does when the process ends.
+            Err(_) => Ok(()),
         }
     }
 

@@ -1,41 +1,96 @@
 //! `unlock` and `lock`, and the process between them.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Command, Stdio};
+use std::process::{self, Stdio};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use syncagent_client::agent::{self, Keepsake};
+use syncagent_client::daemon::control::{Client, Command};
+use syncagent_client::engine::State;
+use syncagent_client::home::Home;
+use syncagent_client::keyring::{self, KeepError, KeyringError};
 use syncagent_protocol::Code;
+use syncagent_vault::keys::VaultKey;
 
 use crate::cli::PasswordArgs;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
-use crate::{password, shell};
+use crate::password::Place;
+use crate::{memory, password, shell};
 
 const READY: &str = "ready";
 
+/// How long a daemon that was told to lock may take until it answers again.
+const PATIENCE: Duration = Duration::from_secs(10);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
 #[derive(Serialize)]
-struct Answer {
+struct Unlocked {
     unlocked: bool,
+    /// Where the key is now.
+    kept: Place,
 }
 
 pub(super) fn unlock(context: &Context, args: &PasswordArgs) -> Result {
     let home = context.home()?;
-    if agent::fetch(&home)?.is_none() {
-        let key = password::open_key(context, &home, args)?;
-        start(
-            context,
-            &Keepsake::new(&key, &*context.random, context.now_ms())?,
-        )?;
+    let (place, why) = match password::kept(context, &home)? {
+        Some((_, place)) => (place, None),
+        None => keep(context, &home, &password::open_key(context, &home, args)?)?,
+    };
+    wake(context, &home)?;
+    let answer = Unlocked {
+        unlocked: true,
+        kept: place,
+    };
+    context.output.result(&answer, || match (place, why) {
+        (Place::Keyring, _) => {
+            "unlocked until `syncagent lock`: the key is in the system's keyring".to_owned()
+        }
+        (Place::Agent, None) => {
+            "unlocked until `syncagent lock` or log-out: the key is in memory".to_owned()
+        }
+        (Place::Agent, Some(why)) => {
+            format!(
+                "unlocked until `syncagent lock` or log-out: the key is in memory, because {why}"
+            )
+        }
+    })
+}
+
+/// Keeps the key in the keyring, or else in an agent; then also why.
+fn keep(context: &Context, home: &Home, key: &VaultKey) -> Result<(Place, Option<KeyringError>)> {
+    let random = &*context.random;
+    let mut why = None;
+    if context.config(home)?.keyring != Some(false) {
+        let kept = context
+            .keyring()
+            .map_err(KeepError::from)
+            .and_then(|keyring| keyring::keep(home, &*keyring, key, random, context.now_ms()));
+        match kept {
+            Ok(()) => return Ok((Place::Keyring, None)),
+            Err(KeepError::Client(error)) => return Err(error.into()),
+            Err(KeepError::Keyring(error)) => why = Some(error),
+        }
     }
-    context.output.result(&Answer { unlocked: true }, || {
-        "unlocked until `syncagent lock` or log-out".to_owned()
+    start(context, &Keepsake::new(key, random, context.now_ms())?)?;
+    Ok((Place::Agent, why))
+}
+
+/// A daemon that waits for the key goes on.
+fn wake(context: &Context, home: &Home) -> Result {
+    context.block_on(async {
+        let Some(daemon) = Client::connect(home).await else {
+            return Ok(());
+        };
+        daemon.tell(Command::Unlock).await?;
+        Ok(())
     })
 }
 
 fn start(context: &Context, keepsake: &Keepsake) -> Result {
     let failed = |why: String| Failure::new(Code::State, format!("cannot keep the key: {why}"));
-    let mut command = Command::new(&context.binary);
+    let mut command = process::Command::new(&context.binary);
     // `/`: an agent must not keep a file system from being unmounted. The path of the home may be relative to here.
     command
         .arg("agent")
@@ -74,11 +129,13 @@ fn start(context: &Context, keepsake: &Keepsake) -> Result {
 /// The hidden verb: takes the keepsake from stdin, says that it is ready, and stays.
 pub(super) fn be_one(context: &Context) -> Result {
     let home = context.home()?;
-    let keepsake = Keepsake::read(&mut std::io::stdin().lock()).map_err(|_| {
-        Failure::usage(
-            "this is the process that `syncagent unlock` starts; it does nothing by itself",
-        )
-    })?;
+    let keepsake = memory::read_pipe()
+        .and_then(|mut pipe| Keepsake::read(&mut pipe))
+        .map_err(|_| {
+            Failure::usage(
+                "this is the process that `syncagent unlock` starts; it does nothing by itself",
+            )
+        })?;
     let ready = || {
         let mut stdout = std::io::stdout();
         let _ = writeln!(stdout, "{READY}").and_then(|()| stdout.flush());
@@ -86,12 +143,49 @@ pub(super) fn be_one(context: &Context) -> Result {
     Ok(agent::run(&home, keepsake, ready)?)
 }
 
+#[derive(Serialize)]
+struct Locked {
+    unlocked: bool,
+}
+
+/// Takes the key from everywhere. What fails on the way keeps the rest from nothing.
 pub(super) fn lock(context: &Context) -> Result {
-    let was_unlocked = agent::lock(&context.home()?)?;
+    let home = context.home()?;
+    let keyring = context.keyring();
+    let forgotten = keyring::forget(&home, keyring.as_deref().ok());
+    let agent = agent::lock(&home);
+    let daemon = context.block_on(lock_daemon(&home));
+    let forgotten = forgotten?;
+    let was_unlocked = agent? | daemon? | forgotten.was_kept;
+    if let Some(error) = forgotten.left {
+        context.output.remark(&format!(
+            "An entry may be left in the keyring; it opens nothing any more ({error})."
+        ));
+    }
     context
         .output
-        .result(&Answer { unlocked: false }, || match was_unlocked {
+        .result(&Locked { unlocked: false }, || match was_unlocked {
             true => "locked".to_owned(),
             false => "locked; it was not unlocked".to_owned(),
         })
+}
+
+/// True if one runs. When this returns, it has no key, and says so to whoever asks.
+async fn lock_daemon(home: &Home) -> Result<bool> {
+    let Some(daemon) = Client::connect(home).await else {
+        return Ok(false);
+    };
+    daemon.lock().await?;
+    // It starts itself anew; one that was just ending does not come back.
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        if let Some(daemon) = Client::connect(home).await
+            && let Ok(status) = daemon.status().await
+            && status.state == State::Locked
+        {
+            break;
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    Ok(true)
 }

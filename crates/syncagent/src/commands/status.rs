@@ -69,7 +69,7 @@ pub(super) fn remember_failure(home: &Home, error: ClientError) -> Failure {
 }
 
 /// What is known without a daemon: the last pass, and what the index says now.
-fn last(home: &Home) -> Result<Status> {
+pub(super) fn last(home: &Home) -> Result<Status> {
     if !home.state_path().exists() {
         return Ok(Status::default());
     }
@@ -217,6 +217,9 @@ fn describe(context: &Context, answer: &Answer) -> String {
         progress,
     } = &answer.status;
     let mut lines = vec![match (answer.running, last_sync) {
+        (true, _) if *state == State::Locked => {
+            "locked (`syncagent unlock` lets the folder be kept up to date again)".to_owned()
+        }
         (true, _) => state.as_str().to_owned(),
         (false, Some(_)) => format!(
             "{} (nothing is running; `syncagent sync` keeps the folder up to date)",

@@ -1,11 +1,12 @@
 //! `sync`: keep the folder and the vault the same.
 
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 
 use serde::Serialize;
 use syncagent_client::ClientError;
-use syncagent_client::daemon::{self, Options};
+use syncagent_client::daemon::{self, Options, Reason};
 use syncagent_client::engine::{
     Engine, EngineConfig, FileError, Foreseen, Hint, Outcome, Preview, State, Status,
 };
@@ -28,18 +29,30 @@ use crate::failure::{Exit, Result};
 use crate::output::Output;
 use crate::output::progress::Progress;
 use crate::output::text::{self, shown};
-use crate::{host, logs, password, signals};
+use crate::{host, logs, memory, password, signals};
 
-pub(super) fn run(context: &Context, args: &PasswordArgs, once: bool, dry_run: bool) -> Result<u8> {
+/// How a daemon that begins locked is told to.
+const LOCKED: &str = "--locked";
+
+pub(super) fn run(
+    context: &Context,
+    args: &PasswordArgs,
+    once: bool,
+    dry_run: bool,
+    locked: bool,
+) -> Result<u8> {
     let home = context.home()?;
     is_set_up(context, &home)?;
+    if locked {
+        return watch(context, &home, None);
+    }
     let key = password::open_key(context, &home, args)?;
     if dry_run {
         foresee(context, &home, key)
     } else if once {
         self::once(context, &home, key)
     } else {
-        watch(context, &home, key)
+        watch(context, &home, Some(key))
     }
 }
 
@@ -326,8 +339,8 @@ fn summary(outcome: &Outcome) -> String {
     }
 }
 
-/// The daemon: runs until it is told to end.
-fn watch(context: &Context, home: &Home, key: VaultKey) -> Result<u8> {
+/// The daemon: runs until it is told to end, and rests while it has no key.
+fn watch(context: &Context, home: &Home, mut key: Option<VaultKey>) -> Result<u8> {
     logs::start(
         context,
         LogTo::Stderr,
@@ -335,36 +348,93 @@ fn watch(context: &Context, home: &Home, key: VaultKey) -> Result<u8> {
         Some(&home.log_dir()),
     )?;
     context.block_on(async {
-        let told_to_end = signals::told_to_end(context.global.until_eof)?;
-        let (_lock, engine) = open(context, home, key)?;
-        let config = context.config(home)?;
-        let options = Options {
-            schedule: config.schedule(),
-            folder: config.folder.ok_or_else(not_registered)?,
-            home: Some(home.clone()),
-        };
-        context.output.remark(&format!(
-            "Keeping {} up to date. Ctrl-C ends it.",
-            options.folder.display()
-        ));
-        let status = engine.watch();
-        let told = tokio::spawn(tell(
-            context.output.clone(),
-            Progress::new(context),
-            engine.watch(),
-        ));
-        let result = daemon::run(engine, options, told_to_end).await;
-        told.abort();
-        let _ = told.await;
-        if context.interactive {
-            // The terminal shows the ^C; what comes next begins on a line of its own.
-            context.output.remark("\nStopped.");
+        let mut told_to_end = pin!(signals::told_to_end(context.global.until_eof)?);
+        loop {
+            let has_key = match key.take() {
+                Some(key) => Some(key),
+                None => rest(context, home, told_to_end.as_mut()).await?,
+            };
+            let ended = match has_key {
+                Some(key) => work(context, home, key, told_to_end.as_mut()).await?,
+                None => Reason::Shutdown,
+            };
+            let Reason::Locked(locking) = ended else {
+                if context.interactive {
+                    // The terminal shows the ^C; what comes next begins on a line of its own.
+                    context.output.remark("\nStopped.");
+                }
+                return Ok(0);
+            };
+            // Keys wipe themselves where they are dropped, but what reads, seals and sends with them leaves copies: on
+            // stacks, in buffers, in libraries. A new run of the program has none of that.
+            let mut arguments = context.arguments.clone();
+            if !arguments.iter().any(|argument| argument == LOCKED) {
+                arguments.push(LOCKED.into());
+            }
+            let error = memory::start_over(&context.binary, &arguments);
+            tracing::warn!(%error, "locked within the same process");
+            locking.done();
         }
-        let last = status.borrow().clone();
-        status::keep(&Index::open(&home.state_path())?, &last)?;
-        result?;
-        Ok(0)
     })
+}
+
+/// Works with the key until there is a reason not to.
+async fn work(
+    context: &Context,
+    home: &Home,
+    key: VaultKey,
+    told_to_end: impl Future<Output = ()>,
+) -> Result<Reason> {
+    let (_lock, engine) = open(context, home, key)?;
+    let config = context.config(home)?;
+    let options = Options {
+        schedule: config.schedule(),
+        folder: config.folder.ok_or_else(not_registered)?,
+        home: Some(home.clone()),
+    };
+    context.output.remark(&format!(
+        "Keeping {} up to date. Ctrl-C ends it.",
+        options.folder.display()
+    ));
+    let status = engine.watch();
+    let told = tokio::spawn(tell(
+        context.output.clone(),
+        Progress::new(context),
+        engine.watch(),
+    ));
+    let result = daemon::run(engine, options, told_to_end).await;
+    told.abort();
+    let _ = told.await;
+    let last = status.borrow().clone();
+    status::keep(&Index::open(&home.state_path())?, &last)?;
+    Ok(result?)
+}
+
+/// Waits, without a key, for `unlock`; none if it is told to end before.
+async fn rest(
+    context: &Context,
+    home: &Home,
+    told_to_end: impl Future<Output = ()>,
+) -> Result<Option<VaultKey>> {
+    let _lock = HomeLock::acquire(home)?;
+    let status = Status {
+        state: State::Locked,
+        ..status::last(home)?
+    };
+    context
+        .output
+        .remark("Locked. `syncagent unlock` goes on, Ctrl-C ends it.");
+    if context.output.is_json() {
+        // Who no longer reads does not keep anybody from unlocking.
+        let _ = context.output.json_line(&status);
+    }
+    let unlock = || {
+        // It may take as long as a person needs to unlock their keyring.
+        tokio::task::block_in_place(|| password::kept(context, home))
+            .map(|kept| kept.map(|(key, _)| key))
+            .map_err(|failure| ClientError::Locked(failure.message))
+    };
+    Ok(daemon::rest(home, status, told_to_end, unlock).await?)
 }
 
 /// Says how the daemon does: a line for each change of its state, or JSON for each change of anything.

@@ -13,10 +13,18 @@ mod exits;
 #[cfg(unix)]
 mod failures;
 mod ignore;
+#[cfg(target_os = "linux")]
+mod keyring;
 mod keys;
 mod machines;
+#[cfg(target_os = "linux")]
+mod memory;
 mod mounts;
 mod script;
+#[cfg(target_os = "linux")]
+mod secrets;
+#[cfg(target_os = "linux")]
+mod session;
 mod settings;
 mod tls;
 mod verify;

@@ -89,6 +89,7 @@ pub(crate) fn command(dir: &Path) -> Command {
     command
         .env("HOME", dir.join("nobody"))
         .env_remove("XDG_RUNTIME_DIR")
+        .env_remove("DBUS_SESSION_BUS_ADDRESS")
         .current_dir(dir)
         .stdin(Stdio::null());
     command
@@ -109,6 +110,11 @@ impl Running {
 
     pub(crate) fn take_stdout(&mut self) -> BufReader<std::process::ChildStdout> {
         BufReader::new(self.0.stdout.take().expect("stdout is a pipe"))
+    }
+
+    #[cfg(target_os = "linux")]
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
     }
 
     pub(crate) fn has_ended(&mut self) -> Option<i32> {
@@ -281,6 +287,27 @@ impl World {
 
     pub(crate) fn stop_server(&mut self) -> i32 {
         self.server.take().expect("a server runs").terminate()
+    }
+
+    /// Stops the server's process where it is: connections stay open and nothing is answered.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn hold_server(&self) {
+        self.signal_server("-STOP");
+    }
+
+    /// Lets it go on.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn release_server(&self) {
+        self.signal_server("-CONT");
+    }
+
+    #[cfg(target_os = "linux")]
+    fn signal_server(&self, signal: &str) {
+        let server = self.server.as_ref().expect("a server runs").id();
+        let sent = Command::new("kill")
+            .args([signal, &server.to_string()])
+            .status();
+        assert!(sent.expect("kill runs").success());
     }
 
     pub(crate) fn address(&self) -> String {
