@@ -146,13 +146,32 @@ impl Ancestor {
 const FIRST: NodeId = NodeId([0; 16]);
 const LAST: NodeId = NodeId([u8::MAX; 16]);
 
+/// Built in one go: maps that are filled row by row are half empty, and there may be very many rows.
 impl FromIterator<(NodeId, AncestorNode)> for Ancestor {
     fn from_iter<I: IntoIterator<Item = (NodeId, AncestorNode)>>(rows: I) -> Self {
-        let mut ancestor = Self::default();
-        for (id, row) in rows {
-            ancestor.insert(id, row);
+        let nodes: BTreeMap<NodeId, AncestorNode> = rows.into_iter().collect();
+        let here = || nodes.iter().filter(|(_, row)| !row.not_here);
+        let mut counts = [0; 3];
+        for (_, row) in here() {
+            counts[slot(row.node.body.kind())] += 1;
         }
-        ancestor
+        let names = here().map(|(id, row)| (row.node.parent, row.node.name.clone(), *id));
+        let mut names: Vec<(NodeId, Name, NodeId)> = names.collect();
+        names.sort_unstable();
+        let siblings = names.chunk_by(|(one, ..), (other, ..)| one == other);
+        let children = siblings.filter_map(|siblings| {
+            let (parent, ..) = siblings.first()?;
+            let names = siblings.iter().map(|(_, name, id)| (name.clone(), *id));
+            Some((*parent, names.collect()))
+        });
+        let inodes = here().filter_map(|(id, row)| inode_key(*id, row));
+        Self {
+            children: children.collect(),
+            inodes: inodes.collect(),
+            counts,
+            touched: Touched::All,
+            nodes,
+        }
     }
 }
 
@@ -174,4 +193,43 @@ fn slot(kind: Kind) -> usize {
 fn inode_key(node: NodeId, row: &AncestorNode) -> Option<(bool, u64, NodeId)> {
     let directory = row.node.body.kind() == Kind::Directory;
     Some((directory, row.number(), node)).filter(|(_, inode, _)| *inode != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use syncagent_protocol::Body;
+
+    #[test]
+    fn built_at_once_or_row_by_row_it_is_the_same() {
+        let row = |n: u8, parent: u8, not_here| {
+            let row = AncestorNode {
+                node: Node {
+                    parent: NodeId([parent; 16]),
+                    name: Name::parse(["a", "b"][usize::from(n % 2)]).unwrap(),
+                    mtime_ns: 0,
+                    body: Body::Directory,
+                },
+                op_hash: OpHash([n; 32]),
+                fingerprint: None,
+                inode: u64::from(n / 2),
+                not_here,
+            };
+            (NodeId([n; 16]), row)
+        };
+        let rows = (1..40).map(|n| row(n, n % 5, n % 7 == 0));
+        let at_once: Ancestor = rows.clone().collect();
+        let mut by_row = Ancestor::default();
+        for (id, row) in rows.rev() {
+            by_row.insert(id, row);
+        }
+        assert_eq!(at_once.nodes, by_row.nodes);
+        assert_eq!(at_once.children, by_row.children);
+        assert_eq!(at_once.inodes, by_row.inodes);
+        assert_eq!(at_once.counts, by_row.counts);
+        for id in by_row.nodes.keys().copied().collect::<Vec<_>>() {
+            by_row.remove(id);
+        }
+        assert!(by_row.children.is_empty() && by_row.inodes.is_empty() && by_row.counts == [0; 3]);
+    }
 }
