@@ -142,6 +142,9 @@ fn cases(sides: &mut [Box<dyn Side>; 2], table: &mut Table, size: u64, files: us
     case(sides, table, "d  2000 files' directory renamed", |dir| {
         fs::rename(dir.join(trees::GROUP), dir.join("renamed")).context("cannot rename")
     })?;
+    case(sides, table, "d2 the big file moved", |dir| {
+        fs::rename(dir.join("big"), dir.join("renamed/big")).context("cannot move")
+    })?;
     case(sides, table, "f  nothing to do", |_| Ok(()))?;
     for side in sides {
         let (cost, mut waits) = side.live(50)?;

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 
 use super::measure::{Cost, Running, cpu, peak, run};
 use super::relay::Relay;
-use crate::needs::capture;
+use crate::needs::{capture, quietly};
 
 pub(super) const OURS: &str = "syncagent";
 pub(super) const RSYNC: &str = "rsync";
@@ -115,10 +115,19 @@ impl Ours {
         Ok(ours)
     }
 
+    /// A command of a machine that was unlocked.
     fn command(&self, machine: usize, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
         command.args(arguments);
         command.env("SYNCAGENT_HOME", self.dir.join(format!("home-{machine}")));
+        // The key stays in an agent, which ends with this side.
+        command.env("SYNCAGENT_KEYRING", "false");
+        command
+    }
+
+    /// One that needs the password.
+    fn with_password(&self, machine: usize, arguments: &[&str]) -> Command {
+        let mut command = self.command(machine, arguments);
         command.env("SYNCAGENT_PASSWORD_FILE", self.dir.join("password"));
         command
     }
@@ -127,12 +136,15 @@ impl Ours {
         let password = self.dir.join("password");
         fs::write(&password, "correct horse battery staple, for a bench\n")?;
         let code = self.dir.join("recovery-code");
-        capture(self.command(0, &["init", "--recovery-file"]).arg(&code))?;
+        capture(
+            self.with_password(0, &["init", "--recovery-file"])
+                .arg(&code),
+        )?;
         let export = capture(
-            self.command(0, &["export-key", "--export-password-file"])
+            self.with_password(0, &["export-key", "--export-password-file"])
                 .arg(&password),
         )?;
-        let mut import = self.command(1, &["import-key", "--export-password-file"]);
+        let mut import = self.with_password(1, &["import-key", "--export-password-file"]);
         import
             .arg(&password)
             .stdin(Stdio::piped())
@@ -160,6 +172,7 @@ impl Ours {
                     .arg(folder),
             )?;
             fs::create_dir_all(folder)?;
+            capture(&mut self.with_password(machine, &["unlock"]))?;
         }
         // The first pass of each machine marks its folder.
         self.transfer_once().map(drop)
@@ -181,6 +194,14 @@ impl Ours {
             .spawn()
             .map(Running)
             .context("cannot start a daemon")
+    }
+}
+
+impl Drop for Ours {
+    fn drop(&mut self) {
+        for machine in 0..self.folders.len() {
+            let _ = quietly(&mut self.command(machine, &["lock"]));
+        }
     }
 }
 
