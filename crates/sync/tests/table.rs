@@ -929,6 +929,50 @@ fn exec_bit_and_time() {
 }
 
 #[test]
+fn clocks_decide_nothing() {
+    let rows = [
+        ("f1@a=1", "f1@a=2", "f1@a=3", "f1@a=3 n1@a~=2"),
+        ("f1@a=1", "f1@a=2", "f1@a=2", "f1@a=2"),
+        ("f1@a=1", "f1@a=1", "f1@a=3", "f1@a=3"),
+        ("f1@a=1", "f1@a=2", "", "f1@a=2"),
+        ("f1@a=1", "f1@a=1", "", ""),
+        ("", "x1@a=2", "f1@a=3", "f1@a=3 x1@a~=2"),
+    ];
+    for (ancestor, local, remote, want) in rows {
+        // Long before, at, and long after what the vault says.
+        for time in [i64::MIN, 0, 5, 6, i64::MAX] {
+            println!("{ancestor}: {local} here at {time}, {remote} there");
+            let plan = case(ancestor, local, remote).with(|case| {
+                for node in case.local.nodes.values_mut() {
+                    if node.state == LocalState::Same {
+                        node.state = LocalState::File {
+                            hash: Some(hash("1")),
+                            size: 1,
+                            exec: false,
+                            mtime_ns: 0,
+                            fingerprint: Fingerprint {
+                                size: 1,
+                                ..Fingerprint::default()
+                            },
+                        };
+                    }
+                    if let LocalState::File {
+                        mtime_ns,
+                        fingerprint,
+                        ..
+                    } = &mut node.state
+                    {
+                        (*mtime_ns, fingerprint.mtime_ns) = (time, time);
+                    }
+                }
+            });
+            let plan = plan.becomes(want);
+            assert_eq!(plan.conflicts.len(), usize::from(want.contains('~')));
+        }
+    }
+}
+
+#[test]
 fn nothing_is_put_where_the_name_may_be_taken() {
     // Something that is not synchronised stands in a directory that turns out to be the vault's.
     let skipped = case("", "x1@d/", "d1@d/ f1@d/a=1").with(|case| {
