@@ -397,6 +397,37 @@ mod tests {
     }
 
     #[test]
+    fn no_two_ops_of_a_commit_share_a_nonce() {
+        let random = OsRandom::default();
+        let keys = VaultKey::generate(&random).keys().unwrap();
+        let machine = MachineKey::generate(&random).unwrap();
+        let position = Position {
+            n: 2,
+            prev: CommitHash([1; 32]),
+            time_ms: 6,
+        };
+        let put = |node| Draft::put(NodeId([node; 16]), &link("a")).unwrap();
+        let sealed = seal(
+            &keys,
+            &machine,
+            position,
+            (1..9).map(put).collect(),
+            &random,
+        )
+        .unwrap();
+        let commit = Commit::parse(&sealed.bytes).unwrap();
+        // Equal texts under one key: only the nonce can tell what is sealed apart.
+        let mut seen = std::collections::BTreeSet::new();
+        for op in &commit.ops {
+            let OpBody::Whole { ct, .. } = op.body else {
+                panic!("an op without a body")
+            };
+            assert!(seen.insert(&ct[..ct.len() - TAG_LEN]));
+        }
+        assert_eq!(seen.len(), 8);
+    }
+
+    #[test]
     fn a_broken_random_generator_repeats_no_key() {
         struct Broken;
         impl Random for Broken {
