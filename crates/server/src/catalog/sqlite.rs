@@ -746,6 +746,30 @@ mod tests {
         conformance::check(|| Arc::new(SqliteCatalog::in_memory(Work::Inline).unwrap())).await;
     }
 
+    #[tokio::test]
+    async fn what_was_answered_survives_a_power_cut() {
+        let dir = tempfile::tempdir().unwrap();
+        let catalog = SqliteCatalog::open(&dir.path().join("x.db"), Work::Inline).unwrap();
+        let flushes = |catalog: &SqliteCatalog| -> i64 {
+            let writer = catalog.inner.writer.lock().unwrap();
+            writer
+                .pragma_query_value(None, "synchronous", |row| row.get(0))
+                .unwrap()
+        };
+        // 2 is FULL: the journal is flushed before a transaction ends (sqlite.org/pragma.html).
+        assert_eq!(flushes(&catalog), 2);
+        // Reports are pictures: they may be lost, and what is answered after one must not.
+        let vault = catalog.invite([1; 32], 0, 1).await.unwrap();
+        let report = MachineReport {
+            state: "idle".to_owned(),
+            synced_n: 1,
+            files: 1,
+        };
+        let machine = MachineId([1; 16]);
+        catalog.report(vault, machine, report, 1).await.unwrap();
+        assert_eq!(flushes(&catalog), 2);
+    }
+
     #[test]
     fn the_steps_are_sound() {
         Migrations::from_slice(STEPS).validate().unwrap();

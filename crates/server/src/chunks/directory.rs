@@ -115,9 +115,23 @@ impl Inner {
     }
 }
 
+/// Puts what was written on the disk.
+fn sync_file(file: &File, path: &Path) -> io::Result<()> {
+    file.sync_all()?;
+    note_flushed(path);
+    Ok(())
+}
+
+#[cfg(test)]
+use tests::note_flushed;
+
+/// For the tests, which cannot see a flush otherwise.
+#[cfg(not(test))]
+fn note_flushed(_: &Path) {}
+
 #[cfg(unix)]
 fn sync_dir(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
+    sync_file(&File::open(path)?, path)
 }
 
 // A directory cannot be opened for this elsewhere; NTFS keeps renames in its journal.
@@ -266,7 +280,7 @@ impl PackWriter for Writer {
         let inner = Arc::clone(&self.inner);
         run(work, id, move || {
             temp.keep(&keep)?;
-            temp.file.sync_all()?;
+            sync_file(&temp.file, &temp.path)?;
             let path = inner.path(id);
             inner.make_parent(&path)?;
             fs::rename(&temp.path, &path)?;
@@ -297,9 +311,43 @@ impl PackReader for Reader {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
+
+    thread_local! {
+        /// What was flushed in this thread, and how many entries it had then, if it was there and a directory.
+        static FLUSHED: RefCell<Vec<(PathBuf, Option<usize>)>> = const { RefCell::new(Vec::new()) };
+    }
+
+    pub(super) fn note_flushed(path: &Path) {
+        // Under this name, that is: what was renamed before is not noted.
+        if path.exists() {
+            let entries = fs::read_dir(path).ok().map(Iterator::count);
+            FLUSHED.with_borrow_mut(|flushed| flushed.push((path.to_owned(), entries)));
+        }
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_pack_is_flushed_before_it_has_its_name_and_its_name_after() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = DirectoryStore::open(dir.path(), Work::Inline).unwrap();
+        let mut writer = store.begin(PackId([0xab; 16])).await.unwrap();
+        writer.append(Bytes::from_static(b"x")).await.unwrap();
+        FLUSHED.take();
+        let keep = std::iter::once(0..1).collect();
+        writer.finish(keep).await.unwrap();
+        let below = |path: &str| dir.path().join(path);
+        let want = [
+            (below(INCOMING).join("ab".repeat(16)), None),
+            // "ab" is new in it.
+            (dir.path().to_owned(), Some(2)),
+            (below("ab"), Some(1)),
+        ];
+        assert_eq!(FLUSHED.take(), want);
+    }
 
     #[tokio::test]
     async fn a_directory_passes_the_suite() {
