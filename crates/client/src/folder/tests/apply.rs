@@ -483,13 +483,16 @@ fn a_file_saved_while_it_is_removed_comes_back() {
 
 #[test]
 fn a_directory_replaced_by_a_link_leads_nowhere() {
-    // Between the last look and each system call in turn.
-    for n in 0..20 {
+    // Between the last look and each system call in turn; the directory itself, and one above it.
+    for (n, below) in (0..20).flat_map(|n| [(n, ""), (n, "/e")]) {
         let dir = Dir::new();
-        dir.write("d/f", "old");
+        let at = |name: &str| format!("d{below}/{name}");
+        dir.write(&at("f"), "old");
         let outside = dir.outside();
-        std::fs::write(outside.join("f"), "not ours").unwrap();
-        let expect = Expect::File(dir.fingerprint("d/f"));
+        std::fs::create_dir_all(format!("{}{below}", outside.display())).unwrap();
+        std::fs::write(format!("{}{below}/f", outside.display()), "not ours").unwrap();
+        let before = contents(&outside);
+        let expect = Expect::File(dir.fingerprint(&at("f")));
         let (d, moved) = (dir.path("d"), dir.path("moved"));
         let link_to = outside.clone();
         let disk = Hooked::new(&dir.disk, move |call, _, _| {
@@ -501,23 +504,20 @@ fn a_directory_replaced_by_a_link_leads_nowhere() {
         });
         let folder = folder_on(Arc::clone(&disk) as Arc<dyn Disk>);
         let mut new = staged(&folder, "new");
-        let _ = folder.place(&mut new, &p("d/f"), &expect, Some(&p("d/f.conflict")));
-        let _ = folder.place_link("x", MTIME, &p("d/l"), &Expect::Absent, None);
-        let _ = folder.make_dir(&p("d/sub"));
-        let _ = folder.remove(&p("d/f"), &expect);
+        let _ = folder.place(&mut new, &p(&at("f")), &expect, Some(&p(&at("f.conflict"))));
+        let _ = folder.place_link("x", MTIME, &p(&at("l")), &Expect::Absent, None);
+        let _ = folder.make_dir(&p(&at("sub")));
+        let _ = folder.remove(&p(&at("f")), &expect);
         let now = dir
             .disk
-            .stat(At::Tree(&p("moved/f")))
+            .stat(At::Tree(&p(&format!("moved{below}/f"))))
             .map(|stat| stat.fingerprint())
             .unwrap_or_default();
-        let _ = folder.set_meta(&p("d/f"), now, Some(true), Some(0));
-        let _ = folder.move_node(&p("d/f"), &p("d/g"), 0);
+        let _ = folder.set_meta(&p(&at("f")), now, Some(true), Some(0));
+        let _ = folder.move_node(&p(&at("f")), &p(&at("g")), 0);
         let _ = folder.settle();
-        assert_eq!(
-            contents(&outside),
-            [("f".into(), "not ours".into())],
-            "call {n}"
-        );
+        assert_eq!(contents(&outside), before, "call {n}, below {below:?}");
+        assert_eq!(before.len(), 1);
     }
 }
 
