@@ -178,6 +178,9 @@ impl Daemon {
                 effects = self.tell(Event::Done { outcome: ended });
                 continue;
             }
+            if self.schedule.is_waiting() {
+                self.engine.show_waiting();
+            }
             let wake_at = self.wake_at;
             let sleep = async {
                 match wake_at {
@@ -264,11 +267,11 @@ impl Daemon {
         let (effects, reply) = match command {
             Command::Pause => {
                 let effects = self.tell(Event::Pause);
-                self.engine.set_resting(State::Paused);
+                self.engine.show_paused();
                 (effects, Ok(serde_json::Value::Null))
             }
             Command::Resume => {
-                self.engine.set_resting(State::Idle);
+                self.engine.show_resumed();
                 (self.tell(Event::Resume), Ok(serde_json::Value::Null))
             }
             Command::Approve => {

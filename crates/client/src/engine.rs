@@ -41,7 +41,7 @@ pub use self::preview::{
     Foreseen, ForeseenRestore, Preview, Step as ForeseenStep, Verb, kept_placement,
 };
 pub use self::restore::{Occupied, Restore, Restored};
-pub use self::status::{FileError, Outcome, Progress, State, Status};
+pub use self::status::{FileError, Outcome, Progress, SkippedFile, State, Status};
 pub use self::verify::{BadChunk, TouchedFile, Verified};
 use crate::error::ClientError;
 use crate::folder::apply::{Folder, RescueName};
@@ -168,6 +168,8 @@ pub struct Engine {
     skipped: Vec<syncagent_sync::scan::Skipped>,
     halted: Option<(Code, String)>,
     status: watch::Sender<Status>,
+    /// What the last pass ended with.
+    rested: Option<Status>,
     last_sync_ms: u64,
 }
 
@@ -298,9 +300,11 @@ impl Engine {
             skipped: Vec::new(),
             halted: None,
             status: watch::Sender::new(Status::default()),
+            rested: None,
             last_sync_ms: 0,
         };
-        engine.publish(State::Idle);
+        // Nobody has looked yet: a pass will say how things are.
+        engine.publish(State::Syncing);
         Ok(engine)
     }
 
@@ -334,14 +338,28 @@ impl Engine {
         self.mass_change_allowed = true;
     }
 
-    /// Shows a state that is not the engine's own doing: paused, or not any more.
-    pub fn set_resting(&mut self, state: State) {
-        let state = if state == State::Idle {
-            self.resting_state()
-        } else {
-            state
-        };
-        self.publish(state);
+    /// Shows that a person has paused the machine.
+    pub fn show_paused(&mut self) {
+        self.publish(State::Paused);
+    }
+
+    /// Shows again what the last pass ended with: if it failed, a pause has not made that good.
+    pub fn show_resumed(&mut self) {
+        match &self.rested {
+            Some(status) => drop(self.status.send_replace(status.clone())),
+            None => self.publish(State::Syncing),
+        }
+    }
+
+    /// Something was heard of that is looked at soon: what was in sync may no longer be.
+    pub fn show_waiting(&self) {
+        self.status.send_if_modified(|status| {
+            let in_sync = matches!(status.state, State::Idle | State::Conflict);
+            if in_sync {
+                status.state = State::Syncing;
+            }
+            in_sync
+        });
     }
 
     /// Why not everything is watched, to be shown until it is.
@@ -377,6 +395,7 @@ impl Engine {
             self.mass_change_allowed = false;
         }
         self.publish_error(state, result.as_ref().err());
+        self.rested = Some(self.status());
         result
     }
 

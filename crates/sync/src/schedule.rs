@@ -127,6 +127,11 @@ impl Schedule {
         self.paused
     }
 
+    /// Whether something was heard of on this disk that no pass has looked at, and one will.
+    pub fn is_waiting(&self) -> bool {
+        !self.paused && !self.hints.is_empty()
+    }
+
     /// Whether a pass runs.
     pub fn is_running(&self) -> bool {
         self.running

@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use syncagent_client::daemon::{self, Options};
+use syncagent_client::engine::{Hint, State, Status};
+use syncagent_sync::schedule::Config;
 use syncagent_testkit::world::{Machine, World};
 use syncagent_vault::op::Genesis;
 
@@ -305,4 +308,70 @@ async fn a_folder_without_its_identity_holds_everything() {
     machines[0].engine = None;
     settle(&world, &mut machines).await;
     assert_eq!(tree(&a), tree(&b));
+}
+
+#[tokio::test]
+async fn nobody_says_in_sync_before_the_first_look() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::new(Genesis::default());
+    let mut machine = world.machine(dir.path(), "laptop").await.unwrap();
+    fs::write(machine.folder.join("new"), "not sent yet").unwrap();
+    world.start(&mut machine).unwrap();
+    let engine = machine.engine.as_mut().unwrap();
+    assert_eq!(engine.status().state, State::Syncing);
+    engine.pass(Hint::Everything).await.unwrap();
+    assert_eq!(engine.status().state, State::Idle);
+    assert_eq!(engine.status().files, 1);
+}
+
+#[tokio::test]
+async fn nobody_says_in_sync_while_a_change_waits() {
+    const HOUR_MS: u64 = 3_600_000;
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::new(Genesis::default());
+    let mut machine = world.machine(dir.path(), "laptop").await.unwrap();
+    world.start(&mut machine).unwrap();
+    let engine = machine.engine.take().unwrap();
+    let mut status = engine.watch();
+    let options = Options {
+        folder: machine.folder.clone(),
+        home: None,
+        schedule: Config {
+            closed_ms: HOUR_MS,
+            quiet_ms: HOUR_MS,
+            settle_ms: HOUR_MS,
+            ..Config::default()
+        },
+    };
+    let said = async {
+        let first = |status: &Status| status.state == State::Idle && status.last_sync.is_some();
+        status.wait_for(first).await.unwrap();
+        fs::write(machine.folder.join("new"), "waits for quiet").unwrap();
+        status
+            .wait_for(|status| status.state == State::Syncing)
+            .await
+            .unwrap();
+    };
+    let said = tokio::time::timeout(std::time::Duration::from_secs(60), said);
+    let run = daemon::run(engine, options, async { said.await.unwrap() });
+    run.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_pause_makes_no_failure_good() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::new(Genesis::default());
+    let mut machine = world.machine(dir.path(), "laptop").await.unwrap();
+    world.start(&mut machine).unwrap();
+    let engine = machine.engine.as_mut().unwrap();
+    engine.show_resumed();
+    assert_eq!(engine.status().state, State::Syncing);
+    fs::remove_file(machine.folder.join(".syncagent/root")).unwrap();
+    engine.pass(Hint::Everything).await.unwrap_err();
+    let held = engine.status();
+    assert_eq!(held.state, State::Held);
+    engine.show_paused();
+    assert_eq!(engine.status().state, State::Paused);
+    engine.show_resumed();
+    assert_eq!(engine.status(), held);
 }

@@ -451,10 +451,13 @@ async fn tell(output: Output, mut progress: Progress, mut status: watch::Receive
                 now.progress.bytes_done,
                 now.progress.bytes_total,
             );
-        } else if told != Some((now.state, now.files)) {
-            told = Some((now.state, now.files));
-            progress.clear();
-            output.remark(&line(&now));
+        } else {
+            let line = line(&now);
+            if told.as_ref() != Some(&line) {
+                progress.clear();
+                output.remark(&line);
+                told = Some(line);
+            }
         }
         if status.changed().await.is_err() {
             return;
@@ -474,15 +477,27 @@ fn line(status: &Status) -> String {
             .first()
             .map(|error| format!(": {}", describe(error)))
     });
-    format!(
-        "{state}, {} in sync{}",
-        text::count(status.files, "file"),
-        why.unwrap_or_default()
-    )
+    let mut line = format!("{state}, {} in sync", text::count(status.files, "file"));
+    // What keeps "in sync" from being the whole truth stands in the same line.
+    for (n, one, word) in [
+        (status.skipped.len() as u64, "thing", " left alone"),
+        (
+            status.notices.len() as u64,
+            "note",
+            " in `syncagent status`",
+        ),
+    ] {
+        if n > 0 {
+            line += &format!(", {}{word}", text::count(n, one));
+        }
+    }
+    line + &why.unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
+    use syncagent_client::engine::SkippedFile;
+
     use super::*;
 
     #[test]
@@ -505,6 +520,27 @@ mod tests {
         assert_eq!(
             summary(&outcome),
             "in sync: 1 file sent, 2 things removed here"
+        );
+    }
+
+    #[test]
+    fn a_state_in_a_line() {
+        let mut status = Status {
+            state: State::Idle,
+            files: 2,
+            ..Status::default()
+        };
+        assert_eq!(line(&status), "idle, 2 files in sync");
+        status.skipped = vec![SkippedFile {
+            path: "x".into(),
+            reason: "special".into(),
+            detail: "a socket".into(),
+        }];
+        assert_eq!(line(&status), "idle, 2 files in sync, 1 thing left alone");
+        status.notices = vec!["not everything is watched".into()];
+        assert_eq!(
+            line(&status),
+            "idle, 2 files in sync, 1 thing left alone, 1 note in `syncagent status`"
         );
     }
 }
