@@ -548,16 +548,13 @@ impl Engine {
 
     /// What could not be looked at, and what could not be read when its content was wanted.
     fn unreadable_now(&self) -> BTreeSet<String> {
-        let Some(scan) = &self.scan else {
-            return BTreeSet::new();
-        };
-        let skipped = scan.skipped.iter().filter(|skipped| skipped.code.is_some());
-        let failed = self.errors.keys();
-        let failed = failed.filter(|path| scan.entries.get(path) == Some(&Observed::Unknown));
-        let failed = failed.map(TreePath::to_string);
-        skipped
-            .map(|skipped| skipped.path.clone())
-            .chain(failed)
+        let skipped = self.scan.iter().flat_map(|scan| &scan.skipped);
+        let unreadable = skipped.filter(|skipped| skipped.code.is_some());
+        // What can be looked at, but not read: nobody knows which content that is.
+        let unread = { self.errors.values() }.filter(|error| error.code == Code::Read);
+        { unreadable.map(|skipped| &skipped.path) }
+            .chain(unread.map(|error| &error.path))
+            .cloned()
             .collect()
     }
 

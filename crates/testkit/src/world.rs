@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use syncagent_client::ClientError;
 use syncagent_client::engine::{Engine, EngineConfig, Hint, Outcome};
-use syncagent_client::folder::disk::NativeDisk;
+use syncagent_client::folder::disk::{Disk, NativeDisk};
 use syncagent_client::home::{Credentials, Home};
 use syncagent_client::index::Index;
 use syncagent_client::remote::http::{HttpRemote, register};
@@ -55,7 +55,11 @@ pub struct Machine {
 impl World {
     /// A new server in memory, and a new vault.
     pub fn new(genesis: Genesis) -> Self {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        Self::with_clock(genesis, Arc::new(SystemClock))
+    }
+
+    /// The same, with a clock that somebody moves.
+    pub fn with_clock(genesis: Genesis, clock: Arc<dyn Clock>) -> Self {
         let random: Arc<dyn Random> = Arc::new(OsRandom::default());
         let for_server = Arc::clone(&random);
         let entropy: Entropy = Arc::new(move |out: &mut [u8]| for_server.fill(out));
@@ -127,6 +131,11 @@ impl World {
         let disk = NativeDisk::open(&machine.folder).map_err(|error| {
             ClientError::Setup(format!("{}: {error}", machine.folder.display()))
         })?;
+        self.start_on(machine, Arc::new(disk))
+    }
+
+    /// Starts a machine's engine on another disk than its folder's.
+    pub fn start_on(&self, machine: &mut Machine, disk: Arc<dyn Disk>) -> Result<(), ClientError> {
         let remote = HttpRemote::new(Arc::new(self.transport()), self.key.vault(), &machine.token);
         machine.engine = Some(Engine::open(EngineConfig {
             key: self.key.duplicate(),
@@ -135,7 +144,7 @@ impl World {
             name: machine.name.clone(),
             platform: "linux".to_owned(),
             index: Index::open(&machine.home.state_path())?,
-            disk: Arc::new(disk),
+            disk,
             remote: Arc::new(remote),
             work: Work::Pool,
             clock: Arc::clone(&self.clock),

@@ -1,0 +1,237 @@
+//! One thing that happens, tried at every call of a pass in turn: a machine on a simulated drive, another on a real disk.
+//!
+//! Simulated worlds come across the same moments by chance; here none is left out.
+
+#![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use syncagent_client::folder::disk::ErrorKind;
+use syncagent_protocol::{Code, TreePath};
+use syncagent_testkit::sim::clock::{SimClock, TICK_NS};
+use syncagent_testkit::sim::disk::{Drive, Fault};
+use syncagent_testkit::sim::fs::{Body, Content, Fs, Item};
+use syncagent_testkit::sim::trace::Trace;
+use syncagent_testkit::world::{Machine, World};
+use syncagent_vault::op::Genesis;
+
+/// Calls of a pass over a few files; more would mean that a test does not end.
+const MANY: u64 = 1000;
+
+struct Two {
+    _dir: tempfile::TempDir,
+    clock: SimClock,
+    trace: Trace,
+    world: World,
+    drive: Drive,
+    /// On the drive.
+    laptop: Machine,
+    /// On a real disk.
+    desktop: Machine,
+}
+
+impl Two {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = SimClock::default();
+        let trace = Trace::new(clock.clone());
+        let world = World::with_clock(Genesis::default(), Arc::new(clock.clone()));
+        let drive = Drive::new(clock.clone(), trace.clone(), "laptop", Arc::default());
+        let laptop = world.machine(dir.path(), "laptop").await.unwrap();
+        let desktop = world.machine(dir.path(), "desktop").await.unwrap();
+        let mut two = Self {
+            _dir: dir,
+            clock,
+            trace,
+            world,
+            drive,
+            laptop,
+            desktop,
+        };
+        two.start();
+        two.settle().await;
+        two
+    }
+
+    /// Starts the laptop, again if it was killed.
+    fn start(&mut self) {
+        self.laptop.engine = None;
+        let disk = Arc::new(self.drive.start());
+        self.world.start_on(&mut self.laptop, disk).unwrap();
+    }
+
+    async fn settle(&mut self) {
+        for _ in 0..2 {
+            self.clock.advance_ns(1_000_000_000);
+            self.world.sync(&mut self.laptop).await.unwrap();
+            self.world.sync(&mut self.desktop).await.unwrap();
+        }
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        self.drive.with(|fs| {
+            let (root, text) = (fs.root(), text.as_bytes().to_vec());
+            match fs.child(root, name) {
+                Ok(ino) => fs.write(ino, |content| *content = text).unwrap(),
+                Err(_) => drop(
+                    fs.create(root, name, Body::File(Content::new(text)))
+                        .unwrap(),
+                ),
+            }
+        });
+    }
+
+    fn at_desktop(&self, name: &str) -> PathBuf {
+        self.desktop.folder.join(name)
+    }
+
+    fn names_at_desktop(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.desktop.folder).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.filter(|name| name != ".syncagent").collect();
+        names.sort();
+        names
+    }
+
+    fn on_drive(&self) -> BTreeMap<String, Item> {
+        self.drive.with(|fs| fs.tree())
+    }
+}
+
+/// Takes away whatever lies below a directory.
+fn empty(fs: &mut Fs, dir: u64) {
+    let entries = fs.entries(dir).unwrap().clone();
+    for (name, ino) in entries {
+        let is_dir = fs.entries(ino).is_ok();
+        if is_dir {
+            empty(fs, ino);
+        }
+        fs.remove(dir, &name, is_dir).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_drive_that_goes_away_at_any_call_deletes_nothing() {
+    for call in 0..MANY {
+        let mut two = Two::new().await;
+        for name in ["one", "two", "three"] {
+            two.write(name, name);
+        }
+        two.settle().await;
+        let before = two.names_at_desktop();
+        assert_eq!(before.len(), 3);
+        let happened = Arc::new(AtomicBool::new(false));
+        let noted = Arc::clone(&happened);
+        let go_away = move |fs: &mut Fs| {
+            // As an unmounted drive looks: the directory is there, what was in it is not.
+            empty(fs, fs.root());
+            noted.store(true, Ordering::SeqCst);
+        };
+        two.drive.arm(call, Fault::Meanwhile(Box::new(go_away)));
+        let pass = two.world.sync(&mut two.laptop).await;
+        if !happened.load(Ordering::SeqCst) {
+            assert!(call > 5, "a pass made only {call} calls");
+            return;
+        }
+        if let Err(error) = pass {
+            assert_eq!(error.code(), Code::Root, "{error}");
+        }
+        two.world.sync(&mut two.desktop).await.unwrap();
+        assert_eq!(two.names_at_desktop(), before, "gone at call {call}");
+    }
+    panic!("a pass does not end");
+}
+
+#[tokio::test]
+async fn a_move_that_a_kill_cut_off_is_no_touch() {
+    for call in 0..MANY {
+        let mut two = Two::new().await;
+        fs::write(two.at_desktop("a"), "text").unwrap();
+        two.world.sync(&mut two.desktop).await.unwrap();
+        two.settle().await;
+        fs::rename(two.at_desktop("a"), two.at_desktop("b")).unwrap();
+        two.world.sync(&mut two.desktop).await.unwrap();
+        two.drive.arm(call, Fault::Crash);
+        let _ = two.world.sync(&mut two.laptop).await;
+        if two.drive.crashed_in().is_none() {
+            assert!(call > 5, "a pass made only {call} calls");
+            return;
+        }
+        two.drive.kill();
+        // Nobody has touched it since it was moved, so this is the last word.
+        fs::remove_file(two.at_desktop("b")).unwrap();
+        two.world.sync(&mut two.desktop).await.unwrap();
+        two.start();
+        two.settle().await;
+        let found = (two.on_drive(), two.names_at_desktop());
+        assert_eq!(found, Default::default(), "killed at call {call}");
+    }
+    panic!("a pass does not end");
+}
+
+#[tokio::test]
+async fn what_may_have_moved_to_where_nothing_can_be_read_is_not_deleted() {
+    // The second error is one of all files, for as long as the pass takes.
+    for call in 0..MANY {
+        let mut two = Two::new().await;
+        two.write("f", "text");
+        fs::create_dir(two.at_desktop("e")).unwrap();
+        fs::write(two.at_desktop("e/x"), "x").unwrap();
+        two.settle().await;
+        two.settle().await;
+        let node = |two: &Two, path: &str| {
+            let tree = &two.laptop.engine.as_ref().unwrap().placed().tree;
+            tree.at(&TreePath::parse(path).unwrap())
+        };
+        let before = node(&two, "f");
+        assert!(before.is_some());
+        two.drive.with(|fs| {
+            let root = fs.root();
+            let to = fs.child(root, "e").unwrap();
+            fs.rename((root, "f"), (to, "f"), false).unwrap();
+        });
+        two.clock.advance_ns(1_000_000_000);
+        match call {
+            0 => two.drive.spell(ErrorKind::Io, MANY),
+            _ => two.drive.arm(call - 1, Fault::Error(ErrorKind::Io)),
+        }
+        let _ = two.world.sync(&mut two.laptop).await;
+        if !two.trace.counts().contains_key("disk error") {
+            assert!(call > 5, "a pass made only {call} calls");
+            return;
+        }
+        two.drive.disarm();
+        two.settle().await;
+        assert_eq!(node(&two, "e/f"), before, "an error at call {call}");
+        assert_eq!(fs::read(two.at_desktop("e/f")).unwrap(), b"text");
+    }
+    panic!("a pass does not end");
+}
+
+#[tokio::test]
+async fn a_write_within_the_clocks_grain_is_seen() {
+    for passes in [1, 2] {
+        let mut two = Two::new().await;
+        // To the start of a tick: what follows has one stamp.
+        let into = two.clock.now_ns().rem_euclid(TICK_NS);
+        two.clock.advance_ns(TICK_NS - into);
+        two.write("f", "one");
+        let stat = |two: &Two| {
+            two.drive
+                .with(|fs| fs.stat(fs.child(fs.root(), "f").unwrap()).unwrap())
+        };
+        let before = stat(&two);
+        for _ in 0..passes {
+            two.world.sync(&mut two.laptop).await.unwrap();
+        }
+        two.write("f", "two");
+        assert_eq!(stat(&two), before, "the passes took longer than a tick");
+        two.settle().await;
+        let found = fs::read(two.at_desktop("f")).unwrap();
+        assert_eq!(found, b"two", "after {passes} pass(es)");
+    }
+}
