@@ -148,6 +148,30 @@ fn commits_left_out_repeated_or_exchanged_are_found() {
         let case = format!("a head at {head} that is not there");
         court.refuses(&case, "E_COMMIT", 14, shows(log.clone(), head));
     }
+    // Right in everything else: its author was shown another history.
+    let position = Position {
+        n: 5,
+        prev: hash_of(&log[2]),
+        time_ms: 1,
+    };
+    let (keys, author) = (court.key.keys().unwrap(), court.credentials(&court.a));
+    let drafts = vec![Draft::trash(NodeId([9; 16]))];
+    let sealed = seal(
+        &keys,
+        &author.machine,
+        position,
+        drafts,
+        &OsRandom::default(),
+    )
+    .unwrap();
+    let served = Commit::parse(&sealed.bytes).unwrap().to_served();
+    let elsewhere = with(&|log| log[4].clone_from(&served));
+    court.refuses(
+        "one that stands on another",
+        "E_FORK",
+        14,
+        shows(elsewhere, 5),
+    );
 }
 
 /// The ops of a served commit of two, each with the byte before it.
