@@ -1,4 +1,4 @@
-//! The tables of features and of failures name tests. Here it is seen that they exist.
+//! The tables of features and of failures and the page of invariants name tests. Here it is seen that they exist.
 
 use std::fs;
 use std::path::Path;
@@ -14,13 +14,25 @@ fn named(table: &str) -> Vec<&str> {
 }
 
 #[test]
-fn every_test_named_in_the_table_exists() {
+fn every_test_that_is_named_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    for page in ["docs/features.md", "docs/failures.md"] {
-        let table = fs::read_to_string(root.join(page)).unwrap();
-        let named = named(&table);
-        assert!(!named.is_empty(), "{page} was not read");
-        for name in named {
+    let read = |page: &str| fs::read_to_string(root.join(page)).unwrap();
+    let (features, failures, sync) = (
+        read("docs/features.md"),
+        read("docs/failures.md"),
+        read("docs/sync.md"),
+    );
+    // The invariants name theirs in their text.
+    let quoted = sync.split('`').skip(1).step_by(2);
+    let of_sync: Vec<&str> = quoted.filter(|name| name.contains(".rs::")).collect();
+    let pages = [
+        (named(&features), 20),
+        (named(&failures), 20),
+        (of_sync, 28),
+    ];
+    for (names, at_least) in pages {
+        assert!(names.len() >= at_least, "a page was not read: {names:?}");
+        for name in names {
             let (path, function) = name.split_once("::").unwrap_or((name, ""));
             assert!(root.join(path).exists(), "{name}: there is no {path}");
             if !function.is_empty() {
