@@ -8,6 +8,7 @@ mod demo;
 mod docs;
 #[cfg(test)]
 mod features;
+mod mutants;
 mod needs;
 mod report;
 mod simulate;
@@ -83,6 +84,11 @@ enum Command {
         #[arg(long)]
         trace: bool,
     },
+    /// Break each invariant of docs/sync.md on purpose, and see a test fail. Needs git and a clone.
+    Mutants {
+        /// Only those of `crates/testkit/mutants` with this in their name.
+        names: Vec<String>,
+    },
     /// Build in release mode and run `syncagent demo`.
     Demo {
         /// Where the demonstration keeps its folders.
@@ -125,6 +131,7 @@ fn run(command: Command) -> Result<ExitCode> {
             };
             simulate::run(&workspace, &worlds)
         }
+        Command::Mutants { names } => mutants::run(&workspace, &names),
         Command::Demo { dir } => demo::run(&workspace, dir),
         Command::Docs => docs::run(&workspace),
         Command::Bench(options) => bench::run(&workspace, &options),
