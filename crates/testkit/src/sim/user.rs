@@ -22,6 +22,8 @@ pub struct User<'a> {
     pub ledger: &'a mut Ledger,
     /// Where it is told.
     pub trace: &'a Trace,
+    /// Files that were given a second name: what is written through it nobody hears of under the first.
+    pub linked: Vec<String>,
 }
 
 struct Place {
@@ -367,6 +369,7 @@ impl User<'_> {
         fs.link(inode, to.dir, &to.name)?;
         self.note_touched(&item);
         self.trace.count("hard link");
+        self.linked.push(from.path.clone());
         heard.push(to.path.clone());
         Ok(format!("makes {} a second name of {}", to.path, from.path))
     }

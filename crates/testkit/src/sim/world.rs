@@ -117,6 +117,9 @@ enum Runs {
 #[derive(Default)]
 struct Heard {
     paths: BTreeSet<TreePath>,
+    /// What was given a second name since the last look at everything. Once that name is gone again, only such a look
+    /// can find what was written through it.
+    linked: BTreeSet<String>,
     /// Whether anybody has edited something since the pass began.
     edited: bool,
 }
@@ -584,11 +587,14 @@ impl World {
                 dice: &mut lock(&people),
                 ledger: &mut lock(&ledger),
                 trace: &trace,
+                linked: Vec::new(),
             };
             let paths = user.edit(fs);
+            let linked = std::mem::take(&mut user.linked);
             lock(&known).extend(contents(fs).into_keys());
             let mut heard = lock(&heard);
             heard.edited = true;
+            heard.linked.extend(linked);
             heard
                 .paths
                 .extend(paths.iter().filter_map(|path| TreePath::parse(path).ok()));
@@ -690,6 +696,7 @@ impl World {
                 let mut heard = lock(&machine.heard);
                 heard.edited = false;
                 let hint = if everything {
+                    heard.linked.clear();
                     Hint::Everything
                 } else {
                     Hint::Paths(heard.paths.clone())
@@ -828,10 +835,14 @@ impl World {
         }
         let status = engine.status();
         let in_sync = matches!(status.state, State::Idle | State::Conflict);
-        if in_sync && !lock(&machine.heard).edited && machine.drive.crashed_in().is_none() {
+        let heard = lock(&machine.heard);
+        if in_sync && !heard.edited && machine.drive.crashed_in().is_none() {
             let log = told(engine.placed());
             let here = shown(&machine.drive.with(|fs| fs.tree()));
-            let left = |path: &String| status.skipped.iter().any(|skipped| skipped.path == *path);
+            let left = |path: &String| {
+                heard.linked.contains(path)
+                    || status.skipped.iter().any(|skipped| skipped.path == *path)
+            };
             let all: BTreeSet<&String> = log.keys().chain(here.keys()).collect();
             for path in all.into_iter().filter(|path| !left(path)) {
                 let (here, log) = (here.get(path), log.get(path));
