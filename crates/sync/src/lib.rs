@@ -4,8 +4,9 @@
 //! argument. Whatever is decided twice from the same input is decided the same way.
 //!
 //! Reading order: [`tree`] (what the log says), [`scan`] (what the disk says), [`ancestor`] (what both last
-//! agreed on), [`survey`] (where they differ), [`mod@focus`] (what a decision is about), [`mod@identify`] (which node is where
-//! on disk), [`mod@reconcile`] (the decision) and [`plan`] (its outcome); then [`placement`], [`conflict`], [`guard`], [`mod@ignore`] and [`schedule`].
+//! agreed on), [`survey`] (where they differ), [`mod@focus`] (what a decision is about), [`mod@identify`] (which
+//! node is where on disk), [`mod@reconcile`] (the decision) and [`plan`] (its outcome); then [`placement`],
+//! [`conflict`], [`guard`], [`mod@ignore`] and [`schedule`].
 //! The rules in prose and tables: `docs/sync.md`.
 
 pub mod ancestor;
