@@ -258,11 +258,89 @@ impl Known {
         }
         for (_, node) in remote.tree.children(id) {
             now.nodes += 1;
-            if ancestor.get(node).is_none() {
+            // Also one whose row hangs elsewhere: should the row go, nobody looks here again.
+            if ancestor.get(node).is_none_or(|row| row.node.parent != id) {
                 now.differs.push(node);
             }
         }
         now.path = path;
         (now, directories)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use syncagent_protocol::{Body, Name, Node, OpHash};
+
+    use super::*;
+    use crate::ancestor::AncestorNode;
+    use crate::tree::{Change, LastOp};
+
+    const D: NodeId = NodeId([1; 16]);
+    const E: NodeId = NodeId([2; 16]);
+    const N: NodeId = NodeId([3; 16]);
+
+    fn node(parent: NodeId, name: &str) -> Node {
+        Node {
+            parent,
+            name: Name::parse(name).unwrap(),
+            mtime_ns: 0,
+            body: Body::Directory,
+        }
+    }
+
+    fn row(node: Node, n: u8) -> AncestorNode {
+        AncestorNode {
+            node,
+            op_hash: OpHash([n; 32]),
+            fingerprint: None,
+            inode: u64::from(n),
+            not_here: false,
+        }
+    }
+
+    #[test]
+    fn a_node_that_lost_its_row_is_found_where_the_vault_has_it() {
+        let mut log = LogTree::default();
+        let put = |id: NodeId, node: Node| Change {
+            node: id,
+            op: LastOp::Put(node.into()),
+            op_hash: OpHash([id.0[0]; 32]),
+        };
+        let nodes = [
+            (D, node(NodeId::ROOT, "D")),
+            (E, node(NodeId::ROOT, "E")),
+            (N, node(D, "x")),
+        ];
+        log.apply(1, nodes.clone().map(|(id, node)| put(id, node)));
+        let mut remote = log.placed();
+        let rows = [
+            (D, row(node(NodeId::ROOT, "D"), 1)),
+            (E, row(node(NodeId::ROOT, "E"), 2)),
+            // The vault has moved it, this disk cannot.
+            (N, row(node(E, "a"), 3)),
+        ];
+        let mut ancestor: Ancestor = rows.into_iter().collect();
+        let found = [("D", 1), ("E", 2), ("E/a", 3)].map(|(path, inode)| {
+            let seen = Observed::Directory {
+                inode,
+                complete: true,
+                holds_skipped: false,
+            };
+            (TreePath::parse(path).unwrap(), seen)
+        });
+        let mut scan = Scan {
+            entries: found.into_iter().collect(),
+            root_complete: true,
+            ..Scan::default()
+        };
+        let mut survey = Survey::default();
+        survey.follow(&mut ancestor, &mut scan, &log, &mut remote);
+        assert!(survey.differs().any(|id| id == N));
+        // It makes way for something else, and its row goes.
+        scan.entries.remove(&TreePath::parse("E/a").unwrap());
+        ancestor.remove(N);
+        survey.follow(&mut ancestor, &mut scan, &log, &mut remote);
+        assert_eq!(survey.differs().collect::<Vec<_>>(), [N]);
     }
 }
