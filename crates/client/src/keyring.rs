@@ -150,7 +150,8 @@ pub struct Forgotten {
 
 /// Takes the key away. When this returns well nothing in the keyring opens the vault any more.
 pub fn forget(home: &Home, keyring: Option<&dyn Keyring>) -> Result<Forgotten, ClientError> {
-    let slot = home.unlocked()?;
+    // One that cannot be read is removed all the same.
+    let slot = home.unlocked().ok().flatten();
     // First, because this is what locks.
     let was_kept = home.remove_unlocked()?;
     let left = match (slot, keyring) {

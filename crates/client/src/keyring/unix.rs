@@ -16,6 +16,8 @@ use zeroize::Zeroizing;
 
 use super::{Entry, Keyring, KeyringError, SERVICE};
 
+/// How often one entry may be there.
+const MAX_ENTRIES: usize = 8;
 const BUS_NAME: &str = "org.freedesktop.secrets";
 const SERVICE_PATH: &str = "/org/freedesktop/secrets";
 /// The collection that is there for those who name none.
@@ -200,7 +202,11 @@ impl Service {
     }
 
     async fn remove(&self, entry: &Entry) -> Result<(), KeyringError> {
-        while let Some(item) = self.find(entry).await? {
+        // A service that lists what it says it has deleted is not asked for ever.
+        for _ in 0..MAX_ENTRIES {
+            let Some(item) = self.find(entry).await? else {
+                break;
+            };
             self.unlock(&item).await?;
             let message = self.call(item.as_str(), "Item", "Delete", ());
             let (prompt,): (OwnedObjectPath,) = read(&message.await?)?;

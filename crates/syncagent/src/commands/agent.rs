@@ -152,10 +152,10 @@ struct Locked {
 pub(super) fn lock(context: &Context) -> Result {
     let home = context.home()?;
     let keyring = context.keyring();
-    let forgotten = keyring::forget(&home, keyring.as_deref().ok());
+    // Who holds the key gives it up first: a keyring may ask a person before it forgets what opens nothing any more.
     let agent = agent::lock(&home);
     let daemon = context.block_on(lock_daemon(&home));
-    let forgotten = forgotten?;
+    let forgotten = keyring::forget(&home, keyring.as_deref().ok())?;
     let was_unlocked = agent? | daemon? | forgotten.was_kept;
     if let Some(error) = forgotten.left {
         context.output.remark(&format!(

@@ -406,7 +406,14 @@ async fn work(
     told.abort();
     let _ = told.await;
     let last = status.borrow().clone();
-    status::keep(&Index::open(&home.state_path())?, &last)?;
+    let index = Index::open(&home.state_path());
+    let kept = index
+        .map_err(crate::failure::Failure::from)
+        .and_then(|index| status::keep(&index, &last));
+    if let Err(error) = kept {
+        // For questions while it does not run; nothing depends on it.
+        tracing::warn!(%error, "the last state could not be kept");
+    }
     Ok(result?)
 }
 
