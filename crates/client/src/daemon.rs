@@ -242,7 +242,7 @@ impl Daemon {
     }
 
     async fn pass(&mut self, hint: Hint) -> Ended {
-        // What stands at the path by now may be it again, as another directory: of a drive that came back.
+        // What stands at the path by now may be it again, of a drive that came back.
         if self.astray
             && let Ok(disk) = NativeDisk::open(&self.folder)
             && self.engine.reopen(Arc::new(disk)).is_ok()
@@ -251,7 +251,12 @@ impl Daemon {
             self.watcher = Watcher::start(&self.folder);
         }
         let result = self.engine.pass(hint).await;
-        self.astray = matches!(&result, Err(error) if error.code() == Code::Root);
+        self.astray = match &result {
+            // A drive that was pulled out answers nothing but errors.
+            Err(ClientError::File { path, .. }) => path.is_root(),
+            Err(error) => error.code() == Code::Root,
+            Ok(_) => false,
+        };
         match result {
             Ok(_) => Ended::Settled,
             Err(error) => {

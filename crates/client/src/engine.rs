@@ -45,7 +45,7 @@ pub use self::status::{FileError, Outcome, Progress, SkippedFile, State, Status}
 pub use self::verify::{BadChunk, TouchedFile, Verified};
 use crate::error::ClientError;
 use crate::folder::apply::{Folder, RescueName};
-use crate::folder::disk::{Disk, Guard};
+use crate::folder::disk::{At, Disk, Guard};
 use crate::folder::read::open_stable;
 use crate::folder::root::{self, Identity, RootState};
 use crate::folder::scan::{IgnoreRules, Look};
@@ -127,6 +127,10 @@ pub struct Engine {
     identity: Identity,
     /// None while it only looks.
     _folder_lock: Option<Guard>,
+    /// Which directory the folder is.
+    root_inode: Option<u64>,
+    /// Another directory was found in its place.
+    is_copied: bool,
     remote: Arc<dyn Remote>,
     work: Work,
     clock: Arc<dyn Clock>,
@@ -189,10 +193,15 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Goes on with `disk`, on which the folder stands that was lost: its drive was taken away and came back, or
-    /// somebody put a copy in its place. Changes nothing if it is not that folder, or the one that is open already.
+    /// Goes on with `disk`, on which the folder stands that was lost: its drive was taken away and came back. Changes
+    /// nothing if it is not that very directory. A copy of it is none: it may still be growing, and what it does not
+    /// have yet would be sent as deleted.
     pub fn reopen(&mut self, disk: Arc<dyn Disk>) -> Result<(), ClientError> {
         let (_, lock) = take_folder(&*disk, self.vault, Some(self.identity), &*self.random)?;
+        if root_inode(&*disk).is_none_or(|inode| Some(inode) != self.root_inode) {
+            self.is_copied = true;
+            return Err(held_copy());
+        }
         let placement = probe(&*disk)?;
         preview::keep_placement(&self.index, &placement)?;
         let name = rescue_name(Arc::clone(&self.clock), self.name.clone());
@@ -200,7 +209,12 @@ impl Engine {
         self._folder_lock = Some(lock);
         self.placement = placement;
         self.scan = None;
-        self.recover()
+        self.is_copied = false;
+        if let Err(error) = self.recover() {
+            // What is left there is tidied with the next start.
+            tracing::warn!(%error, "cannot tidy what an interruption left");
+        }
+        Ok(())
     }
 
     /// Tidies what a crash left.
@@ -240,6 +254,7 @@ impl Engine {
             random,
         } = config;
         let vault = key.vault();
+        let root_inode = root_inode(&*disk);
         let folder = Folder::new(disk, rescue_name(Arc::clone(&clock), name.clone()));
         let (log, ancestor) = index.load()?;
         let placed = log.placed();
@@ -270,6 +285,8 @@ impl Engine {
             folder: Arc::new(folder),
             identity,
             _folder_lock: folder_lock,
+            root_inode,
+            is_copied: false,
             remote,
             work,
             clock,
@@ -417,6 +434,7 @@ impl Engine {
         self.unlooked = std::mem::take(&mut self.unlooked).and(failed);
         self.errors.clear();
         if !self.folder.is_settled() {
+            self.check_root()?;
             let mut touched = BTreeSet::new();
             self.settle(&mut touched)?;
             self.unlooked = std::mem::take(&mut self.unlooked).and(Hint::Paths(touched));
@@ -542,6 +560,7 @@ impl Engine {
             .map_err(|error| file_error(&TreePath::ROOT, error.code(), &error))?;
         match state {
             RootState::Fine => Ok(()),
+            _ if self.is_copied => Err(held_copy()),
             other => Err(held_root(other)),
         }
     }
@@ -802,6 +821,19 @@ fn held_root(state: RootState) -> ClientError {
         code: Code::Root,
         message: problem.to_owned(),
     }
+}
+
+fn held_copy() -> ClientError {
+    ClientError::Held {
+        code: Code::Root,
+        message: "another directory stands where the folder was, perhaps a copy of it or a backup that was put back. Once all of its files are there, end `syncagent sync` and start it again: what is missing then counts as deleted".into(),
+    }
+}
+
+/// The number of the root; none if there is none.
+fn root_inode(disk: &dyn Disk) -> Option<u64> {
+    let stat = disk.stat(At::Tree(&TreePath::ROOT)).ok()?;
+    Some(stat.inode).filter(|inode| *inode != 0)
 }
 
 /// There is something left to do: files kept changing, or others were always first, or the server only says so.

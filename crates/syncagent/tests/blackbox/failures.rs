@@ -197,33 +197,39 @@ fn a_folder_that_was_emptied_or_replaced_holds_everything() {
 }
 
 #[test]
-fn a_folder_whose_copy_stands_in_its_place_goes_on_while_sync_runs() {
+fn a_folder_whose_copy_stands_in_its_place_is_held_until_sync_starts_again() {
     let world = World::new();
     let a = world.first("a");
     a.write("dir/x", "x");
+    a.write("y", "y");
     let b = world.next("b", &a);
     let daemon = a.start_daemon();
+    until("the first pass", || {
+        b.sync_once().exits(0);
+        (b.names() == ["dir", "y"]).then_some(())
+    });
     let elsewhere = world.path("elsewhere");
     fs::rename(&a.folder, &elsewhere).unwrap();
+    // As a backup brings it back, file by file under new inodes; it is known as the folder before all of it is there.
     fs::create_dir(&a.folder).unwrap();
-    until("the daemon to notice", || {
-        a.run(&["now"]).exits(0);
-        (a.status()["held"]["code"] == "E_ROOT").then_some(())
-    });
-    fs::remove_dir(&a.folder).unwrap();
-    // As a backup brings it back: the same files under new inodes.
     let copied = std::process::Command::new("cp")
         .arg("-a")
-        .arg(&elsewhere)
+        .arg(elsewhere.join(".syncagent"))
+        .arg(elsewhere.join("dir"))
         .arg(&a.folder)
         .status();
     assert!(copied.unwrap().success());
-    a.write("y", "y");
-    until("the daemon to go on", || {
+    until("the daemon to notice", || {
         a.run(&["now"]).exits(0);
-        (a.status()["state"] == "idle").then_some(())
+        let held = a.status()["held"].clone();
+        let says = held["message"].as_str().unwrap_or_default().to_owned();
+        (held["code"] == "E_ROOT" && says.contains("another directory")).then_some(())
     });
-    // It hears of what happens there, too.
+    b.sync_once().exits(0);
+    assert_eq!(b.names(), ["dir", "y"], "what is not there yet was deleted");
+    fs::copy(elsewhere.join("y"), a.folder.join("y")).unwrap();
+    assert_eq!(daemon.terminate(), 0);
+    let daemon = a.start_daemon();
     a.write("dir/z", "z");
     until("what is written there", || {
         b.sync_once().exits(0);
