@@ -224,13 +224,12 @@ impl Engine {
             .folder
             .recover(&|key| wanted.contains(key))
             .map_err(|error| file_error(&TreePath::ROOT, error.code(), &error))?;
-        let kept = settled.rescued.iter().map(|rescued| {
-            format!(
+        for rescued in settled.rescued {
+            self.notice(format!(
                 "a file that an interruption had left in .syncagent/tmp was kept as {}",
                 rescued.to
-            )
-        });
-        self.notices.extend(kept);
+            ));
+        }
         Ok(())
     }
 
