@@ -3,6 +3,8 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "../../syncagent/tests/blackbox/patience.rs"]
+mod patience;
 #[path = "../../syncagent/tests/blackbox/session.rs"]
 #[expect(
     dead_code,

@@ -20,6 +20,7 @@ mod machines;
 #[cfg(target_os = "linux")]
 mod memory;
 mod mounts;
+mod patience;
 mod script;
 #[cfg(target_os = "linux")]
 mod secrets;

@@ -7,10 +7,8 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
-/// Longer than anything here takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::patience::until;
 
 /// A child that does not outlive its test.
 struct Service(Child);
@@ -51,11 +49,7 @@ impl Session {
             .expect("it reads its password");
         drop(stdin);
         session.keyring = Some(Service(child));
-        let deadline = Instant::now() + PATIENCE;
-        while !session.has_keyring() {
-            assert!(Instant::now() < deadline, "no keyring came");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        until("the keyring", || session.has_keyring().then_some(()));
         session
     }
 
