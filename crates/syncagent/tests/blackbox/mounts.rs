@@ -139,10 +139,12 @@ mod linux {
             self.run(&["umount", "--lazy"], &[at]);
         }
 
-        /// Leaves no room on the disk at `at`. Removing the file gives it back.
+        /// Leaves no room on the disk at `at`, nor any that was freed since the last call. Removing the file gives it
+        /// back.
         pub(crate) fn fill(&self, at: &Path) -> PathBuf {
             let path = self.seen(at).join("something else");
-            let mut file = fs::File::create(&path).unwrap();
+            let mut file = fs::OpenOptions::new();
+            let mut file = file.create(true).append(true).open(&path).unwrap();
             for len in [1 << 20, 4096, 1] {
                 let block = vec![0x55; len];
                 while std::io::Write::write_all(&mut file, &block).is_ok() {}
