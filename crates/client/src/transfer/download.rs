@@ -3,18 +3,19 @@
 //! Every chunk is checked against its manifest when it is opened, and every file as a whole against its
 //! content hash before it may be placed. What comes out is staged: complete, but not yet visible.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::VecDeque;
+use std::sync::Arc;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use syncagent_protocol::{ChunkId, Code, ContentHash, NodeId, TreePath};
 use syncagent_sync::scan::Fingerprint;
 use syncagent_vault::VaultError;
-use syncagent_vault::chunk::{Codec, Entry, Scope, open_data, open_list, seal_data};
+use syncagent_vault::chunk::{Entry, Scope, open_data, open_list};
 use syncagent_vault::keys::Keys;
 use syncagent_vault::op::{Content, File};
 
-use crate::folder::apply::{ApplyError, Folder, Staged, Staging};
+use super::assemble::{self, Assembly, Lost, OpenSource, Origin, Parts};
+use crate::folder::apply::{ApplyError, Folder, Staged};
 use crate::folder::read::open_stable;
 use crate::remote::{Remote, RemoteError};
 use crate::work::Work;
@@ -210,47 +211,79 @@ impl Downloader {
         let from_op = matches!(&job.file.content, Content::Chunks(manifest) if manifest.level == 0);
         let leaves = self.leaves(&mut job).await?;
         let size = job.file.size;
-        let folder = Arc::clone(&self.folder);
-        let resumable = size >= RESUME_LEN;
-        let staging = match resumable {
+        let staging = match size >= RESUME_LEN {
             // The hash names the content, not the place: an interrupted download serves whatever wants it next.
-            true => folder.stage_resumable(&data_key(&job.file.hash), Some(size))?,
-            false => folder.stage(Some(size))?,
+            true => self
+                .folder
+                .stage_resumable(&data_key(&job.file.hash), Some(size))?,
+            false => self.folder.stage(Some(size))?,
         };
-        let staging = Arc::new(Mutex::new(staging));
-        let this = self.clone();
-        let plan = Arc::new(Parts::new(leaves));
-        let (plan_for_disk, staging_for_disk) = (Arc::clone(&plan), Arc::clone(&staging));
-        let (sources, scope) = (std::mem::take(&mut job.sources), job.scope);
-        let present = self
-            .work
-            .run(move || this.copy_from_disk(&plan_for_disk, &sources, scope, &staging_for_disk))
-            .await?;
-        self.fill_from_server(&plan, &present, job.scope, &staging)
-            .await?;
-        let (exec, mtime_ns, hash) = (job.exec, job.mtime_ns, job.file.hash);
-        let (staged, plan) = self
+        let parts = Arc::new(Parts::new(leaves));
+        let (this, for_disk, scope) = (self.clone(), Arc::clone(&parts), job.scope);
+        let (mut here, staging) = self
             .work
             .run(move || {
-                let mut staging = Arc::into_inner(staging)
-                    .ok_or_else(missing)?
-                    .into_inner()
-                    .unwrap_or_else(PoisonError::into_inner);
-                staging.set_len(size)?;
-                let found = hash_of(&staging)?;
-                if found != hash {
-                    // Nothing of it may be taken up again.
-                    staging.set_len(0)?;
-                    check_hash(hash, found)?;
-                }
-                Ok::<_, DownloadError>((staging.finish(exec, mtime_ns)?, plan))
+                let here = for_disk.left_in(&staging, &this.keys, scope)?;
+                Ok::<_, DownloadError>((here, staging))
             })
             .await?;
-        let leaves = match Arc::into_inner(plan) {
+        let mut assembly = Assembly::new(staging);
+        let mut sources = std::mem::take(&mut job.sources);
+        let (exec, mtime_ns, hash) = (job.exec, job.mtime_ns, job.file.hash);
+        let staged = loop {
+            // A source that cannot be read any more is no source; the server has everything.
+            let open: Arc<Vec<OpenSource>> = Arc::new(self.open(&mut sources));
+            let plan = Arc::new(assemble::plan(&parts, &here, &open));
+            let (built, lost) = self.build(assembly, &parts, &plan, &open, scope).await?;
+            assembly = built;
+            if let Some(Lost(k)) = lost {
+                sources.remove(k);
+                continue;
+            }
+            let end = self
+                .work
+                .run(move || {
+                    let (mut staging, found) = assembly.end()?;
+                    if found == hash {
+                        return Ok(Ok(staging.finish(exec, mtime_ns)?));
+                    }
+                    // Nothing of it may be taken up again.
+                    staging.set_len(0)?;
+                    Ok::<_, DownloadError>(Err(staging))
+                })
+                .await?;
+            match end {
+                Ok(staged) => break staged,
+                // A source was changed while it was read, or is not what it is taken for: all of it from the server.
+                Err(staging) if !sources.is_empty() || here.contains(&true) => {
+                    sources.clear();
+                    here.fill(false);
+                    assembly = Assembly::new(staging);
+                }
+                Err(_) => return Err(not_sealed()),
+            }
+        };
+        let leaves = match Arc::into_inner(parts) {
             Some(parts) if !from_op => Some(parts.entries),
             _ => None,
         };
         Ok(Done { staged, leaves })
+    }
+
+    /// Opens the sources, and drops those that are not what they were.
+    fn open(&self, sources: &mut Vec<Source>) -> Vec<OpenSource> {
+        let mut open = Vec::new();
+        sources.retain(|source| {
+            let disk = &**self.folder.disk();
+            let read = open_stable(disk, &source.path, Some(source.fingerprint));
+            let Ok(read) = read else { return false };
+            open.push(OpenSource {
+                read,
+                leaves: source.leaves.clone(),
+            });
+            true
+        });
+        open
     }
 
     /// The data chunks of a file: from its op, from the index, or through the lists on the server.
@@ -283,99 +316,19 @@ impl Downloader {
         }
     }
 
-    /// Copies what the disk has. Returns which parts are there.
-    fn copy_from_disk(
+    /// Goes on with `assembly` to its end, or to a part whose source is lost.
+    async fn build(
         &self,
-        parts: &Parts,
-        sources: &[Source],
-        scope: Scope,
-        staging: &Mutex<Staging>,
-    ) -> Result<Vec<bool>, DownloadError> {
-        let mut staging = staging.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut present = vec![false; parts.entries.len()];
-        let mut buf = Vec::new();
-        if staging.len() > 0 {
-            // Left by an interruption: anything may stand there, so each part is sealed again and compared.
-            for (i, entry) in parts.entries.iter().enumerate() {
-                buf.resize(usize::try_from(entry.len).unwrap_or(0), 0);
-                if read_exact(&staging, &mut buf, parts.offsets[i])? {
-                    present[i] = [Codec::Zstd, Codec::Stored].into_iter().any(|codec| {
-                        seal_data(&self.keys, scope, &buf, codec)
-                            .is_ok_and(|sealed| sealed.entry.id == entry.id)
-                    });
-                }
-            }
-        }
-        for source in sources {
-            // A source that cannot be read any more is no source; the server has everything.
-            let Ok(mut read) = open_stable(
-                &**self.folder.disk(),
-                &source.path,
-                Some(source.fingerprint),
-            ) else {
-                continue;
-            };
-            match &source.leaves {
-                None => {
-                    buf.resize(1024 * 1024, 0);
-                    let mut at = 0;
-                    while let Ok(n @ 1..) = read.read(&mut buf) {
-                        staging.write_at(&buf[..n], at)?;
-                        at += n as u64;
-                    }
-                    if at == parts.total && read.finish(i64::MAX).is_ok() {
-                        present.fill(true);
-                    }
-                }
-                Some(leaves) => {
-                    let mut at = 0;
-                    for (id, len) in leaves.iter() {
-                        for &i in parts
-                            .by_id
-                            .get(id)
-                            .into_iter()
-                            .flatten()
-                            .filter(|&&i| parts.entries[i].len == *len)
-                        {
-                            if present[i] {
-                                continue;
-                            }
-                            buf.resize(usize::try_from(*len).unwrap_or(0), 0);
-                            let mut got = 0;
-                            while got < buf.len() {
-                                match read.read_at(&mut buf[got..], at + got as u64) {
-                                    Ok(n @ 1..) => got += n,
-                                    _ => break,
-                                }
-                            }
-                            if got == buf.len() {
-                                staging.write_at(&buf, parts.offsets[i])?;
-                                present[i] = true;
-                            }
-                        }
-                        at += len;
-                    }
-                }
-            }
-        }
-        Ok(present)
-    }
-
-    async fn fill_from_server(
-        &self,
+        mut assembly: Assembly,
         parts: &Arc<Parts>,
-        present: &[bool],
+        plan: &Arc<Vec<Origin>>,
+        sources: &Arc<Vec<OpenSource>>,
         scope: Scope,
-        staging: &Arc<Mutex<Staging>>,
-    ) -> Result<(), DownloadError> {
+    ) -> Result<(Assembly, Option<Lost>), DownloadError> {
         let mut requests: Vec<Vec<usize>> = Vec::new();
         let mut len = FETCH_LEN;
-        let mut asked: HashMap<ChunkId, ()> = HashMap::new();
-        for (i, entry) in parts.entries.iter().enumerate() {
-            // A chunk that stands in several places is fetched once.
-            if present[i] || asked.insert(entry.id, ()).is_some() {
-                continue;
-            }
+        for i in (assembly.next..plan.len()).filter(|&i| plan[i] == Origin::Server) {
+            let entry = &parts.entries[i];
             if len + entry.len > FETCH_LEN || requests.is_empty() {
                 requests.push(Vec::new());
                 len = 0;
@@ -385,70 +338,88 @@ impl Downloader {
                 request.push(i);
             }
         }
-        let present = Arc::new(present.to_vec());
-        let writes = stream::iter(requests).map(|request| {
-            let (parts, staging, present) =
-                (Arc::clone(parts), Arc::clone(staging), Arc::clone(&present));
-            let keys = Arc::clone(&self.keys);
-            async move {
-                let ids = request.iter().map(|&i| parts.entries[i].id).collect();
-                let blobs: Vec<Option<Vec<u8>>> = self.remote.fetch(ids).try_collect().await?;
-                let work = self.work;
-                work.run(move || {
-                    let pairs: Vec<_> = request.into_iter().zip(blobs).collect();
-                    let opened = work.map(pairs, |(i, blob)| {
-                        let blob = blob.ok_or_else(missing)?;
-                        Ok::<_, DownloadError>((
-                            i,
-                            open_data(&keys, scope, &parts.entries[i], &blob)?,
-                        ))
-                    });
-                    let mut staging = staging.lock().unwrap_or_else(PoisonError::into_inner);
-                    for result in opened {
-                        let (i, content) = result?;
-                        for &j in parts.by_id.get(&parts.entries[i].id).into_iter().flatten() {
-                            if !present[j] {
-                                staging.write_at(&content, parts.offsets[j])?;
-                            }
-                        }
-                    }
-                    Ok::<_, DownloadError>(())
-                })
-                .await
+        let (fetched, mut arriving) = tokio::sync::mpsc::channel(1);
+        let fetch = async move {
+            let mut opened = stream::iter(requests)
+                .map(|request| self.fetch_parts(Arc::clone(parts), request, scope))
+                .buffered(FETCHES_IN_FLIGHT);
+            while let Some(result) = opened.next().await {
+                let failed = result.is_err();
+                if fetched.send(result).await.is_err() || failed {
+                    break;
+                }
             }
-        });
-        writes
-            .buffer_unordered(FETCHES_IN_FLIGHT)
-            .try_collect::<Vec<()>>()
-            .await?;
-        Ok(())
+        };
+        let put = async move {
+            let mut came = VecDeque::new();
+            while let Some(from) = plan.get(assembly.next) {
+                if *from == Origin::Server {
+                    if came.is_empty() {
+                        // The other end is only gone after an error that was taken already.
+                        came = arriving.recv().await.ok_or_else(missing)??;
+                    }
+                    let mut contents: Vec<Vec<u8>> = Vec::new();
+                    while contents.is_empty()
+                        || plan.get(assembly.next + contents.len()) == Some(&Origin::Server)
+                    {
+                        let Some(content) = came.pop_front() else {
+                            break;
+                        };
+                        contents.push(content);
+                    }
+                    let put = self.work.run(move || {
+                        for content in &contents {
+                            assembly.put(content)?;
+                        }
+                        Ok::<_, DownloadError>(assembly)
+                    });
+                    assembly = put.await?;
+                    continue;
+                }
+                let start = assembly.next;
+                let mut len = 0;
+                let end = (start..plan.len()).find(|&i| {
+                    len += parts.entries[i].len;
+                    plan[i] == Origin::Server || (len > FETCH_LEN && i > start)
+                });
+                let range = start..end.unwrap_or(plan.len());
+                let (parts, plan) = (Arc::clone(parts), Arc::clone(plan));
+                let sources = Arc::clone(sources);
+                let take = self.work.run(move || {
+                    let lost = assembly.take(&parts, &plan, &sources, range)?;
+                    Ok::<_, DownloadError>((assembly, lost))
+                });
+                let (went_on, lost) = take.await?;
+                assembly = went_on;
+                if lost.is_some() {
+                    return Ok((assembly, lost));
+                }
+            }
+            Ok((assembly, None))
+        };
+        futures_util::future::join(fetch, put).await.1
     }
-}
 
-/// A file's data chunks, where they go, and where the same chunk stands several times.
-struct Parts {
-    entries: Vec<Entry>,
-    offsets: Vec<u64>,
-    by_id: HashMap<ChunkId, Vec<usize>>,
-    total: u64,
-}
-
-impl Parts {
-    fn new(entries: Vec<Entry>) -> Self {
-        let mut offsets = Vec::with_capacity(entries.len());
-        let mut by_id: HashMap<ChunkId, Vec<usize>> = HashMap::new();
-        let mut total = 0u64;
-        for (i, entry) in entries.iter().enumerate() {
-            offsets.push(total);
-            total = total.saturating_add(entry.len);
-            by_id.entry(entry.id).or_default().push(i);
-        }
-        Self {
-            entries,
-            offsets,
-            by_id,
-            total,
-        }
+    /// Fetches these parts and opens them, in order.
+    async fn fetch_parts(
+        &self,
+        parts: Arc<Parts>,
+        request: Vec<usize>,
+        scope: Scope,
+    ) -> Result<VecDeque<Vec<u8>>, DownloadError> {
+        let ids = request.iter().map(|&i| parts.entries[i].id).collect();
+        let blobs: Vec<Option<Vec<u8>>> = self.remote.fetch(ids).try_collect().await?;
+        let (keys, work) = (Arc::clone(&self.keys), self.work);
+        self.work
+            .run(move || {
+                let pairs: Vec<_> = request.into_iter().zip(blobs).collect();
+                let opened = work.map(pairs, |(i, blob)| {
+                    let blob = blob.ok_or_else(missing)?;
+                    Ok(open_data(&keys, scope, &parts.entries[i], &blob)?)
+                });
+                opened.into_iter().collect()
+            })
+            .await
     }
 }
 
@@ -462,38 +433,14 @@ fn single_chunk(job: &Job) -> Option<&Entry> {
 fn check_hash(wanted: ContentHash, found: ContentHash) -> Result<(), DownloadError> {
     match wanted == found {
         true => Ok(()),
-        false => Err(DownloadError::Chunk(
-            "its content is not what its author sealed".into(),
-        )),
+        false => Err(not_sealed()),
     }
+}
+
+fn not_sealed() -> DownloadError {
+    DownloadError::Chunk("its content is not what its author sealed".into())
 }
 
 fn data_key(hash: &ContentHash) -> String {
     hash.to_string()
-}
-
-fn read_exact(staging: &Staging, buf: &mut [u8], offset: u64) -> Result<bool, ApplyError> {
-    let mut got = 0;
-    while got < buf.len() {
-        match staging.read_at(&mut buf[got..], offset + got as u64)? {
-            0 => return Ok(false),
-            n => got += n,
-        }
-    }
-    Ok(true)
-}
-
-fn hash_of(staging: &Staging) -> Result<ContentHash, ApplyError> {
-    let mut hasher = blake3::Hasher::new();
-    let mut buf = vec![0; 1024 * 1024];
-    let mut at = 0;
-    loop {
-        match staging.read_at(&mut buf, at)? {
-            0 => return Ok(ContentHash(*hasher.finalize().as_bytes())),
-            n => {
-                hasher.update(&buf[..n]);
-                at += n as u64;
-            }
-        }
-    }
 }

@@ -17,6 +17,7 @@ const ID: PackId = PackId([7; 16]);
 /// Runs every row, each on a store of its own.
 pub async fn check(fresh: impl Fn() -> Arc<dyn ChunkStore>) {
     a_finished_pack_is_read_back(&*fresh()).await;
+    a_long_pack_is_read_back(&*fresh()).await;
     only_what_is_kept_is_there(&*fresh()).await;
     an_unfinished_pack_is_not_there(&*fresh()).await;
     what_is_not_there_is_not_found(&*fresh()).await;
@@ -42,6 +43,27 @@ async fn a_finished_pack_is_read_back(store: &dyn ChunkStore) {
     assert_eq!(reader.read(3, 4).await.unwrap(), "3456");
     assert!(matches!(
         reader.read(8, 3).await,
+        Err(StoreError::NotFound(ID))
+    ));
+}
+
+async fn a_long_pack_is_read_back(store: &dyn ChunkStore) {
+    let bytes: Bytes = (0..1_000_000_u32).flat_map(u32::to_le_bytes).collect();
+    let mut writer = store.begin(ID).await.unwrap();
+    // Long and short pieces in turns, within pages and at their ends.
+    let mut rest = bytes.clone();
+    for len in [8, 262_144, 300_001, 5, 1_048_576, usize::MAX] {
+        let piece = rest.split_to(len.min(rest.len()));
+        writer.append(piece).await.unwrap();
+    }
+    let keep = std::iter::once(0..bytes.len() as u64).collect();
+    writer.finish(keep).await.unwrap();
+    let reader = store.open(ID).await.unwrap();
+    for (at, len) in [(0, bytes.len()), (1, 262_144), (262_149, 262_144), (3, 7)] {
+        assert!(reader.read(at as u64, len).await.unwrap() == bytes[at..at + len]);
+    }
+    assert!(matches!(
+        reader.read(bytes.len() as u64 - 262_144, 262_145).await,
         Err(StoreError::NotFound(ID))
     ));
 }

@@ -13,10 +13,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
 
-use super::{ChunkStore, PackId, PackReader, PackWriter, StoreError, Stored};
+use super::{ChunkStore, PackId, PackReader, PackWriter, StoreError, Stored, uncached};
 use crate::work::Work;
 
 const INCOMING: &str = "incoming";
+/// Pieces of this many bytes and more go past the page cache. What an edit sends is shorter: it is fetched by other
+/// machines in a moment.
+const LONG: usize = 128 * 1024;
 
 /// See the module.
 pub struct DirectoryStore {
@@ -226,6 +229,17 @@ impl Drop for Temp {
 }
 
 impl Temp {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if bytes.len() < LONG {
+            self.file.seek(SeekFrom::Start(self.len))?;
+            self.file.write_all(bytes)?;
+        } else {
+            uncached::write_all_at(&self.file, bytes, self.len)?;
+        }
+        self.len += bytes.len() as u64;
+        Ok(())
+    }
+
     /// Leaves only `keep`, moved together.
     fn keep(&mut self, keep: &[Range<u64>]) -> io::Result<()> {
         let mut to = 0;
@@ -263,8 +277,7 @@ impl PackWriter for Writer {
                 return Err(StoreError::Broken("the pack was given up".into()));
             };
             let written = run(self.work, self.id, move || {
-                temp.file.write_all(&bytes)?;
-                temp.len += bytes.len() as u64;
+                temp.append(&bytes)?;
                 Ok(temp)
             });
             self.temp = Some(written.await?);
@@ -301,9 +314,13 @@ impl PackReader for Reader {
         let file = Arc::clone(&self.file);
         run(self.work, self.id, move || {
             let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-            file.seek(SeekFrom::Start(offset))?;
             let mut bytes = vec![0; len];
-            file.read_exact(&mut bytes)?;
+            if len < LONG {
+                file.seek(SeekFrom::Start(offset))?;
+                file.read_exact(&mut bytes)?;
+            } else {
+                uncached::read_exact_at(&file, &mut bytes, offset)?;
+            }
             Ok(bytes.into())
         })
     }

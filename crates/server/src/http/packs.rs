@@ -34,7 +34,8 @@ pub(crate) async fn post(
     let mut writer = app.0.chunks.begin(id).await?;
     let mut judge = Judge::default();
     let mut room = None;
-    // Written in larger pieces than they come in: fewer trips to the threads that may block.
+    // Written in larger pieces than they come in: fewer trips to the threads that may block. All are of one length, so
+    // that none but the last ends within a page.
     let mut piece = BytesMut::new();
     while let Some(bytes) = pieces.next().await? {
         judge.push(&bytes)?;
@@ -43,8 +44,8 @@ pub(crate) async fn post(
             room = Some(app.0.limits.room(len).await.ok_or_else(Failure::crowded)?);
         }
         piece.extend_from_slice(&bytes);
-        if piece.len() >= PIECE_LEN {
-            writer.append(piece.split().freeze()).await?;
+        while piece.len() >= PIECE_LEN {
+            writer.append(piece.split_to(PIECE_LEN).freeze()).await?;
         }
     }
     if !piece.is_empty() {

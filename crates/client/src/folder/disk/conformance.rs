@@ -28,6 +28,7 @@ pub const CASES: &[Case] = &[
     ("one lock at a time", lock),
     ("everything can be made durable", durable),
     ("the root is the root", root),
+    ("long files are written and read anywhere", long_files),
 ];
 
 fn p(text: &str) -> TreePath {
@@ -477,6 +478,45 @@ fn handles(disk: &dyn Disk) {
     disk.rename(At::Temp(&temp), At::Tree(&p("b"))).unwrap();
     writing.write_at(b"late", 0).unwrap();
     assert_eq!(get(disk, "b"), "late");
+}
+
+/// Long files may be written and read in another way.
+fn long_files(disk: &dyn Disk) {
+    const LEN: u64 = 17 << 20;
+    let name = t("new-1");
+    let file = disk.create_temp(&name).unwrap();
+    file.allocate(LEN).unwrap();
+    let piece: Vec<u8> = (0..100_000_u32).flat_map(u32::to_le_bytes).collect();
+    // Within a page, across several, over what is there, and at the end.
+    let at = [0, 5, 3_999_999, LEN - piece.len() as u64];
+    for at in at {
+        file.write_at(&piece, at).unwrap();
+    }
+    file.write_at(&[], 1).unwrap();
+    file.sync().unwrap();
+    drop(file);
+    disk.rename(At::Temp(&name), At::Tree(&p("long"))).unwrap();
+    let file = disk.open(At::Tree(&p("long"))).unwrap();
+    assert_eq!(file.stat().unwrap().size, LEN);
+    let read = |at: u64, len: usize| {
+        let mut buf = vec![0xff; len];
+        let mut got = 0;
+        while got < len {
+            match file.read_at(&mut buf[got..], at + got as u64).unwrap() {
+                0 => break,
+                n => got += n,
+            }
+        }
+        buf.truncate(got);
+        buf
+    };
+    assert_eq!(read(0, 5), piece[..5]);
+    for at in &at[1..] {
+        assert!(read(*at, piece.len()) == piece, "at {at}");
+    }
+    assert_eq!(read(3_000_000, 10), [0; 10]);
+    assert_eq!(read(LEN - 3, 10), piece[piece.len() - 3..]);
+    assert!(read(LEN, 10).is_empty());
 }
 
 fn lock(disk: &dyn Disk) {

@@ -1,10 +1,11 @@
 //! The system calls that only Linux has.
 
+use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{FallocateFlags, FileType, Mode, OFlags, ResolveFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, ReadWriteFlags};
 
 use super::{EntryKind, Stat};
 
@@ -46,6 +47,28 @@ pub(super) fn allocate(file: impl AsFd, size: u64) -> rustix::io::Result<()> {
         Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),
         result => result,
     }
+}
+
+/// `RWF_DONTCACHE` (preadv2(2), since 6.14): what is written goes to the disk at once and leaves the page cache then, as
+/// does what is read; what was in the cache before stays there.
+const DONTCACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
+
+/// Reads past the page cache. `EOPNOTSUPP` where kernel or file system cannot.
+pub(super) fn read_uncached(
+    file: impl AsFd,
+    buf: &mut [u8],
+    offset: u64,
+) -> rustix::io::Result<usize> {
+    rustix::io::preadv2(file, &mut [IoSliceMut::new(buf)], offset, DONTCACHE)
+}
+
+/// Writes past the page cache. `EOPNOTSUPP` where kernel or file system cannot.
+pub(super) fn write_uncached(
+    file: impl AsFd,
+    data: &[u8],
+    offset: u64,
+) -> rustix::io::Result<usize> {
+    rustix::io::pwritev2(file, &[IoSlice::new(data)], offset, DONTCACHE)
 }
 
 /// Makes a whole volume durable.

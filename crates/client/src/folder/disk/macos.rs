@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
 
 use super::{EntryKind, Stat};
 
@@ -18,6 +19,24 @@ pub(super) fn open_beneath(
 /// Not worth its own call: APFS reports a full disk at the write.
 pub(super) fn allocate(_file: impl AsFd, _size: u64) -> rustix::io::Result<()> {
     Ok(())
+}
+
+/// A file is told as a whole to stay out of the cache here (`F_NOCACHE`), not a call: not done.
+pub(super) fn read_uncached(
+    _file: impl AsFd,
+    _buf: &mut [u8],
+    _offset: u64,
+) -> rustix::io::Result<usize> {
+    Err(Errno::OPNOTSUPP)
+}
+
+/// As [`read_uncached`].
+pub(super) fn write_uncached(
+    _file: impl AsFd,
+    _data: &[u8],
+    _offset: u64,
+) -> rustix::io::Result<usize> {
+    Err(Errno::OPNOTSUPP)
 }
 
 /// There is no such call; files are synced one by one.

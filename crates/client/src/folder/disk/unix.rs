@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::Errno;
@@ -210,10 +211,7 @@ impl UnixDisk {
         let mode = Mode::from_raw_mode(0o666);
         let fd = rustix::fs::openat(&dir, text, OPEN | OFlags::RDWR | flags, mode)
             .map_err(|errno| fail(action, at, errno))?;
-        Ok(Box::new(UnixFile {
-            file: fd.into(),
-            path: at.to_string(),
-        }))
+        Ok(Box::new(UnixFile::new(fd, at)))
     }
 
     fn rename_with(
@@ -383,11 +381,9 @@ impl Disk for UnixDisk {
                     .map_err(|errno| fail("read", at, errno))?
             }
         };
-        let file = UnixFile {
-            file: fd.into(),
-            path: at.to_string(),
-        };
-        if file.stat()?.kind != EntryKind::File {
+        let file = UnixFile::new(fd, at);
+        let stat = file.stat()?;
+        if stat.kind != EntryKind::File {
             return Err(DiskError::new(
                 ErrorKind::NotAFile,
                 "read",
@@ -395,6 +391,7 @@ impl Disk for UnixDisk {
                 "not a regular file",
             ));
         }
+        file.expect(stat.size);
         Ok(Box::new(file))
     }
 
@@ -609,13 +606,49 @@ fn lossless(raw: &[u8]) -> String {
     shown
 }
 
+/// Files of this many bytes and more are read and written past the page cache, where the system can: what only passes
+/// through should drive nothing else out of memory.
+const LONG: u64 = 16 * 1024 * 1024;
+
 /// An open file.
 struct UnixFile {
     file: File,
     path: String,
+    /// Past the page cache.
+    uncached: AtomicBool,
 }
 
 impl UnixFile {
+    fn new(fd: OwnedFd, at: At<'_>) -> Self {
+        Self {
+            file: fd.into(),
+            path: at.to_string(),
+            uncached: AtomicBool::new(false),
+        }
+    }
+
+    /// Chooses the way by how long the file is, or will be.
+    fn expect(&self, size: u64) {
+        self.uncached.store(size >= LONG, Ordering::Relaxed);
+    }
+
+    /// Past the page cache; `None` if it is not to be gone that way, or cannot.
+    fn uncached(
+        &self,
+        transfer: impl FnOnce() -> rustix::io::Result<usize>,
+    ) -> Option<std::io::Result<usize>> {
+        if !self.uncached.load(Ordering::Relaxed) {
+            return None;
+        }
+        match transfer() {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+                self.uncached.store(false, Ordering::Relaxed);
+                None
+            }
+            result => Some(result.map_err(Into::into)),
+        }
+    }
+
     fn fail(&self, action: &'static str, errno: Errno) -> DiskError {
         fail(action, &self.path, errno)
     }
@@ -624,7 +657,8 @@ impl UnixFile {
 impl ReadHandle for UnixFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize> {
         loop {
-            match self.file.read_at(buf, offset) {
+            let result = self.uncached(|| os::read_uncached(&self.file, buf, offset));
+            match result.unwrap_or_else(|| self.file.read_at(buf, offset)) {
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 result => {
                     return result.map_err(|error| DiskError::from_io("read", &self.path, error));
@@ -652,7 +686,20 @@ impl ReadHandle for UnixFile {
 }
 
 impl WriteHandle for UnixFile {
-    fn write_at(&self, data: &[u8], offset: u64) -> Result<()> {
+    fn write_at(&self, mut data: &[u8], mut offset: u64) -> Result<()> {
+        while !data.is_empty()
+            && let Some(result) = self.uncached(|| os::write_uncached(&self.file, data, offset))
+        {
+            match result {
+                Ok(n @ 1..) => {
+                    data = &data[n..];
+                    offset += n as u64;
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                // The other way says what is wrong.
+                _ => break,
+            }
+        }
         self.file
             .write_all_at(data, offset)
             .map_err(|error| DiskError::from_io("write", &self.path, error))
@@ -665,6 +712,7 @@ impl WriteHandle for UnixFile {
     }
 
     fn allocate(&self, size: u64) -> Result<()> {
+        self.expect(size);
         os::allocate(&self.file, size).map_err(|errno| self.fail("write", errno))
     }
 
