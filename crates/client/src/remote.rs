@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use syncagent_protocol::api::{Event, Head, Machine, MachineReport};
-use syncagent_protocol::{ChunkId, Code, MachineId};
+use syncagent_protocol::{ChunkId, Code, CommitHash, MachineId};
 
 /// Why the server did not do what it was asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -82,6 +82,8 @@ pub struct Page {
     pub commits: Vec<Bytes>,
     /// Position of the last commit of the log when the page began.
     pub head: u64,
+    /// The hash of the commit after which was asked, if the server says it.
+    pub after: Option<CommitHash>,
 }
 
 /// One server, one vault, one machine's token.

@@ -19,6 +19,8 @@ pub const HEALTH: &str = "/healthz";
 
 /// Response header of a page of commits: position of the last commit of the log.
 pub const HEAD_HEADER: &str = "syncagent-head";
+/// Header of an answer with commits: the hash of the commit after which they were asked for, if there is one.
+pub const AFTER_HEADER: &str = "syncagent-after";
 /// Most bytes of commits in one page; a single longer commit still makes a page of its own.
 pub const MAX_COMMIT_PAGE_LEN: usize = 16 * 1024 * 1024;
 /// Length of a key slot as the server holds it.

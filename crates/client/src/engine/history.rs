@@ -25,7 +25,6 @@ const KEEP_SEALED_MS: u64 = 90 * 24 * 3_600_000;
 impl Engine {
     /// Fetches and verifies what the log holds beyond this machine's position.
     pub(super) async fn pull(&mut self) -> Result<(), ClientError> {
-        self.meet().await?;
         let mut held_back: Vec<Applied> = Vec::new();
         // Ops whose dropped body awaits a later op that justifies it.
         let mut unjustified: BTreeMap<NodeId, u64> = BTreeMap::new();
@@ -34,6 +33,9 @@ impl Engine {
             let page = self.remote.commits(at.n).await?;
             if page.head < self.seen() {
                 return Err(self.rollback(page.head));
+            }
+            if !self.met {
+                self.meet(page.after).await?;
             }
             if page.commits.is_empty() {
                 if page.head > at.n {
@@ -76,11 +78,15 @@ impl Engine {
         Ok(())
     }
 
-    /// Once a connection: does the server's log still hold this machine's own position?
-    async fn meet(&mut self) -> Result<(), ClientError> {
-        if self.met || self.head.n == 0 {
+    /// Once a connection: does the server's log still hold this machine's own position? `there` is what the server says
+    /// to be the hash of the commit there. A lie in it gains nothing: the next commit must name this machine's own.
+    async fn meet(&mut self, there: Option<CommitHash>) -> Result<(), ClientError> {
+        if self.head.n == 0 || there == Some(self.head.hash) {
             self.met = true;
             return Ok(());
+        }
+        if there.is_some() {
+            return Err(self.fork(self.head.n));
         }
         let page = self.remote.commits(self.head.n - 1).await?;
         let Some(bytes) = page.commits.first() else {

@@ -11,8 +11,8 @@ use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use http::{Method, Request, Response, StatusCode, header};
 use syncagent_protocol::api::{
-    self, Event, Machine, MachineReport, OCTETS, Problem, RegisterRequest, RegisterResponse,
-    vault_path,
+    self, AFTER_HEADER, Event, HEAD_HEADER, Machine, MachineReport, OCTETS, Problem,
+    RegisterRequest, RegisterResponse, vault_path,
 };
 use syncagent_protocol::commit::{HEADER_LEN, MAX_COMMIT_LEN, MAX_OPS, SIGNATURE_LEN};
 use syncagent_protocol::pack::{Deframer, MAX_CHUNK_LEN};
@@ -123,22 +123,26 @@ impl HttpRemote {
     }
 }
 
+/// What a header of the answer says, if it is there and well-formed.
+fn said<B, T: std::str::FromStr>(response: &Response<B>, name: &str) -> Option<T> {
+    response.headers().get(name)?.to_str().ok()?.parse().ok()
+}
+
 impl Remote for HttpRemote {
     fn commits(&self, after: u64) -> BoxFuture<'_, Result<Page, RemoteError>> {
         async move {
             let response = self
                 .call(Method::GET, &format!("commits?after={after}"), Bytes::new())
                 .await?;
-            let head = response
-                .headers()
-                .get("syncagent-head")
-                .and_then(|value| value.to_str().ok()?.parse().ok())
+            let head = said(&response, HEAD_HEADER)
                 .ok_or_else(|| RemoteError::Protocol("no head".into()))?;
+            let after = said(&response, AFTER_HEADER);
             let mut deframer = Deframer::new(MAX_COMMIT_LEN + MAX_OPS);
             let mut body = response.into_body();
             let mut page = Page {
                 commits: Vec::new(),
                 head,
+                after,
             };
             let mut len = 0;
             while let Some(piece) = body.try_next().await? {

@@ -370,6 +370,9 @@ async fn commits_come_in_order_and_within_the_limit(catalog: &dyn Catalog) {
     assert_eq!(found.too_long, None);
     let found = catalog.commits(vault, 1, 999).await.unwrap();
     assert_eq!((found.commits.len(), found.too_long), (0, Some(1000)));
+    for (n, hash) in [(0, None), (3, Some(commit(3, 1, &[]).hash)), (6, None)] {
+        assert_eq!(catalog.hash_at(vault, n).await.unwrap(), hash);
+    }
     assert_eq!(catalog.commits(vault, 5, 9999).await.unwrap().commits, []);
     assert_eq!(
         catalog

@@ -239,6 +239,9 @@ pub trait Catalog: Send + Sync {
     /// The last commit.
     fn tip(&self, vault: VaultKey) -> Answer<'_, Option<Tip>>;
 
+    /// The hash of the commit at position `n`.
+    fn hash_at(&self, vault: VaultKey, n: u64) -> Answer<'_, Option<CommitHash>>;
+
     /// Appends `commit` if it stands on the head, its author is a machine of the vault and every chunk it
     /// reaches is there; ends the tokens of the machines it removes. All of it or nothing.
     fn append(&self, vault: VaultKey, commit: NewCommit) -> Answer<'_, Appended>;

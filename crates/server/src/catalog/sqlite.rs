@@ -634,6 +634,16 @@ impl Catalog for SqliteCatalog {
         self.read(move |db| tip(db, vault))
     }
 
+    fn hash_at(&self, vault: VaultKey, n: u64) -> Answer<'_, Option<CommitHash>> {
+        self.read(move |db| {
+            db.prepare_cached("SELECT hash FROM commits WHERE vault = ?1 AND n = ?2")?
+                .query_row(params![vault.0, signed(n)], |row| {
+                    Ok(CommitHash(array(row, 0)?))
+                })
+                .optional()
+        })
+    }
+
     fn append(&self, vault: VaultKey, commit: NewCommit) -> Answer<'_, Appended> {
         self.write(move |tx| append(tx, vault, &commit))
     }

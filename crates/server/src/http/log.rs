@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use http::{StatusCode, header};
 use serde::Deserialize;
-use syncagent_protocol::api::{HEAD_HEADER, Head, MAX_COMMIT_PAGE_LEN, OCTETS};
+use syncagent_protocol::api::{AFTER_HEADER, HEAD_HEADER, Head, MAX_COMMIT_PAGE_LEN, OCTETS};
 use syncagent_protocol::commit::{Commit, HEADER_LEN, Header, MAX_COMMIT_LEN, MAX_OPS, OpKind};
 use syncagent_protocol::pack::push_framed;
 use syncagent_protocol::{Code, CommitHash, MachineId, VaultId};
@@ -192,12 +192,12 @@ pub(crate) async fn read(
 ) -> Result<Response> {
     let Query(After { after }) = after.map_err(|error| Failure::usage(error.body_text()))?;
     let turn = app.0.limits.download().await.ok_or_else(Failure::crowded)?;
-    let n = app
-        .0
-        .catalog
-        .tip(member.vault())
-        .await?
-        .map_or(0, |tip| tip.n);
+    let tip = app.0.catalog.tip(member.vault()).await?;
+    let n = tip.as_ref().map_or(0, |tip| tip.n);
+    let known = match tip {
+        Some(tip) if tip.n == after => Some(tip.hash),
+        _ => app.0.catalog.hash_at(member.vault(), after).await?,
+    };
     let page = Page {
         vault: member.vault(),
         after,
@@ -212,7 +212,8 @@ pub(crate) async fn read(
         (header::CONTENT_TYPE.as_str(), OCTETS.to_owned()),
         (HEAD_HEADER, n.to_string()),
     ];
-    Ok((headers, body).into_response())
+    let after = known.map(|hash| [(AFTER_HEADER, hash.to_string())]);
+    Ok((headers, after, body).into_response())
 }
 
 /// A page that is being sent, a piece at a time.

@@ -1,7 +1,7 @@
 //! The rules of the log, row by row.
 
 use syncagent_protocol::Code;
-use syncagent_protocol::api::{HEAD_HEADER, Head};
+use syncagent_protocol::api::{AFTER_HEADER, HEAD_HEADER, Head};
 use syncagent_protocol::commit::{Commit, HEADER_LEN, MAX_COMMIT_LEN, OpKind};
 use syncagent_protocol::{CommitHash, NodeId, VaultId};
 
@@ -26,6 +26,22 @@ async fn the_first_commit_opens_the_vault_and_others_follow() {
     assert_eq!(parts[1], Commit::parse(&second).unwrap().to_served());
     assert!(world.get(&a, "commits?after=2").await.ok().body.is_empty());
     assert!(world.get(&a, "commits?after=9").await.ok().body.is_empty());
+    // A machine that comes back sees at once whether this is the log it knows.
+    for (after, hash) in [
+        (0, None),
+        (1, Some(page_hash(&parts[0]))),
+        (2, Some(head.hash)),
+        (3, None),
+    ] {
+        let page = world.get(&a, &format!("commits?after={after}")).await.ok();
+        let said = page.headers.get(AFTER_HEADER);
+        let said = said.map(|hash| hash.to_str().unwrap().parse().unwrap());
+        assert_eq!(said, hash, "after {after}");
+    }
+}
+
+fn page_hash(served: &[u8]) -> CommitHash {
+    Commit::parse_served(served).unwrap().hash()
 }
 
 #[tokio::test]
