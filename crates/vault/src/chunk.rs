@@ -4,9 +4,12 @@
 //! sealing the same content in the same scope again gives the same bytes, and each key meets one
 //! message only: the zero nonce is safe.
 
+use std::cell::RefCell;
 pub use syncagent_protocol::pack::padded_len;
+
 use syncagent_protocol::pack::{CHUNK_HEADER_LEN, ChunkKind, ChunkView, MAX_LIST_ENTRIES};
 use syncagent_protocol::{ChunkId, NodeId};
+use zstd::bulk;
 
 use crate::VaultError;
 use crate::crypto;
@@ -99,8 +102,7 @@ pub fn seal_data(
         return Err(VaultError::Chunk);
     }
     let compressed = match codec {
-        Codec::Zstd if looks_compressible(content) => zstd::bulk::compress(content, ZSTD_LEVEL)
-            .ok()
+        Codec::Zstd if looks_compressible(content) => compress(content, ZSTD_LEVEL)
             .filter(|packed| packed.len() <= content.len() - content.len().div_ceil(10)),
         _ => None,
     };
@@ -148,7 +150,26 @@ fn looks_compressible(content: &[u8]) -> bool {
         .iter()
         .flat_map(|&at| content[at..at + SAMPLE].iter().copied())
         .collect();
-    zstd::bulk::compress(&sample, 1).is_ok_and(|packed| packed.len() * 20 < sample.len() * 19)
+    compress(&sample, 1).is_some_and(|packed| packed.len() * 20 < sample.len() * 19)
+}
+
+thread_local! {
+    /// A context takes longer to make than a short file to compress. What it was used for before changes no result.
+    static COMPRESSORS: RefCell<[(i32, Option<bulk::Compressor<'static>>); 2]> =
+        const { RefCell::new([(1, None), (ZSTD_LEVEL, None)]) };
+    static DECOMPRESSOR: RefCell<Option<bulk::Decompressor<'static>>> =
+        const { RefCell::new(None) };
+}
+
+/// One zstd frame (RFC 8878).
+fn compress(content: &[u8], level: i32) -> Option<Vec<u8>> {
+    COMPRESSORS.with_borrow_mut(|kept| {
+        let (_, kept) = kept.iter_mut().find(|(of, _)| *of == level)?;
+        if kept.is_none() {
+            *kept = bulk::Compressor::new(level).ok();
+        }
+        kept.as_mut()?.compress(content).ok()
+    })
 }
 
 fn header(kind: ChunkKind) -> [u8; CHUNK_HEADER_LEN] {
@@ -249,7 +270,12 @@ fn decompress(stored: &[u8], len: usize) -> Option<Vec<u8>> {
     if zstd::zstd_safe::find_frame_compressed_size(stored) != Ok(stored.len()) {
         return None;
     }
-    let content = zstd::bulk::decompress(stored, len).ok()?;
+    let content = DECOMPRESSOR.with_borrow_mut(|kept| {
+        if kept.is_none() {
+            *kept = bulk::Decompressor::new().ok();
+        }
+        kept.as_mut()?.decompress(stored, len).ok()
+    })?;
     (content.len() == len).then_some(content)
 }
 
@@ -410,6 +436,27 @@ mod tests {
         }
         let packed = seal_data(&keys_a, Scope([1; 16]), &text, Codec::Zstd).unwrap();
         assert!(packed.blob.len() < text.len() / 2);
+    }
+
+    #[test]
+    fn what_was_compressed_before_changes_no_byte() {
+        // Text of any length, some that repeats from far away, some that is found in what came before.
+        let content = |i: u32| -> Vec<u8> {
+            let len = [1, 300, 20_000, 400_000, 3_000_000][i as usize % 5];
+            let word = |n: u32| format!("{} ", blake3::hash(&(n % (7 + i)).to_le_bytes()));
+            (0..).flat_map(|n| word(n).into_bytes()).take(len).collect()
+        };
+        let fresh = |content: Vec<u8>| {
+            std::thread::spawn(move || compress(&content, ZSTD_LEVEL).unwrap())
+                .join()
+                .unwrap()
+        };
+        for i in 0..20 {
+            let _ = decompress(b"\x28\xb5\x2f\xfd nothing of the kind", 40);
+            let packed = compress(&content(i), ZSTD_LEVEL).unwrap();
+            assert!(packed == fresh(content(i)), "{i}");
+            assert!(decompress(&packed, content(i).len()).unwrap() == content(i));
+        }
     }
 
     #[test]

@@ -13,8 +13,9 @@ use syncagent_vault::keys::Keys;
 use crate::folder::apply::{ApplyError, Staging};
 use crate::folder::read::StableRead;
 
-/// Writes end where pages do, but for the last: a page that is written in two goes may have to be read in between.
-const PAGE: u64 = 4096;
+/// Content is written in pieces of this many bytes: few calls, and none ends within a page but the last. A page that is
+/// written in two goes may have to be read in between.
+const PIECE: u64 = 1 << 20;
 
 /// A file's data chunks and where they go.
 pub(super) struct Parts {
@@ -132,7 +133,7 @@ pub(super) struct Assembly {
     hasher: blake3::Hasher,
     /// The next part.
     pub(super) next: usize,
-    /// Up to here it is written; what is not even a page waits.
+    /// Up to here it is written; what is not even a piece waits.
     written: u64,
     waiting: Vec<u8>,
     buf: Vec<u8>,
@@ -157,24 +158,16 @@ impl Assembly {
     pub(super) fn put(&mut self, content: &[u8]) -> Result<(), ApplyError> {
         self.hasher.update(content);
         self.next += 1;
-        let to_boundary = (PAGE - (self.written + self.waiting.len() as u64) % PAGE) as usize;
         let mut rest = content;
-        if !self.waiting.is_empty() {
+        while !rest.is_empty() {
+            let end = self.written + self.waiting.len() as u64;
+            let to_boundary = (PIECE - end % PIECE) as usize;
             let (now, later) = rest.split_at(to_boundary.min(rest.len()));
             self.waiting.extend_from_slice(now);
-            rest = later;
             if now.len() == to_boundary {
                 self.flush()?;
             }
-        }
-        if self.waiting.is_empty() {
-            let whole = (self.written + rest.len() as u64) / PAGE * PAGE;
-            let (now, later) = rest.split_at(whole.saturating_sub(self.written) as usize);
-            if !now.is_empty() {
-                self.staging.write_at(now, self.written)?;
-                self.written += now.len() as u64;
-            }
-            self.waiting.extend_from_slice(later);
+            rest = later;
         }
         Ok(())
     }
