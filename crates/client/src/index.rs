@@ -13,6 +13,7 @@ use rusqlite::{
 };
 use rusqlite_migration::{M, Migrations};
 use syncagent_protocol::api::Head;
+use syncagent_protocol::crash::{Point, point};
 use syncagent_protocol::{
     Body, ChunkId, CommitHash, ContentHash, MachineId, Name, Node, NodeId, OpHash, TreePath,
 };
@@ -340,7 +341,9 @@ impl Index {
                 }
             }
         }
+        point(Point::CommitsKeeping);
         tx.commit()?;
+        point(Point::CommitsKept);
         Ok(left)
     }
 
@@ -438,6 +441,7 @@ impl Index {
                 write.execute(params_from_iter(values))?;
             }
         }
+        point(Point::CommitSealing);
         tx.commit()?;
         Ok(())
     }
@@ -566,7 +570,9 @@ impl Index {
         }
         let tx = self.db.transaction()?;
         write_rows(&tx, rows.iter().map(|(node, row)| (*node, row)), settled)?;
+        point(Point::RowsWriting);
         tx.commit()?;
+        point(Point::RowsWritten);
         Ok(())
     }
 

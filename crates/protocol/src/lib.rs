@@ -5,11 +5,13 @@
 //! The contract behind this crate is `docs/format.md` (bytes) and `docs/protocol.md` (HTTP).
 //!
 //! Reading order: [`ids`], [`name`], [`path`], [`node`], [`commit`], [`pack`], [`api`], [`code`].
+//! Beside it: [`crash`], where tests kill.
 
 pub mod api;
 mod bytes;
 pub mod code;
 pub mod commit;
+pub mod crash;
 pub mod ids;
 pub mod invitation;
 pub mod name;

@@ -7,6 +7,8 @@ mod ask;
 mod cli;
 mod commands;
 mod context;
+#[cfg(debug_assertions)]
+mod crash;
 mod demo;
 mod directories;
 mod failure;
@@ -50,6 +52,10 @@ impl Clock for SystemClock {
 }
 
 fn main() -> ExitCode {
+    #[cfg(debug_assertions)]
+    if let Ok(at) = std::env::var(crash::VARIABLE) {
+        crash::arm(&at);
+    }
     let Cli { global, command } = match Cli::try_parse() {
         Ok(cli) => cli,
         // Help is no error; a mistake is E_USAGE, whose exit status clap uses, too.

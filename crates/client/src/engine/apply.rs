@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use syncagent_protocol::crash::{Point, point};
 use syncagent_protocol::{Body, ContentHash, Kind, NodeId, TreePath};
 use syncagent_sync::scan::{Fingerprint, Observed};
 use syncagent_sync::{Aside, LastOp, Local, LocalState, Plan, Step};
@@ -178,6 +179,7 @@ impl Engine {
     ) -> Result<(), ClientError> {
         let mut staged = self.stage(batch, local, copies, applied).await?;
         self.remember_ids(batch)?;
+        point(Point::IdsNoted);
         self.remember_moves(batch, with_ops)?;
         let folder = Arc::clone(&self.folder);
         let flushed: Vec<&Staged> = staged.values().collect();
@@ -185,6 +187,7 @@ impl Engine {
             .sync_staged(&flushed)
             .map_err(|error| file_error(&TreePath::ROOT, error.code(), &error))?;
         drop(flushed);
+        point(Point::BatchFlushed);
         for step in batch {
             let node = step.node();
             if applied.failed.contains(&node) {

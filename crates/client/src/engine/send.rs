@@ -9,6 +9,7 @@ use std::io;
 use std::sync::Arc;
 
 use syncagent_protocol::commit::MAX_OPS;
+use syncagent_protocol::crash::{Point, point};
 use syncagent_protocol::{Body, ChunkId, Code, NodeId, OpHash, TreePath};
 use syncagent_sync::plan::Content as PlanContent;
 use syncagent_sync::scan::{Fingerprint, Observed};
@@ -290,8 +291,9 @@ impl Engine {
             }
             rows
         })?;
+        point(Point::CommitSealed);
         match self.post(&sealed).await? {
-            Posted::Accepted => {}
+            Posted::Accepted => point(Point::CommitTaken),
             Posted::Conflict(_) => return Ok(Batch::Again),
             Posted::Missing(chunks) => {
                 self.server_lost(&chunks)?;
@@ -685,7 +687,9 @@ impl Engine {
             return Ok(());
         }
         let now_ms = self.now_ms();
-        self.index.acknowledge(&chunks, now_ms)
+        self.index.acknowledge(&chunks, now_ms)?;
+        point(Point::PackNoted);
+        Ok(())
     }
 
     fn seal_failed(

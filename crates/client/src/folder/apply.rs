@@ -31,6 +31,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use syncagent_protocol::crash::{Point, point};
 use syncagent_protocol::{Code, Name, TreePath};
 use syncagent_sync::scan::Fingerprint;
 
@@ -390,7 +391,10 @@ impl Folder {
             Some(Aside::Linked(note)) => {
                 if let Some(aside) = aside {
                     match &result {
-                        Ok(()) => self.keep_aside(path, aside, &old)?,
+                        Ok(()) => {
+                            self.keep_aside(path, aside, &old)?;
+                            point(Point::AsideKept);
+                        }
                         Err(_) => self.undo_aside(aside, &old),
                     }
                 }
@@ -450,6 +454,7 @@ impl Folder {
         self.rename_to_free(At::Temp(&staged.temp), path)
             .map_err(|error| otherwise(error, path))?;
         staged.placed = true;
+        point(Point::NewPlaced);
         self.touch(path);
         Ok(())
     }
@@ -482,8 +487,9 @@ impl Folder {
         );
         self.disk.rename(At::Temp(&staged.temp), At::Temp(&swap))?;
         staged.temp = swap;
+        point(Point::SwapNamed);
         match self.disk.exchange(At::Temp(&staged.temp), At::Tree(path)) {
-            Ok(()) => {}
+            Ok(()) => point(Point::Exchanged),
             Err(error) if error.kind == ErrorKind::Unsupported => {
                 return self.replace(staged, path, expect, old);
             }
@@ -562,9 +568,11 @@ impl Folder {
         let handle = self.disk.create_temp(&note)?;
         let written = handle.write_at(super::recover::aside_note(path, aside).as_bytes(), 0);
         drop(handle);
+        point(Point::AsideNoted);
         let linked = written.and_then(|()| self.disk.hard_link(At::Tree(path), At::Tree(aside)));
         match linked {
             Ok(()) => {
+                point(Point::AsideLinked);
                 self.touch(aside);
                 Ok(Aside::Linked(note))
             }
@@ -633,6 +641,7 @@ impl Folder {
         self.disk
             .mkdir(path)
             .map_err(|error| planned_otherwise(error, path))?;
+        point(Point::DirectoryMade);
         self.touch(path);
         Ok(self.disk.stat(At::Tree(path))?.inode)
     }
@@ -659,6 +668,7 @@ impl Folder {
             .filter(|exec| *exec != before.exec())
             .map(|exec| mode_with_exec(before.mode, exec));
         file.set_meta(Meta { mtime_ns, mode })?;
+        point(Point::MetaSet);
         self.touch(path);
         let after = file.stat()?;
         let moved_by_us = mtime_ns.unwrap_or(before.mtime_ns);
@@ -682,6 +692,7 @@ impl Folder {
             }
             result => result.map_err(|error| otherwise(error, from))?,
         }
+        point(Point::NodeMoved);
         self.touch(from);
         self.touch(to);
         if self.expect_inode(to, inode).is_err() {
@@ -704,6 +715,7 @@ impl Folder {
         self.disk
             .exchange(At::Tree(a), At::Tree(b))
             .map_err(|error| planned_otherwise(error, a))?;
+        point(Point::NodesSwapped);
         self.touch(a);
         self.touch(b);
         let wrong =
@@ -752,6 +764,7 @@ impl Folder {
         self.disk
             .rename(At::Tree(path), At::Temp(&out))
             .map_err(|error| planned_otherwise(error, path))?;
+        point(Point::TakenOut);
         self.touch(path);
         if self.is_same(At::Temp(&out), &old, expect).unwrap_or(false) {
             self.retire(&out, path, &old);
@@ -770,6 +783,7 @@ impl Folder {
             }
             Err(error) => return Err(planned_otherwise(error, path)),
         }
+        point(Point::DirectoryRemoved);
         self.touch(path);
         Ok(())
     }
@@ -801,6 +815,7 @@ impl Folder {
             unsettled.rescued.extend(rescued);
             return Err(error.into());
         }
+        point(Point::NamesFlushed);
         let mut held = Vec::new();
         let mut copied = false;
         for retired in retired {
@@ -817,6 +832,7 @@ impl Folder {
                 tracing::warn!(%error, "cannot flush the directory of temporary files");
             }
         }
+        point(Point::OldLetGo);
         let mut settled = Settled { rescued, held };
         settled.rescued.append(&mut self.unsettled().rescued);
         Ok(settled)
@@ -1003,6 +1019,7 @@ impl Staging {
         let stat = handle.stat()?;
         // Only now, so that a failure above leaves no temp behind.
         self.handle = None;
+        point(Point::FileStaged);
         Ok(Staged {
             disk: Arc::clone(&self.disk),
             temp: self.temp.clone(),

@@ -15,6 +15,7 @@ use syncagent_protocol::api::{
     RegisterRequest, RegisterResponse, vault_path,
 };
 use syncagent_protocol::commit::{HEADER_LEN, MAX_COMMIT_LEN, MAX_OPS, SIGNATURE_LEN};
+use syncagent_protocol::crash::{Point, point};
 use syncagent_protocol::pack::{Deframer, MAX_CHUNK_LEN};
 use syncagent_protocol::{ChunkId, Code, MachineId, VaultId};
 
@@ -165,6 +166,9 @@ impl Remote for HttpRemote {
             deframer
                 .finish()
                 .map_err(|error| RemoteError::Offline(error.to_string()))?;
+            if !page.commits.is_empty() {
+                point(Point::CommitsFetched);
+            }
             Ok(page)
         }
         .boxed()
@@ -174,7 +178,10 @@ impl Remote for HttpRemote {
         async move {
             let response = self.send(Method::POST, "commits", commit).await?;
             match response.status() {
-                status if status.is_success() => Ok(Posted::Accepted),
+                status if status.is_success() => {
+                    point(Point::CommitAnswered);
+                    Ok(Posted::Accepted)
+                }
                 StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY => {
                     let problem = problem(response).await?;
                     match (problem.code, problem.head) {

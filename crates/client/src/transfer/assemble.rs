@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
+use syncagent_protocol::crash::{Point, point};
 use syncagent_protocol::{ChunkId, ContentHash};
 use syncagent_vault::chunk::{Codec, Entry, Scope, seal_data};
 use syncagent_vault::keys::Keys;
@@ -175,6 +176,7 @@ impl Assembly {
     fn flush(&mut self) -> Result<(), ApplyError> {
         if !self.waiting.is_empty() {
             self.staging.write_at(&self.waiting, self.written)?;
+            point(Point::PartWritten);
             self.written += self.waiting.len() as u64;
             self.waiting.clear();
         }

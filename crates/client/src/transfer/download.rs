@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use syncagent_protocol::crash::{Point, point};
 use syncagent_protocol::{ChunkId, Code, ContentHash, NodeId, TreePath};
 use syncagent_sync::scan::Fingerprint;
 use syncagent_vault::VaultError;
@@ -201,6 +202,7 @@ impl Downloader {
         )?;
         let mut staging = self.folder.stage(Some(content.len() as u64))?;
         staging.write(&content)?;
+        point(Point::ContentWritten);
         Ok(Done {
             staged: staging.finish(job.exec, job.mtime_ns)?,
             leaves: None,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use syncagent_protocol::ChunkId;
+use syncagent_protocol::crash::{Point, point};
 use syncagent_protocol::pack::{PACK_HEADER, TARGET_PACK_LEN, push_framed};
 use syncagent_vault::chunk::Sealed;
 use tokio::task::{JoinError, JoinSet};
@@ -66,6 +67,7 @@ impl Uploader {
         while self.in_flight.len() >= PACKS_IN_FLIGHT {
             self.reap().await?;
         }
+        point(Point::PackReady);
         let pack = Bytes::from(std::mem::take(&mut self.pack));
         let ids = std::mem::take(&mut self.pack_ids);
         self.bytes += pack.len() as u64;
@@ -87,7 +89,10 @@ impl Uploader {
         ended: Result<Result<Acknowledged, RemoteError>, JoinError>,
     ) -> Result<(), RemoteError> {
         match ended {
-            Ok(result) => self.acknowledged.extend(result?),
+            Ok(result) => {
+                self.acknowledged.extend(result?);
+                point(Point::PackAcknowledged);
+            }
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             Err(_) => {}
         }

@@ -13,6 +13,7 @@ use rusqlite::{
 };
 use rusqlite_migration::{M, Migrations};
 use syncagent_protocol::api::{Head, Machine, MachineReport};
+use syncagent_protocol::crash::{Point, point};
 use syncagent_protocol::pack::{ChunkKind, MAX_IDS_PER_REQUEST};
 use syncagent_protocol::{ChunkId, CommitHash, MachineId, VaultId};
 use tokio::sync::Semaphore;
@@ -458,6 +459,7 @@ fn append(tx: &Transaction<'_>, vault: VaultKey, c: &NewCommit) -> Sql<Decision<
         "UPDATE machines SET last_seen_ms = max(last_seen_ms, ?3) WHERE vault = ?1 AND id = ?2",
     )?
     .execute(params![vault.0, c.poster.0, signed(c.now_ms)])?;
+    point(Point::CommitAppending);
     Ok(Keep(Appended::Done))
 }
 
@@ -520,6 +522,7 @@ fn record_pack(tx: &Transaction<'_>, vault: VaultKey, pack: &NewPack) -> Sql<Dec
     }
     renew(tx, vault, &known, pack.now_ms)?;
     renew(tx, vault, &pack.renewed, pack.now_ms)?;
+    point(Point::PackRecording);
     if stored == 0 {
         // Nobody will look for this pack: it must not be known either.
         tx.execute("DELETE FROM packs WHERE key = ?1", [key])?;

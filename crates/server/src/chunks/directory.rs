@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
+use syncagent_protocol::crash::{Point, point};
 
 use super::{ChunkStore, PackId, PackReader, PackWriter, StoreError, Stored, uncached};
 use crate::work::Work;
@@ -154,6 +155,7 @@ impl ChunkStore for DirectoryStore {
                 .write(true)
                 .create_new(true)
                 .open(&path)?;
+            point(Point::PackBegun);
             let temp = Temp { path, file, len: 0 };
             Ok(Box::new(Writer {
                 id,
@@ -236,6 +238,7 @@ impl Temp {
         } else {
             uncached::write_all_at(&self.file, bytes, self.len)?;
         }
+        point(Point::PackPieceWritten);
         self.len += bytes.len() as u64;
         Ok(())
     }
@@ -293,10 +296,13 @@ impl PackWriter for Writer {
         let inner = Arc::clone(&self.inner);
         run(work, id, move || {
             temp.keep(&keep)?;
+            point(Point::PackWritten);
             sync_file(&temp.file, &temp.path)?;
+            point(Point::PackFlushed);
             let path = inner.path(id);
             inner.make_parent(&path)?;
             fs::rename(&temp.path, &path)?;
+            point(Point::PackNamed);
             // The directory too: after a crash the rename may otherwise be gone.
             path.parent().map_or(Ok(()), sync_dir)
         })

@@ -10,6 +10,7 @@ use futures_util::stream;
 use http::{StatusCode, header};
 use syncagent_protocol::ChunkId;
 use syncagent_protocol::api::OCTETS;
+use syncagent_protocol::crash::{Point, point};
 use syncagent_protocol::pack::MAX_IDS_PER_REQUEST;
 
 use super::auth::Member;
@@ -170,6 +171,7 @@ impl Sending {
         Ok(if out.is_empty() {
             None
         } else {
+            point(Point::ChunksRead);
             Some((out.freeze(), self))
         })
     }

@@ -10,6 +10,7 @@ use http::{StatusCode, header};
 use serde::Deserialize;
 use syncagent_protocol::api::{AFTER_HEADER, HEAD_HEADER, Head, MAX_COMMIT_PAGE_LEN, OCTETS};
 use syncagent_protocol::commit::{Commit, HEADER_LEN, Header, MAX_COMMIT_LEN, MAX_OPS, OpKind};
+use syncagent_protocol::crash::{Point, point};
 use syncagent_protocol::pack::push_framed;
 use syncagent_protocol::{Code, CommitHash, MachineId, VaultId};
 
@@ -170,7 +171,9 @@ async fn append(
     if outcome != Appended::Done {
         return Ok(Err(outcome));
     }
+    point(Point::CommitAppended);
     app.0.hub.tell(vault, Note::Head(head.n));
+    point(Point::CommitTold);
     for machine in revokes {
         tracing::info!(%machine, n = head.n, "a commit removed a machine");
         app.0.hub.tell(vault, Note::Revoked(machine));
@@ -266,6 +269,7 @@ impl Page {
         if piece.is_empty() {
             return Ok(None);
         }
+        point(Point::CommitsRead);
         self.begun = true;
         self.room = self.room.saturating_sub(piece.len());
         Ok(Some((piece.into(), self)))

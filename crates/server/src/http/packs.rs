@@ -9,6 +9,7 @@ use axum::extract::{Request, State};
 use bytes::BytesMut;
 use http::StatusCode;
 use syncagent_protocol::api::PackReceipt;
+use syncagent_protocol::crash::{Point, point};
 use syncagent_protocol::pack::{
     CHUNK_HEADER_LEN, ChunkError, ChunkHead, ChunkKind, MAX_PACK_LEN, PACK_HEADER,
 };
@@ -106,6 +107,7 @@ async fn keep(
         });
     }
     writer.finish(keep).await?;
+    point(Point::PackDurable);
     let stored = match catalog
         .record_pack(
             vault,
@@ -130,6 +132,7 @@ async fn keep(
         // Another upload of the same chunks was faster.
         store.delete(id).await?;
     }
+    point(Point::PackRecorded);
     Ok(PackReceipt {
         stored,
         known: total - stored,

@@ -11,8 +11,10 @@ pub(crate) mod tree;
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -129,6 +131,14 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    /// Waits until it ends by itself; the signal that ended it.
+    pub(crate) fn dies(&mut self, patience: Duration) -> Option<i32> {
+        until("a process dies", patience, || {
+            self.child.try_wait().unwrap()
+        })
+        .signal()
+    }
+
     /// How it ended, if it has.
     pub(crate) fn has_ended(&mut self) -> Option<i32> {
         let status = self.child.try_wait().unwrap()?;
@@ -151,12 +161,26 @@ impl Drop for Running {
 /// Where everything of one test lives.
 pub(crate) struct Field {
     dir: TempDir,
+    binary: PathBuf,
+    /// Where the next process dies.
+    crash: Mutex<Option<String>>,
 }
 
 impl Field {
     pub(crate) fn new() -> Self {
+        Self::of(binary())
+    }
+
+    /// A field of the binary that was built with the tests: it can be told where to die.
+    pub(crate) fn of_debug_build() -> Self {
+        Self::of(env!("CARGO_BIN_EXE_syncagent").into())
+    }
+
+    fn of(binary: PathBuf) -> Self {
         let field = Self {
             dir: tempfile::tempdir().unwrap(),
+            binary,
+            crash: Mutex::default(),
         };
         fs::write(
             field.password(),
@@ -174,17 +198,25 @@ impl Field {
         self.path("password")
     }
 
+    /// The next process that is started ends itself at this point (`docs/decisions/0010-where-tests-kill.md`).
+    pub(crate) fn next_dies_at(&self, point: &str) {
+        *self.crash.lock().unwrap() = Some(point.to_owned());
+    }
+
     pub(crate) fn server_data(&self) -> PathBuf {
         self.path("server")
     }
 
     /// The binary with nothing of this computer's environment. It ends when this process does.
     fn command(&self, home: &Path, args: &[&str]) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = Command::new(&self.binary);
+        command.env_clear();
+        if let Some(at) = self.crash.lock().unwrap().take() {
+            command.env("SYNCAGENT_CRASH_AT", at);
+        }
         command
             .args(args)
             .arg("--until-eof")
-            .env_clear()
             .env("HOME", self.dir.path())
             .env("SYNCAGENT_HOME", home);
         command
@@ -234,6 +266,7 @@ impl Field {
         drop(stdin);
         Done {
             exit: output.status.code().unwrap_or(-1),
+            signal: output.status.signal(),
             stdout: String::from_utf8(output.stdout).unwrap(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
@@ -368,6 +401,8 @@ impl Field {
 /// How a command ended.
 pub(crate) struct Done {
     pub(crate) exit: i32,
+    /// What ended it, if it did not end itself.
+    pub(crate) signal: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
