@@ -12,15 +12,42 @@ use super::{EntryKind, Stat};
 /// Set once the kernel (or a container's filter) refused `openat2`.
 static NO_OPENAT2: AtomicBool = AtomicBool::new(false);
 
-/// Opens `path` below `root` in one call that follows no link and stays on the volume.
-/// `None`: this kernel cannot, walk component by component.
+/// The kernel takes paths up to PATH_MAX, the byte behind them included.
+const MAX_CALL_LEN: usize = 4095;
+
+/// A directory on the way to something.
+const DIRECTORY: OFlags = LOOK
+    .union(OFlags::CLOEXEC)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::DIRECTORY);
+
+/// Opens `path` below `root`, following no link and staying on the volume: in one call, or in one for each piece of a path
+/// that is longer than the kernel takes. `None`: this kernel cannot, walk component by component.
 pub(super) fn open_beneath(
     root: impl AsFd,
     path: &str,
     flags: OFlags,
 ) -> Option<rustix::io::Result<OwnedFd>> {
-    // Longer than PATH_MAX: only a walk gets there.
-    if NO_OPENAT2.load(Ordering::Relaxed) || path.len() >= 4095 {
+    let mut dir: Option<OwnedFd> = None;
+    let mut rest = path;
+    while rest.len() >= MAX_CALL_LEN {
+        // A path of thousands of levels would otherwise cost a call for each of them, whatever is done there.
+        let cut = rest.as_bytes()[..MAX_CALL_LEN - 1]
+            .iter()
+            .rposition(|byte| *byte == b'/')?;
+        let from = dir.as_ref().map_or(root.as_fd(), AsFd::as_fd);
+        match open_piece(from, &rest[..cut], DIRECTORY)? {
+            Ok(opened) => dir = Some(opened),
+            error => return Some(error),
+        }
+        rest = &rest[cut + 1..];
+    }
+    let from = dir.as_ref().map_or(root.as_fd(), AsFd::as_fd);
+    open_piece(from, rest, flags)
+}
+
+fn open_piece(root: impl AsFd, path: &str, flags: OFlags) -> Option<rustix::io::Result<OwnedFd>> {
+    if NO_OPENAT2.load(Ordering::Relaxed) {
         return None;
     }
     let resolve = ResolveFlags::BENEATH

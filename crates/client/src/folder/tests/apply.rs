@@ -4,7 +4,7 @@ use std::os::unix::fs::symlink;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use syncagent_protocol::{Code, TreePath};
+use syncagent_protocol::{Code, Name, TreePath};
 
 use super::hooked::{Hooked, error};
 use super::{Dir, contents, folder_on, p};
@@ -479,6 +479,45 @@ fn a_file_saved_while_it_is_removed_comes_back() {
     ];
     assert_eq!((contents(&dir.path("")), dir.temps()), (want.into(), 0));
     assert_eq!(folder.settle().unwrap().rescued.len(), 1);
+}
+
+#[test]
+fn a_path_longer_than_a_call_takes_is_gone_in_pieces_and_follows_no_link() {
+    let dir = Dir::new();
+    let name = "n".repeat(250);
+    // 10 KB, and at each level, whichever piece it stands in or ends, a link to that very level.
+    let mut levels = vec![TreePath::ROOT];
+    for level in 0..40 {
+        let here = levels[level].clone();
+        let below = here.join(&Name::parse(&name).unwrap());
+        dir.disk.mkdir(&below).unwrap();
+        let link = here.join(&Name::parse("here").unwrap());
+        dir.disk.symlink(".", At::Tree(&link)).unwrap();
+        levels.push(below);
+    }
+    let last = levels.last().unwrap();
+    assert!(last.as_str().len() > 2 * 4096);
+    let stat = dir.disk.stat(At::Tree(last)).unwrap();
+    assert!(dir.disk.list(last).unwrap().entries.is_empty());
+    for (level, here) in levels.iter().enumerate().take(40) {
+        let rest = vec![name.as_str(); 40 - level].join("/");
+        let way = match here.as_str() {
+            "" => format!("here/{rest}"),
+            above => format!("{above}/here/{rest}"),
+        };
+        let error = dir.disk.stat(At::Tree(&p(&way))).unwrap_err();
+        // Where it ends a piece, it is no directory; anywhere else it would lead on.
+        let refused = matches!(error.kind, ErrorKind::Escapes | ErrorKind::NotADirectory);
+        assert!(refused, "by the link in level {level}: {error}");
+    }
+    let folder = folder_on(Arc::clone(&dir.disk));
+    let mut file = staged(&folder, "deep down");
+    let deep = last.join(&Name::parse("deep").unwrap());
+    folder
+        .place(&mut file, &deep, &Expect::Absent, None)
+        .unwrap();
+    assert_eq!(dir.disk.stat(At::Tree(&deep)).unwrap().size, 9);
+    assert_eq!(dir.disk.stat(At::Tree(last)).unwrap().inode, stat.inode);
 }
 
 #[test]
