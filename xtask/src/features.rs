@@ -1,4 +1,4 @@
-//! The tables of features and of failures and the page of invariants name tests. Here it is seen that they exist.
+//! The tables of features, of failures and of lies and the page of invariants name tests. Here it is seen that they exist.
 
 use std::fs;
 use std::path::Path;
@@ -22,12 +22,17 @@ fn every_test_that_is_named_exists() {
         read("docs/failures.md"),
         read("docs/sync.md"),
     );
+    let testing = read("docs/testing.md");
+    let lies = testing
+        .split("\n## ")
+        .find(|part| part.starts_with("Lies\n"));
     // The invariants name theirs in their text.
     let quoted = sync.split('`').skip(1).step_by(2);
     let of_sync: Vec<&str> = quoted.filter(|name| name.contains(".rs::")).collect();
     let pages = [
         (named(&features), 20),
         (named(&failures), 20),
+        (named(lies.unwrap()), 30),
         (of_sync, 28),
     ];
     for (names, at_least) in pages {

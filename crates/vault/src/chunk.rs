@@ -393,7 +393,7 @@ fn unframe(frame: &[u8]) -> Result<(u8, &[u8]), VaultError> {
 mod tests {
     use super::*;
     use crate::keys::VaultKey;
-    use syncagent_protocol::VaultId;
+    use syncagent_protocol::{VaultId, sha256};
 
     fn keys(vault: u8) -> Keys {
         VaultKey::from_parts(Secret::copy_from(&[5; 32]), VaultId([vault; 16]))
@@ -460,19 +460,22 @@ mod tests {
     }
 
     #[test]
-    fn every_flipped_byte_is_found() {
+    fn every_flipped_bit_is_found() {
         let keys = keys(1);
         let sealed = seal_data(&keys, Scope([1; 16]), b"content", Codec::Stored).unwrap();
-        for at in (0..sealed.blob.len())
-            .step_by(97)
-            .chain([0, 5, 6, 11, 12, sealed.blob.len() - 1])
-        {
-            let mut blob = sealed.blob.clone();
-            blob[at] ^= 1;
-            assert_eq!(
-                open_data(&keys, Scope([1; 16]), &sealed.entry, &blob),
-                Err(VaultError::Chunk)
-            );
+        let mut blob = sealed.blob.clone();
+        for bit in 0..8 * blob.len() {
+            blob[bit / 8] ^= 1 << (bit % 8);
+            // Whether its name is looked at, or only what it is.
+            for id in [sealed.entry.id, ChunkId(sha256(&[&blob]))] {
+                let entry = Entry {
+                    id,
+                    ..sealed.entry.duplicate()
+                };
+                let opened = open_data(&keys, Scope([1; 16]), &entry, &blob);
+                assert_eq!(opened, Err(VaultError::Chunk), "bit {bit}");
+            }
+            blob[bit / 8] ^= 1 << (bit % 8);
         }
     }
 

@@ -449,6 +449,23 @@ mod tests {
     }
 
     #[test]
+    fn every_bit_of_a_slot_counts() {
+        let (key, _, _, _) = slot_of_the_document();
+        let code = RecoveryCode::from_bytes(&[7; 20]);
+        let opener = Opener::Recovery(&code);
+        let random = SlotRandom::new(&crate::random::OsRandom::default());
+        let slot = Slot::seal(&key, &opener, KdfParams::FLOOR, 1, &random).unwrap();
+        let opens =
+            |bytes: &[u8]| Slot::parse(bytes).is_ok_and(|slot| slot.open(&opener, None).is_ok());
+        assert!(opens(slot.as_bytes()));
+        for bit in 0..8 * SLOT_LEN {
+            let mut bytes = *slot.as_bytes();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert!(!opens(&bytes), "bit {} of byte {}", bit % 8, bit / 8);
+        }
+    }
+
+    #[test]
     fn short_passwords_make_no_slot() {
         assert!(Password::new("elevenchars").check_strength().is_err());
         assert!(Password::new("twelve chars").check_strength().is_ok());

@@ -2,8 +2,11 @@
 
 use std::fs;
 
-use syncagent_protocol::ChunkId;
+use syncagent_protocol::{ChunkId, NodeId};
+use syncagent_vault::chunk::{Codec, Scope, seal_data};
+use syncagent_vault::keys::VaultKey;
 use syncagent_vault::op::Genesis;
+use syncagent_vault::random::OsRandom;
 
 use crate::court::{Court, assert_code};
 use crate::field::liar::{Answer, Honest, Request, Said, framed, parts};
@@ -103,7 +106,9 @@ fn a_damaged_chunk_is_named_and_nothing_else_stops() {
         for (place, at) in [
             ("magic", 0),
             ("version", 4),
+            ("algorithm", 5),
             ("kind", 6),
+            ("reserved byte", 7),
             ("epoch", 11),
             ("start", 12),
             ("middle", 20_000),
@@ -164,6 +169,15 @@ fn chunks_in_the_wrong_place_are_found() {
         *chunk = parts(&Honest::at(&url).ask(&request).body).remove(0);
     });
     court.spoils("another file's chunk", &["several"], foreign);
+    // The same content, well sealed in another vault, and in this one for another file: neither has this name.
+    let content = fs::read(court.a.folder.join("one")).unwrap();
+    let other = VaultKey::generate(&OsRandom::default());
+    let scope = Scope::from(NodeId([9; 16]));
+    for (case, key) in [("another vault's", &other), ("another scope's", &court.key)] {
+        let sealed = seal_data(&key.keys().unwrap(), scope, &content, Codec::Stored).unwrap();
+        let elsewhere = on_chunk(one, move |chunk| chunk.clone_from(&sealed.blob));
+        court.spoils(&format!("{case} chunk"), &["one"], elsewhere);
+    }
     // One more than was asked for: whatever comes behind it is another's.
     let shifted = on_chunks(move |ids, parts| {
         if let Some(a) = at(ids, pair[1]) {

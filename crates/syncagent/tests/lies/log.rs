@@ -1,6 +1,6 @@
 //! Lies about the log, told to a machine that sees it for the first time.
 
-use syncagent_protocol::commit::{Commit, HEADER_LEN, SIGNATURE_LEN};
+use syncagent_protocol::commit::{Commit, HEADER_LEN, Header, SIGNATURE_LEN};
 use syncagent_protocol::{CommitHash, Name, NodeId};
 use syncagent_vault::commit::{Position, seal};
 use syncagent_vault::keys::VaultKey;
@@ -330,6 +330,79 @@ fn commits_of_strangers_and_of_other_vaults_are_refused() {
         14,
         with(6, renamed),
     );
+}
+
+/// A served commit as it is, but for who says so.
+fn signed_anew(served: &[u8], machine: &MachineKey) -> Vec<u8> {
+    let mut bytes = served.to_vec();
+    bytes[24..40].copy_from_slice(&machine.id().0);
+    bytes[128..160].copy_from_slice(machine.public());
+    let header: [u8; HEADER_LEN] = bytes[..HEADER_LEN].try_into().unwrap();
+    let signature = machine.sign(&Header::signed_message(&header));
+    let end = bytes.len() - SIGNATURE_LEN;
+    bytes[end..].copy_from_slice(&signature);
+    bytes
+}
+
+#[test]
+fn commits_signed_anew_by_strangers_or_removed_machines_are_refused() {
+    let field = Field::new();
+    let court = court(&field);
+    let removed = court
+        .field
+        .unlocked("machine-c", &court.key, court.genesis, &court.url);
+    removed.sync_once();
+    let log = court.log();
+    let (keys, random) = (court.key.keys().unwrap(), OsRandom::default());
+    let seal_as = |machine: &MachineKey, after: &[u8], draft| {
+        let before = Commit::parse_served(after).unwrap();
+        let position = Position {
+            n: before.header.n + 1,
+            prev: hash_of(after),
+            time_ms: 1,
+        };
+        seal(&keys, machine, position, vec![draft], &random).unwrap()
+    };
+    let (c, a) = (court.credentials(&removed), court.credentials(&court.a));
+    let revoke = seal_as(&a.machine, &log[5], Draft::machine_revoke(c.id()));
+    assert_eq!(court.ask("POST", "commits", revoke.bytes).status, 200);
+    let log = court.log();
+    assert_eq!(log.len(), 7);
+    // It knows the key, signs well, and stands where it should: only it was removed before.
+    let put = Put {
+        parent: NodeId::ROOT,
+        name: Name::parse("planted").unwrap(),
+        mtime_ns: 0,
+        body: PutBody::Directory,
+        based_on: None,
+        conflict_of: None,
+    };
+    let edit = Draft::put(NodeId([9; 16]), &put).unwrap();
+    for (case, draft) in [
+        ("a removed machine's file", edit),
+        (
+            "a removed machine's deletion",
+            Draft::trash(NodeId([9; 16])),
+        ),
+    ] {
+        let sealed = seal_as(&c.machine, &log[6], draft);
+        // The real server does not take it either, whoever brings it.
+        let answer = court.ask("POST", "commits", sealed.bytes.clone());
+        assert_ne!(answer.status, 200, "{case}");
+        let served = Commit::parse(&sealed.bytes).unwrap().to_served();
+        let shown = [&log[..], &[served]].concat();
+        court.refuses(case, "E_MACHINE", 14, shows(shown, 8));
+    }
+    // What A did, said to be of others.
+    let stranger = MachineKey::generate(&random).unwrap();
+    for (case, machine) in [
+        ("an edit of A, signed by a stranger", &stranger),
+        ("an edit of A, signed by one enrolled later", &c.machine),
+    ] {
+        let mut log = log[..5].to_vec();
+        log[4] = signed_anew(&log[4], machine);
+        court.refuses(case, "E_MACHINE", 14, shows(log, 5));
+    }
 }
 
 #[test]

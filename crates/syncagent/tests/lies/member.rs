@@ -12,7 +12,7 @@ use serde_json::Value;
 use syncagent_protocol::commit::{Header, INLINE_CLEAR_LEN, OpHead, OpKind, ops_root, padded_len};
 use syncagent_protocol::pack::{PACK_HEADER, push_framed};
 use syncagent_protocol::{ChunkId, ContentHash, Name, NodeId, OpHash, sha256};
-use syncagent_vault::chunk::{ChunkKey, Entry};
+use syncagent_vault::chunk::{ChunkKey, Codec, Entry, Scope, seal_data};
 use syncagent_vault::chunker::Class;
 use syncagent_vault::manifest::Manifest;
 use syncagent_vault::op::{Content, File, Genesis, Put, PutBody};
@@ -272,6 +272,32 @@ fn hostile_nodes_are_named_stay_in_the_folder_and_stop_nothing() {
             b"a\x1b[2J\n",
             Fate::Here("a\x1b[2J\n"),
         ),
+        // What other systems would take for SyncAgent's own directory or for a way up. It is a name like any other here;
+        // there it is left alone: crates/sync/src/placement.rs.
+        named(
+            "as DOS shortens it",
+            37,
+            b"SYNCAG~1",
+            Fate::Here("SYNCAG~1"),
+        ),
+        named(
+            "with a dot behind",
+            38,
+            b".syncagent.",
+            Fate::Here(".syncagent."),
+        ),
+        named(
+            "as a stream of it",
+            39,
+            b".syncagent::$INDEX_ALLOCATION",
+            Fate::Here(".syncagent::$INDEX_ALLOCATION"),
+        ),
+        named(
+            "a way up as Windows has it",
+            40,
+            b"..\\outside\\planted",
+            Fate::Here("..\\outside\\planted"),
+        ),
         Case {
             name: "a directory by a hostile name, and a file in it",
             ops: vec![
@@ -373,6 +399,36 @@ fn hostile_nodes_are_named_stay_in_the_folder_and_stop_nothing() {
             name: "a chunk of 2^63 bytes",
             ops: vec![of_bomb(&court, 34, 1 << 63)],
             fates: vec![(id(34), path)],
+        },
+        Case {
+            name: "lists in lists in lists in lists",
+            ops: vec![of_bombs(&court, 41, 4, &[5], 5)],
+            fates: vec![(id(41), path)],
+        },
+        Case {
+            name: "255 levels of lists",
+            ops: vec![of_bombs(&court, 42, 255, &[5], 5)],
+            fates: vec![(id(42), path)],
+        },
+        Case {
+            name: "lengths that are short of the size",
+            ops: vec![of_bombs(&court, 43, 0, &[5, 5], 11)],
+            fates: vec![(id(43), path)],
+        },
+        Case {
+            name: "lengths that go beyond the size",
+            ops: vec![of_bombs(&court, 44, 0, &[5, 5], 9)],
+            fates: vec![(id(44), path)],
+        },
+        Case {
+            name: "lengths that come round to the size",
+            ops: vec![of_bombs(&court, 45, 1, &[1 << 63, 1 << 63, 5], 5)],
+            fates: vec![(id(45), path)],
+        },
+        Case {
+            name: "a length of nothing",
+            ops: vec![of_bombs(&court, 46, 0, &[5, 0], 5)],
+            fates: vec![(id(46), path)],
         },
         Case {
             name: "a chunk that unpacks to a gigabyte",
@@ -497,22 +553,173 @@ fn bomb_pack(court: &Court<'_>, node: NodeId) -> Vec<u8> {
 
 /// A file of that chunk, which says that it is so long.
 fn of_bomb(court: &Court<'_>, n: u8, len: u64) -> Raw {
-    let entry = Entry {
-        id: ChunkId(sha256(&[&bomb(court, id(50))])),
+    of_bombs(court, n, 0, &[len], len)
+}
+
+/// A file of so many of them, in a manifest of this level that says how long each is, and of this size.
+fn of_bombs(court: &Court<'_>, n: u8, level: u8, lens: &[u64], size: u64) -> Raw {
+    let chunk = ChunkId(sha256(&[&bomb(court, id(50))]));
+    let entry = |len: &u64| Entry {
+        id: chunk,
         key: ChunkKey::from_bytes(&BOMB),
-        len,
+        len: *len,
     };
     let content = Content::Chunks(Manifest {
-        level: 0,
-        entries: vec![entry],
+        level,
+        entries: lens.iter().map(entry).collect(),
     });
     let name = format!("bomb {n}");
     put(
         id(n),
         NodeId::ROOT,
         name.as_bytes(),
-        file(len, b"", content),
+        file(size, b"", content),
     )
+}
+
+/// A list chunk of the file `node`: the ids that the server reads, and the keys and lengths that are sealed behind them.
+fn list(court: &Court<'_>, node: NodeId, ids: &[ChunkId], sealed: &[(&ChunkKey, u64)]) -> Vec<u8> {
+    let mut clear = u32::try_from(ids.len()).unwrap().to_be_bytes().to_vec();
+    ids.iter().for_each(|id| clear.extend_from_slice(&id.0));
+    let stored_len = u32::try_from(40 * sealed.len()).unwrap();
+    let mut frame = [&stored_len.to_be_bytes()[..], &[0; 4]].concat();
+    for (key, len) in sealed {
+        frame.extend_from_slice(key.expose());
+        frame.extend_from_slice(&len.to_be_bytes());
+    }
+    frame.resize(syncagent_protocol::pack::padded_len(frame.len()), 0);
+    let head = b"SACK\x01\x01\x01\0\0\0\0\x01";
+    let aad = [&head[..], &court.key.vault().0, &node.0, &clear].concat();
+    seal(&BOMB, [0; 12], &aad, &mut frame);
+    [&head[..], &clear, &frame].concat()
+}
+
+#[test]
+fn lists_that_lie_are_named_and_stop_nothing() {
+    let field = Field::new();
+    let court = Court::new(&field, Genesis::default());
+    let keys = court.key.keys().unwrap();
+    let content = b"one chunk, and another".as_slice();
+    let (one, two) = content.split_at(10);
+    let cases: [(&str, bool, MakeList); 9] = [
+        ("a list as it should be", true, |list, [a, b]| {
+            list(&[a.id, b.id], &[(&a.key, a.len), (&b.key, b.len)])
+        }),
+        ("ids in another order than keys", false, |list, [a, b]| {
+            list(&[b.id, a.id], &[(&a.key, a.len), (&b.key, b.len)])
+        }),
+        ("an id more than keys", false, |list, [a, b]| {
+            list(&[a.id, b.id], &[(&a.key, a.len + b.len)])
+        }),
+        ("a key more than ids", false, |list, [a, b]| {
+            list(&[a.id], &[(&a.key, a.len), (&b.key, b.len)])
+        }),
+        ("ids without keys", false, |list, [a, b]| {
+            list(&[a.id, b.id], &[])
+        }),
+        ("lengths that do not add up", false, |list, [a, b]| {
+            list(&[a.id, b.id], &[(&a.key, a.len), (&b.key, b.len + 1)])
+        }),
+        ("lengths that overlap", false, |list, [a, b]| {
+            list(&[a.id, b.id], &[(&a.key, a.len + 1), (&b.key, b.len - 1)])
+        }),
+        ("lengths that come round", false, |list, [a, b]| {
+            let round = u64::MAX - b.len + 1;
+            let all = a.len + b.len;
+            list(
+                &[a.id, b.id, a.id],
+                &[(&a.key, all), (&b.key, b.len), (&a.key, round)],
+            )
+        }),
+        ("a length of nothing", false, |list, [a, b]| {
+            let all = a.len + b.len;
+            list(&[a.id, b.id], &[(&a.key, all), (&b.key, 0)])
+        }),
+    ];
+    for (n, (case, is_good, make)) in (1u8..).zip(cases) {
+        let node = id(n);
+        let chunks = [one, two]
+            .map(|content| seal_data(&keys, Scope::from(node), content, Codec::Stored).unwrap());
+        let made = make(
+            &|ids, sealed| list(&court, node, ids, sealed),
+            [&chunks[0].entry, &chunks[1].entry],
+        );
+        let mut pack = PACK_HEADER.to_vec();
+        for chunk in [&chunks[0].blob, &chunks[1].blob, &made] {
+            push_framed(&mut pack, chunk);
+        }
+        assert_eq!(court.ask("POST", "packs", pack).status, 200, "{case}");
+        let entry = Entry {
+            id: ChunkId(sha256(&[&made])),
+            key: ChunkKey::from_bytes(&BOMB),
+            len: content.len() as u64,
+        };
+        let place = Content::Chunks(Manifest {
+            level: 1,
+            entries: vec![entry],
+        });
+        let body = file(content.len() as u64, content, place);
+        let good = format!("good {n}");
+        post(
+            &court,
+            vec![
+                put(node, NodeId::ROOT, case.as_bytes(), body),
+                put(id(100 + n), NodeId::ROOT, good.as_bytes(), text(&good)),
+            ],
+        );
+        for _ in 0..2 {
+            let done = court.b.try_sync();
+            assert!(!done.stderr.contains("panicked"), "{case}: {done}");
+            let named = done.stderr.contains(&format!("E_CHUNK: {case}: "));
+            assert_eq!(named, !is_good, "{case}: {done}");
+            let arrived = fs::read(court.b.folder.join(case)).ok();
+            assert_eq!(arrived.as_deref(), is_good.then_some(content), "{case}");
+        }
+        assert_eq!(
+            fs::read(court.b.folder.join(&good)).unwrap(),
+            good.as_bytes()
+        );
+    }
+}
+
+/// Makes a list chunk of two entries.
+type MakeList =
+    for<'a> fn(&dyn Fn(&[ChunkId], &[(&ChunkKey, u64)]) -> Vec<u8>, [&'a Entry; 2]) -> Vec<u8>;
+
+#[test]
+fn thousands_of_levels_stop_nothing() {
+    // Longer than a system call takes. Whatever is done with a path costs its length: ten thousand take minutes.
+    let soak = std::env::var("SYNCAGENT_SOAK").is_ok_and(|soak| soak == "1");
+    let levels: u16 = if soak { 10_000 } else { 2_500 };
+    let field = Field::new();
+    let court = Court::new(&field, Genesis::default());
+    let level = |n: u16| {
+        let mut id = [0xA1; 16];
+        id[..2].copy_from_slice(&n.to_be_bytes());
+        NodeId(id)
+    };
+    let dirs: Vec<u16> = (0..levels).collect();
+    for part in dirs.chunks(1_000) {
+        let ops = part.iter().map(|&n| {
+            let parent = n.checked_sub(1).map_or(NodeId::ROOT, level);
+            put(level(n), parent, b"d", PutBody::Directory)
+        });
+        post(&court, ops.collect());
+    }
+    let deep = put(id(1), level(levels - 1), b"deep", text("deep down"));
+    let good = put(id(2), NodeId::ROOT, b"good", text("good"));
+    post(&court, vec![deep, good]);
+    let before = court.log().len();
+    for _ in 0..2 {
+        let done = court.b.try_sync();
+        assert_eq!(done.exit, 0, "{done}");
+        let status = &answer(&done)["status"];
+        assert_eq!(status["skipped"], serde_json::json!([]), "{done}");
+        // No program could name the one that lies at the bottom.
+        assert_eq!(status["files"], 2, "{done}");
+        assert_eq!(fs::read(court.b.folder.join("good")).unwrap(), b"good");
+    }
+    assert_eq!(court.log().len(), before, "B sends what it was shown");
 }
 
 #[test]

@@ -1,13 +1,18 @@
 //! Lies told to a machine that has something to send.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::sync::atomic::{AtomicU8, Ordering};
 
-use syncagent_protocol::Code;
 use syncagent_protocol::api::{Head, PROBLEM, Problem};
-use syncagent_vault::op::Genesis;
+use syncagent_protocol::commit::Commit;
+use syncagent_protocol::{Code, NodeId};
+use syncagent_vault::commit::{Position, seal};
+use syncagent_vault::op::{Draft, Genesis};
+use syncagent_vault::random::OsRandom;
 
 use crate::court::{Court, assert_code, hash_of};
-use crate::field::liar::{Answer, Honest, Request, Said};
+use crate::field::liar::{Answer, Honest, Request, Said, parts};
 use crate::field::{Field, Rng};
 
 fn problem(
@@ -93,6 +98,56 @@ fn a_server_that_never_takes_a_commit_is_given_up() {
     gives_up(&court, "500 for ever", "E_SERVER", 1, failed);
     let no_head = on_commits(problem(409, Code::Conflict, None, Vec::new()));
     gives_up(&court, "409 without a head", "E_CONFLICT", 5, no_head);
+}
+
+#[test]
+fn what_is_refused_is_sealed_anew_and_no_salt_comes_twice() {
+    let field = Field::new();
+    let court = Court::new(&field, Genesis::default());
+    court.put(&[("a", b"1")]);
+    court.recovers("before");
+    fs::write(court.b.folder.join("short"), "stands in the log").unwrap();
+    // Whenever B posts, A is faster by an instant, five times.
+    let (keys, a) = (court.key.keys().unwrap(), court.credentials(&court.a));
+    let token = a.token.as_ref().unwrap().to_string();
+    let vault = court.key.vault();
+    let races = AtomicU8::new(0);
+    court.liar.lie(move |request, honest| {
+        if request.is("POST", "/commits") && races.fetch_add(1, Ordering::SeqCst) < 5 {
+            let ask = |method: &str, resource: &str, body: Vec<u8>| {
+                honest.ask(&Request {
+                    method: method.into(),
+                    path: syncagent_protocol::api::vault_path(vault, resource),
+                    headers: vec![("authorization".into(), format!("Bearer {token}"))],
+                    body,
+                })
+            };
+            let log = parts(&ask("GET", "commits?after=0", Vec::new()).body);
+            let position = Position {
+                n: log.len() as u64 + 1,
+                prev: hash_of(&log[log.len() - 1]),
+                time_ms: 1,
+            };
+            let node = NodeId([races.load(Ordering::SeqCst); 16]);
+            let drafts = vec![Draft::trash(node)];
+            let random = OsRandom::default();
+            let sealed = seal(&keys, &a.machine, position, drafts, &random).unwrap();
+            assert_eq!(ask("POST", "commits", sealed.bytes).status, 200);
+        }
+        honest.ask(request).into()
+    });
+    assert_eq!(court.b.try_sync().exit, 0);
+    let heard = court.liar.heard();
+    let posted = heard.iter().filter(|asked| asked.is("POST", "/commits"));
+    let posted: BTreeSet<_> = posted.map(|asked| &asked.body).collect();
+    assert_eq!(posted.len(), 6);
+    // A salt makes the key, whose nonces count from zero: two commits under one would undo both.
+    let salts: BTreeSet<_> = posted
+        .iter()
+        .map(|body| Commit::parse(body).unwrap().header.salt)
+        .collect();
+    assert_eq!(salts.len(), posted.len());
+    court.recovers_both("in the end");
 }
 
 #[test]
