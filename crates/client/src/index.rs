@@ -11,14 +11,14 @@ use rusqlite::types::Value;
 use rusqlite::{
     Connection, OpenFlags, OptionalExtension as _, Row, Transaction, params, params_from_iter,
 };
-use rusqlite_migration::{M, Migrations};
+use rusqlite_migration::{HookResult, M, Migrations};
 use syncagent_protocol::api::Head;
 use syncagent_protocol::crash::{Point, point};
 use syncagent_protocol::{
     Body, ChunkId, CommitHash, ContentHash, MachineId, Name, Node, NodeId, OpHash, TreePath,
 };
 use syncagent_sync::scan::Fingerprint;
-use syncagent_sync::{Ancestor, AncestorNode, LastOp, LogEntry, LogTree};
+use syncagent_sync::{Ancestor, AncestorNode, LastOp, LogEntry, LogTree, Tree};
 use syncagent_vault::op::{KeyslotPin, MachineAdd, Put};
 
 use crate::error::ClientError;
@@ -138,18 +138,18 @@ pub struct SealedRow {
     pub settled: Option<TreePath>,
 }
 
-/// A conflict copy made on this machine.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct ConflictRow {
+/// A conflict that nobody has resolved yet: the last PUT of the copy still says what it lost against, and both are placed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenConflict {
     /// The copy.
     pub copy: NodeId,
     /// What kept the name.
     pub node: NodeId,
-    /// The name both wanted.
-    pub path: String,
+    /// The name both wanted, as it is now.
+    pub path: TreePath,
     /// The copy's name.
-    pub copy_path: String,
-    /// When, milliseconds since 1970.
+    pub copy_path: TreePath,
+    /// Time of the commit that brought the copy, milliseconds since 1970.
     pub time_ms: u64,
 }
 
@@ -192,6 +192,7 @@ impl Index {
             M::up(include_str!("index/sealed_rows.sql")),
             M::up(include_str!("index/pending_by_node.sql")),
             M::up(include_str!("index/sealed_by_n.sql")),
+            M::up_with_hook(include_str!("index/conflicts_of_log.sql"), find_conflicts),
         ])
         .to_latest(&mut db)?;
         Ok(Self { db })
@@ -281,6 +282,8 @@ impl Index {
             let mut op =
                 tx.prepare_cached("INSERT OR REPLACE INTO ops VALUES (?1, ?2, ?3, ?4, ?5)")?;
             let mut last = tx.prepare_cached("INSERT OR REPLACE INTO nodes VALUES (?1, ?2)")?;
+            let mut lost = tx.prepare_cached(ADD_CONFLICT)?;
+            let mut resolved = tx.prepare_cached("DELETE FROM conflicts WHERE copy = ?1")?;
             for applied in commits {
                 let n = sql(applied.n);
                 commit.execute(params![
@@ -298,6 +301,12 @@ impl Index {
                         row.put
                     ])?;
                     last.execute(params![row.node.0, n])?;
+                    match row.put.as_deref().and_then(Put::lost_against) {
+                        Some((against, _)) => {
+                            lost.execute(params![row.node.0, against.0, sql(applied.time_ms)])?
+                        }
+                        None => resolved.execute([row.node.0])?,
+                    };
                 }
                 if let Some(add) = &applied.added {
                     tx.execute(
@@ -696,44 +705,70 @@ impl Index {
         Ok(())
     }
 
-    /// Keeps a conflict for `conflicts list`.
-    pub fn add_conflict(&self, row: &ConflictRow) -> Result<()> {
-        self.db.execute(
-            "INSERT OR REPLACE INTO conflicts VALUES (?1, ?2, ?3, ?4, ?5)",
-            params![
-                row.copy.0,
-                row.node.0,
-                row.path,
-                row.copy_path,
-                sql(row.time_ms)
-            ],
-        )?;
-        Ok(())
-    }
-
-    /// Conflicts made here, oldest first.
-    pub fn conflicts(&self) -> Result<Vec<ConflictRow>> {
-        let mut statement = self.db.prepare(
-            "SELECT copy, node, path, copy_path, time_ms FROM conflicts ORDER BY time_ms, copy",
-        )?;
+    /// Conflicts that nobody has resolved, oldest first; `tree` is what the log leads to.
+    pub fn open_conflicts(&self, tree: &Tree) -> Result<Vec<OpenConflict>> {
+        let mut statement = self
+            .db
+            .prepare_cached("SELECT copy, node, time_ms FROM conflicts ORDER BY time_ms, copy")?;
         let rows = statement.query_map([], |row| {
-            Ok(ConflictRow {
-                copy: NodeId(row.get(0)?),
-                node: NodeId(row.get(1)?),
-                path: row.get(2)?,
-                copy_path: row.get(3)?,
-                time_ms: u64_of(row, 4)?,
-            })
+            Ok((NodeId(row.get(0)?), NodeId(row.get(1)?), u64_of(row, 2)?))
         })?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+        let mut open = Vec::new();
+        for row in rows {
+            let (copy, node, time_ms) = row?;
+            if node != NodeId::ROOT
+                && let (Some(path), Some(copy_path)) = (tree.path_of(node), tree.path_of(copy))
+            {
+                open.push(OpenConflict {
+                    copy,
+                    node,
+                    path,
+                    copy_path,
+                    time_ms,
+                });
+            }
+        }
+        Ok(open)
     }
 
-    /// Forgets a conflict.
-    pub fn drop_conflict(&self, copy: NodeId) -> Result<()> {
-        self.db
-            .execute("DELETE FROM conflicts WHERE copy = ?1", [copy.0])?;
-        Ok(())
+    /// The version of `node` that it and its conflict copy both started from, if that is known.
+    pub fn common_version(&self, copy: NodeId, node: NodeId) -> Result<Option<Version>> {
+        let of_node = self.versions(node)?;
+        // An edit of the copy is based on the copy; what made it one is based on what both had.
+        for version in self.versions(copy)? {
+            let put = version.put.as_deref().map(|bytes| Put::parse(bytes, copy));
+            if let Some(Ok(put)) = put
+                && put.conflict_of.is_some_and(|(won, _)| won == node)
+                && let Some(base) = put.based_on
+                && let Some(found) = of_node.iter().find(|version| version.op_hash == base)
+            {
+                return Ok(Some(found.clone()));
+            }
+        }
+        Ok(None)
     }
+}
+
+/// A copy keeps the time at which it became one.
+const ADD_CONFLICT: &str = "INSERT INTO conflicts VALUES (?1, ?2, ?3)
+     ON CONFLICT (copy) DO UPDATE SET node = excluded.node";
+
+/// Fills the table of conflicts from the log that is there already.
+fn find_conflicts(tx: &Transaction<'_>) -> HookResult {
+    let mut puts = tx.prepare(
+        "SELECT o.node, o.put, c.time_ms FROM nodes JOIN ops o USING (node, n) JOIN commits c USING (n)
+         WHERE o.put IS NOT NULL",
+    )?;
+    let mut add = tx.prepare(ADD_CONFLICT)?;
+    let mut rows = puts.query([])?;
+    while let Some(row) = rows.next()? {
+        let (copy, put, time_ms): ([u8; 16], Vec<u8>, i64) =
+            (row.get(0)?, row.get(1)?, row.get(2)?);
+        if let Some((against, _)) = Put::lost_against(&put) {
+            add.execute(params![copy, against.0, time_ms])?;
+        }
+    }
+    Ok(())
 }
 
 /// SQLite's integers are signed; what is stored here stays below 2^63 or is compared for equality only.

@@ -3,7 +3,8 @@
 //! The shell of I/O round the decisions of `sync` and the secrets of `vault`: one folder, one index,
 //! one server, one engine that owns all state.
 //!
-//! Reading order: [`engine`], [`folder`], [`index`], [`remote`], [`transfer`], [`daemon`], [`home`].
+//! Reading order: [`engine`], [`folder`], [`index`], [`remote`], [`transfer`], [`text`], [`daemon`],
+//! [`home`].
 
 pub mod agent;
 pub mod daemon;
@@ -16,6 +17,7 @@ pub mod keyring;
 mod private;
 pub mod remote;
 pub mod setup;
+pub mod text;
 pub mod transfer;
 pub mod work;
 

@@ -212,7 +212,7 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Option<TrashCommand>,
     },
-    /// List the copies of files that were changed on two machines at once
+    /// Show and resolve what was changed on two machines at once
     Conflicts {
         #[command(subcommand)]
         command: Option<ConflictsCommand>,
@@ -425,6 +425,11 @@ pub(crate) enum TrashCommand {
 pub(crate) enum ConflictsCommand {
     /// List them (the default)
     List,
+    /// Show in what the two differ: the file under the name (theirs) and the conflict copy (mine)
+    Diff {
+        /// The file, its conflict copy, or the id of either
+        path: String,
+    },
 }
 
 #[derive(Subcommand)]

@@ -125,6 +125,9 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<u8> {
         Command::Conflicts {
             command: None | Some(ConflictsCommand::List),
         } => conflicts::list(context),
+        Command::Conflicts {
+            command: Some(ConflictsCommand::Diff { path }),
+        } => conflicts::diff(context, &path),
         Command::Ignore {
             command: IgnoreCommand::Check { paths },
         } => ignore::check(context, &paths),

@@ -186,6 +186,11 @@ impl Put {
         Self::parse_as(bytes, node, None)
     }
 
+    /// What a conflict copy lost against, read from the TLV form of its PUT; none of anything else.
+    pub fn lost_against(bytes: &[u8]) -> Option<(NodeId, OpHash)> {
+        conflict_of(&Fields::parse(bytes, 1..=14).ok()?).ok()?
+    }
+
     /// [`Put::parse`]; if `name` is given, it takes the place of the one inside, whatever that is.
     fn parse_as(bytes: &[u8], node: NodeId, name: Option<&Name>) -> Result<Self, VaultError> {
         let f = Fields::parse(bytes, 1..=14)?;
@@ -253,12 +258,7 @@ impl Put {
                 }
             }
         };
-        let conflict_of = f.optional_array::<48>(14)?.map(|bytes| {
-            let (mut node, mut hash) = ([0; 16], [0; 32]);
-            node.copy_from_slice(&bytes[..16]);
-            hash.copy_from_slice(&bytes[16..]);
-            (NodeId(node), OpHash(hash))
-        });
+        let conflict_of = conflict_of(&f)?;
         let (parent, mtime_ns) = (NodeId(f.array(1)?), i64::from_be_bytes(f.array(5)?));
         let based_on = f.optional_array(13)?.map(OpHash);
         // Last, so that this error says that everything else is as it should be.
@@ -275,6 +275,16 @@ impl Put {
             conflict_of,
         })
     }
+}
+
+fn conflict_of(f: &Fields<'_>) -> Result<Option<(NodeId, OpHash)>, VaultError> {
+    let both = f.optional_array::<48>(14)?;
+    Ok(both.map(|bytes| {
+        let (mut node, mut hash) = ([0; 16], [0; 32]);
+        node.copy_from_slice(&bytes[..16]);
+        hash.copy_from_slice(&bytes[16..]);
+        (NodeId(node), OpHash(hash))
+    }))
 }
 
 fn kind_of(number: u8) -> Result<Kind, VaultError> {

@@ -18,7 +18,6 @@ use crate::error::ClientError;
 use crate::folder::apply::{ApplyError, Expect, Folder, Staged};
 use crate::folder::disk::{At, EntryKind, ErrorKind, Stat};
 use crate::folder::scan::RACY_NS;
-use crate::index::ConflictRow;
 use crate::transfer::download::Source;
 
 /// Bytes of content staged before they are placed.
@@ -313,13 +312,6 @@ impl Engine {
         if let Some(conflict) =
             moved.and_then(|copy| plan.conflicts.iter().find(|conflict| conflict.copy == copy))
         {
-            self.index.add_conflict(&ConflictRow {
-                copy: conflict.copy,
-                node: conflict.node,
-                path: conflict.path.as_str().to_owned(),
-                copy_path: conflict.copy_path.as_str().to_owned(),
-                time_ms: self.now_ms(),
-            })?;
             outcome.conflicts.push(conflict.clone());
         }
         Ok(())

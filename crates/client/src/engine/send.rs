@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use syncagent_protocol::commit::MAX_OPS;
 use syncagent_protocol::crash::{Point, point};
-use syncagent_protocol::{Body, ChunkId, Code, NodeId, OpHash, TreePath};
+use syncagent_protocol::{Body, ChunkId, Code, Name, NodeId, OpHash, TreePath};
 use syncagent_sync::plan::Content as PlanContent;
 use syncagent_sync::scan::{Fingerprint, Observed};
-use syncagent_sync::{Group, Local, Op, Plan, Put as PlanPut};
+use syncagent_sync::{Group, LastOp, Local, LogEntry, Op, Plan, Put as PlanPut};
 use syncagent_vault::chunk::{Entry, Scope, Sealed};
 use syncagent_vault::chunker::Class;
 use syncagent_vault::op::{Draft, File, Put, PutBody};
@@ -426,7 +426,10 @@ impl Engine {
             mtime_ns,
             body,
             based_on: planned.based_on,
-            conflict_of: planned.conflict_of,
+            conflict_of: match planned.conflict_of {
+                None => self.unresolved(node, &planned.name)?,
+                lost => lost,
+            },
         };
         let draft = Draft::put(node, &put)?;
         let told = new_body.is_some() || matches!(planned.content, PlanContent::Directory);
@@ -439,6 +442,22 @@ impl Engine {
             mtime_ns,
             leaves,
         }))
+    }
+
+    /// What a conflict copy lost against, as long as it bears the same name: an edit resolves nothing, a new name does.
+    fn unresolved(
+        &self,
+        node: NodeId,
+        name: &Name,
+    ) -> Result<Option<(NodeId, OpHash)>, ClientError> {
+        let placed = |entry: &&LogEntry| matches!(entry.op, LastOp::Put(_));
+        let Some(entry) = self.log.get(node).filter(placed) else {
+            return Ok(None);
+        };
+        let last = self.index.put(node, entry.op_hash)?;
+        Ok(last
+            .filter(|last| last.name == *name)
+            .and_then(|last| last.conflict_of))
     }
 
     /// Reads and seals the files of a batch; what is new of them goes to the server on the way.
@@ -645,7 +664,7 @@ impl Engine {
     }
 
     /// Sends those chunks that the server does not have.
-    async fn upload(
+    pub(super) async fn upload(
         &mut self,
         chunks: &[Sealed],
         known: &HashSet<ChunkId>,

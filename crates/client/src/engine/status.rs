@@ -8,7 +8,7 @@ use syncagent_sync::scan::Skipped;
 
 use super::Engine;
 use crate::error::ClientError;
-use crate::index::ConflictRow;
+use crate::index::OpenConflict;
 
 /// The nine states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -87,7 +87,7 @@ pub struct Status {
     pub errors: Vec<FileError>,
     /// What is left alone, and why.
     pub skipped: Vec<SkippedFile>,
-    /// Conflict copies that are still there.
+    /// Conflicts that nobody has resolved.
     pub conflicts: Vec<ConflictFile>,
     /// Why everything waits, if it does.
     pub held: Option<Problem>,
@@ -134,12 +134,12 @@ pub struct ConflictFile {
     pub time_ms: u64,
 }
 
-impl From<ConflictRow> for ConflictFile {
-    fn from(row: ConflictRow) -> Self {
+impl From<OpenConflict> for ConflictFile {
+    fn from(open: OpenConflict) -> Self {
         Self {
-            path: row.path,
-            copy: row.copy_path,
-            time_ms: row.time_ms,
+            path: open.path.as_str().to_owned(),
+            copy: open.copy_path.as_str().to_owned(),
+            time_ms: open.time_ms,
         }
     }
 }
@@ -232,14 +232,11 @@ impl Engine {
             .collect()
     }
 
-    /// Conflicts whose copy and original are both still there.
+    /// Conflicts that nobody has resolved, on whichever machine they arose.
     pub(super) fn open_conflicts(&self) -> Vec<ConflictFile> {
-        let rows = self.index.conflicts().unwrap_or_default();
-        let tree = &self.placed.tree;
-        rows.into_iter()
-            .filter(|row| tree.get(row.copy).is_some() && tree.get(row.node).is_some())
-            .map(ConflictFile::from)
-            .collect()
+        let open = self.index.open_conflicts(&self.placed.tree);
+        let open = open.unwrap_or_default().into_iter();
+        open.map(ConflictFile::from).collect()
     }
 
     pub(super) fn publish(&mut self, state: State) {

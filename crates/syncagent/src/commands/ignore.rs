@@ -89,7 +89,7 @@ pub(super) fn check(context: &Context, paths: &[PathBuf]) -> Result {
 }
 
 /// The path inside the folder: absolute, relative to the current directory if that is inside, else to the folder.
-fn in_folder(context: &Context, folder: &Path, path: &Path) -> Result<TreePath> {
+pub(super) fn in_folder(context: &Context, folder: &Path, path: &Path) -> Result<TreePath> {
     let outside = || Failure::usage(format!("{} is not in {}", path.display(), folder.display()));
     let inside = match path.is_absolute() {
         true => path.strip_prefix(folder).map_err(|_| outside())?.to_owned(),

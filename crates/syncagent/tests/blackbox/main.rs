@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod codes;
+mod conflicts;
 mod daemon;
 mod demo;
 #[cfg(target_os = "linux")]
