@@ -295,6 +295,12 @@ impl Daemon {
                 };
                 (effects, result.map(serde_json::Value::from))
             }
+            Command::Resolve(resolve) => {
+                let result = self.engine.resolve(&resolve).await;
+                let reply =
+                    result.map(|resolved| serde_json::to_value(resolved).unwrap_or_default());
+                (self.tell(Event::Now), reply)
+            }
             Command::Restore(restore) => {
                 let result = self.engine.restore(&restore).await;
                 let reply =

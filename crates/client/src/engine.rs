@@ -13,6 +13,7 @@ mod fetch;
 mod history;
 mod members;
 mod preview;
+mod resolve;
 mod restore;
 mod rows;
 mod send;
@@ -40,6 +41,7 @@ use self::decide::Decision;
 pub use self::preview::{
     Foreseen, ForeseenRestore, Preview, Step as ForeseenStep, Verb, kept_placement,
 };
+pub use self::resolve::{Keep, Resolution, Resolve, Undo};
 pub use self::restore::{Occupied, Restore, Restored};
 pub use self::status::{FileError, Outcome, Progress, SkippedFile, State, Status};
 pub use self::verify::{BadChunk, TouchedFile, Verified};

@@ -29,10 +29,10 @@ impl fmt::Display for NoText {
         match self {
             Self::Long => write!(
                 f,
-                "it is longer than {} MiB or {MAX_LINES} lines",
+                "at least one version is longer than {} MiB or {MAX_LINES} lines",
                 MAX_LEN / (1024 * 1024)
             ),
-            Self::Binary => f.write_str("it is no text"),
+            Self::Binary => f.write_str("at least one version is no text"),
         }
     }
 }
@@ -190,17 +190,13 @@ mod tests {
             Err(vec![clash(4..5, 3..5), clash(10..10, 10..11)])
         );
         // Nothing in common at all.
-        assert_eq!(
-            merge("", "a\n", "b\nc\n"),
-            Err(vec![clash(1..2, 1..3)])
-        );
+        assert_eq!(merge("", "a\n", "b\nc\n"), Err(vec![clash(1..2, 1..3)]));
     }
 
     #[test]
     fn texts_that_differ_in_every_line_come_to_an_end() {
-        let lines = |word: &str| -> String {
-            (0..MAX_LINES).map(|i| format!("{word} {i}\n")).collect()
-        };
+        let lines =
+            |word: &str| -> String { (0..MAX_LINES).map(|i| format!("{word} {i}\n")).collect() };
         let (base, theirs, mine) = (lines("base"), lines("theirs"), lines("mine"));
         // The worst case of the longest texts: seconds, not hours.
         assert_eq!(merge(&base, &theirs, &mine).unwrap_err().len(), 1);

@@ -430,6 +430,34 @@ pub(crate) enum ConflictsCommand {
         /// The file, its conflict copy, or the id of either
         path: String,
     },
+    /// Keep one of the two, both, or the changes of both. Each way can be taken back, and the answer says how
+    Resolve {
+        #[command(flatten)]
+        password: PasswordArgs,
+        /// The file, its conflict copy, or the id of either
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        path: Option<String>,
+        /// All conflicts there are
+        #[arg(long)]
+        all: bool,
+        /// Which side
+        #[arg(long, value_enum, value_name = "SIDE")]
+        keep: Option<KeepSide>,
+        #[command(flatten)]
+        dry_run: DryRun,
+    },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum KeepSide {
+    /// What has the name; the copy goes to the trash
+    Theirs,
+    /// The copy: its content comes under the name, and the copy goes to the trash
+    Mine,
+    /// Both, under the names they have
+    Both,
+    /// The changes of both in one text; where they clash, nothing is changed
+    Merge,
 }
 
 #[derive(Subcommand)]

@@ -14,6 +14,7 @@ mod paths;
 mod recovery;
 mod register;
 mod reset;
+mod resolve;
 mod restore;
 mod server;
 mod shell;
@@ -128,6 +129,22 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<u8> {
         Command::Conflicts {
             command: Some(ConflictsCommand::Diff { path }),
         } => conflicts::diff(context, &path),
+        Command::Conflicts {
+            command:
+                Some(ConflictsCommand::Resolve {
+                    password,
+                    path,
+                    all: _,
+                    keep,
+                    dry_run,
+                }),
+        } => {
+            let wanted = resolve::Wanted {
+                what: path.as_deref(),
+                keep,
+            };
+            return resolve::run(context, &password, &wanted, dry_run);
+        }
         Command::Ignore {
             command: IgnoreCommand::Check { paths },
         } => ignore::check(context, &paths),

@@ -17,7 +17,7 @@ use syncagent_protocol::MachineId;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::engine::{Restore, Status};
+use crate::engine::{Resolve, Restore, Status};
 use crate::error::ClientError;
 use crate::home::Home;
 
@@ -38,6 +38,8 @@ pub enum Command {
     Approve,
     /// Bring something back.
     Restore(Restore),
+    /// End a conflict.
+    Resolve(Resolve),
     /// Take a machine out of the vault.
     Remove(MachineId),
     /// Drop the key, whatever is going on, until `Unlock`.

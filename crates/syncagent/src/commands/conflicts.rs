@@ -322,15 +322,16 @@ fn described(difference: &Difference, colour: bool, safe: bool) -> String {
     };
     let why = match difference.not_compared {
         Some("kind") => "They are not both files.".to_owned(),
-        Some("binary") => {
-            "They differ. Their lines are not shown: at least one is no text.".to_owned()
-        }
-        _ => format!("They differ. Their lines are not shown: {}.", NoText::Long)
-            .replace("it is", "at least one is"),
+        Some("binary") => not_shown(NoText::Binary),
+        _ => not_shown(NoText::Long),
     };
     let mut text = text::table(&[row("theirs", theirs), row("mine", mine)]);
     let _ = writeln!(text, "{why}");
     text
+}
+
+fn not_shown(why: NoText) -> String {
+    format!("They differ. Their lines are not shown: {why}.")
 }
 
 /// What other machines wrote must not steer a terminal.

@@ -9,7 +9,7 @@ use syncagent_client::engine::{ForeseenRestore, Hint, Occupied, Restore, Restore
 use syncagent_client::home::Home;
 use syncagent_protocol::Code;
 
-use super::sync;
+use super::{status, sync};
 use crate::ask;
 use crate::cli::{DryRun, PasswordArgs, PlaceArgs};
 use crate::context::Context;
@@ -179,19 +179,28 @@ async fn through_daemon(
     home: &Home,
     restore: &Restore,
 ) -> Result<(Restored, bool)> {
-    let gone = || Failure::new(Code::Busy, "the daemon ended while it was asked: try again");
     let daemon = Client::connect(home).await.ok_or_else(gone)?;
     let answer = daemon.tell(Command::Restore(restore.clone())).await?;
     let told_ms = context.now_ms();
     let restored = serde_json::from_value(answer)
         .map_err(|_| Failure::new(Code::Busy, "the daemon speaks another version: restart it"))?;
+    let on_disk = wait_for_pass(home, told_ms).await?;
+    Ok((restored, on_disk))
+}
+
+/// The daemon was there a moment ago.
+pub(super) fn gone() -> Failure {
+    Failure::new(Code::Busy, "the daemon ended while it was asked: try again")
+}
+
+/// Waits for the pass that brings to the disk what was told before: it begins after the answer. Whether it ended well.
+pub(super) async fn wait_for_pass(home: &Home, told_ms: u64) -> Result<bool> {
     let mut states = Client::connect(home)
         .await
         .ok_or_else(gone)?
         .watch()
         .await?;
     let settled = async {
-        // The pass that brings it to the disk begins after the answer.
         while let Ok(Some(status)) = states.next().await {
             if status.last_sync >= Some(told_ms)
                 || !matches!(status.state, State::Syncing | State::Idle | State::Conflict)
@@ -201,10 +210,9 @@ async fn through_daemon(
         }
         false
     };
-    let on_disk = tokio::time::timeout(PATIENCE, settled)
+    Ok(tokio::time::timeout(PATIENCE, settled)
         .await
-        .unwrap_or(false);
-    Ok((restored, on_disk))
+        .unwrap_or(false))
 }
 
 fn here(
@@ -218,6 +226,7 @@ fn here(
         let (_lock, mut engine) = sync::open(context, home, key)?;
         let restored = engine.restore(restore).await?;
         let on_disk = engine.pass(Hint::Everything).await.is_ok();
+        status::keep(engine.index(), &engine.status())?;
         Ok((restored, on_disk))
     })
 }

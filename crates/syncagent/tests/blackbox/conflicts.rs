@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::world::{Machine, World, keys};
+use crate::world::{Machine, World, keys, until};
 
 /// Two machines that agreed on `before` and then changed it to `theirs` on the first and `mine` on the second. The
 /// second has made the copy, the first has it.
@@ -156,4 +156,299 @@ fn what_is_no_short_text_is_told_by_size_and_time() {
         .exits(3)
         .says("E_NOT_FOUND");
     assert!(gone.stderr.contains("syncagent sync"), "{}", gone.stderr);
+}
+
+const PASSWORD: [&str; 2] = ["--password-file", "password"];
+
+fn resolve(machine: &Machine, arguments: &[&str]) -> crate::world::Run {
+    let all = [&["conflicts", "resolve"], arguments, &PASSWORD[..]].concat();
+    machine.run(&all)
+}
+
+/// Resolves the only conflict and returns what is said of it.
+#[track_caller]
+fn resolved(machine: &Machine, what: &str, keep: &str) -> Value {
+    let answer = resolve(machine, &[what, "--keep", keep, "--json"])
+        .exits(0)
+        .json();
+    assert_eq!(keys(&answer), ["exit", "failed", "on_disk", "resolved"]);
+    assert_eq!(answer["on_disk"], true);
+    let rows = answer["resolved"].as_array().unwrap();
+    assert_eq!(rows.len(), 1);
+    assert_eq!(
+        keys(&rows[0]),
+        ["clashes", "copy_path", "keep", "n", "path", "undo"]
+    );
+    rows[0].clone()
+}
+
+/// Takes a resolution back with the commands that it named.
+#[track_caller]
+fn undo(machine: &Machine, row: &Value) {
+    let commands = row["undo"].as_array().unwrap();
+    assert!(!commands.is_empty());
+    for command in commands {
+        let words = command.as_array().unwrap().iter();
+        let words: Vec<&str> = words.map(|word| word.as_str().unwrap()).collect();
+        machine.run(&[&words[..], &PASSWORD].concat()).exits(0);
+    }
+}
+
+/// All that both machines have, after the other one has heard of it.
+#[track_caller]
+fn both_have(one: &Machine, other: &Machine, files: &[(&str, &str)], conflicts: usize) {
+    other
+        .run(&[&["sync", "--once"], &PASSWORD[..]].concat())
+        .exits(0);
+    let mut names: Vec<&str> = files.iter().map(|(name, _)| *name).collect();
+    names.sort_unstable();
+    for machine in [one, other] {
+        assert_eq!(machine.names(), names);
+        for (name, text) in files {
+            assert_eq!(machine.read(name).as_deref(), Some(*text), "{name}");
+        }
+        assert_eq!(open(machine).len(), conflicts);
+        let state = if conflicts == 0 { "idle" } else { "conflict" };
+        assert_eq!(machine.status()["state"], state);
+    }
+}
+
+#[test]
+fn theirs_is_kept_and_the_copy_comes_back() {
+    let (_world, a, b, copy) = conflict("plan", BEFORE.as_bytes(), b"theirs", b"mine");
+    // Resolved where the conflict did not arise, under the copy's name.
+    let row = resolved(&a, &copy, "theirs");
+    both_have(&a, &b, &[("plan", "theirs")], 0);
+    undo(&b, &row);
+    both_have(&b, &a, &[("plan", "theirs"), (&copy, "mine")], 1);
+}
+
+#[test]
+fn mine_comes_under_the_name_and_goes_back() {
+    let long = "a line that is repeated often\n".repeat(1000);
+    let (_world, a, b, copy) = conflict("plan", BEFORE.as_bytes(), b"theirs", long.as_bytes());
+    let row = resolved(&b, "plan", "mine");
+    both_have(&b, &a, &[("plan", &long)], 0);
+    // What was under the name is a version.
+    let versions = a.run(&["versions", "plan", "--json"]).json();
+    assert_eq!(versions["versions"].as_array().unwrap().len(), 3);
+    undo(&b, &row);
+    both_have(&b, &a, &[("plan", "theirs"), (&copy, &long)], 1);
+}
+
+#[test]
+fn both_stay_and_are_no_conflict_any_more() {
+    let (_world, a, b, copy) = conflict("plan", BEFORE.as_bytes(), b"theirs", b"mine");
+    let id = open(&a)[0]["node"].as_str().unwrap().to_owned();
+    let row = resolved(&a, &id, "both");
+    let files = [("plan", "theirs"), (copy.as_str(), "mine")];
+    both_have(&a, &b, &files, 0);
+    // Nor do they become one again when they are edited.
+    b.write(&copy, "mine too");
+    b.sync_once().exits(0);
+    both_have(&b, &a, &[("plan", "theirs"), (&copy, "mine too")], 0);
+    undo(&a, &row);
+    both_have(&a, &b, &files, 1);
+}
+
+#[test]
+fn changes_of_different_lines_are_merged_and_taken_back() {
+    let body = "unchanged\n".repeat(500);
+    let text = |first: &str, last: &str| format!("{first}\n{body}{last}\n");
+    let (theirs, mine) = (text("theirs", "last"), text("first", "mine"));
+    let (_world, a, b, copy) = conflict(
+        "plan",
+        text("first", "last").as_bytes(),
+        theirs.as_bytes(),
+        mine.as_bytes(),
+    );
+    let row = resolved(&a, "plan", "merge");
+    both_have(&a, &b, &[("plan", &text("theirs", "mine"))], 0);
+    undo(&b, &row);
+    both_have(&b, &a, &[("plan", &theirs), (&copy, &mine)], 1);
+}
+
+#[test]
+fn what_clashes_or_has_nothing_in_common_is_left_as_it_is() {
+    let (_world, a, b, copy) = conflict("plan", b"1\n2\n3\n", b"1\ntwo\n3\n", b"1\nzwei\ndrei\n");
+    let files = [("plan", "1\ntwo\n3\n"), (copy.as_str(), "1\nzwei\ndrei\n")];
+    let run = resolve(&a, &["plan", "--keep", "merge"]).exits(10);
+    let said = format!(
+        "plan: not merged, both changed the same lines: line 2 here, lines 2-3 in {copy}. "
+    );
+    assert!(run.stdout.starts_with(&said), "{}", run.stdout);
+    let answer = resolve(&b, &["plan", "--keep", "merge", "--json"])
+        .exits(10)
+        .json();
+    assert_eq!(
+        (
+            &answer["resolved"][0]["n"],
+            &answer["resolved"][0]["clashes"]
+        ),
+        (
+            &Value::Null,
+            &serde_json::json!([{"theirs": {"start": 2, "end": 3}, "mine": {"start": 2, "end": 4}}])
+        )
+    );
+    both_have(&a, &b, &files, 1);
+
+    // Two files that were never one have no version to start from.
+    a.write("new", "from a\n");
+    b.write("new", "from b\n");
+    a.sync_once().exits(0);
+    b.sync_once().exits(10);
+    let run = resolve(&b, &["new", "--keep", "merge"]).exits(10);
+    let why = "new: left as it is: it cannot be merged: no version is known";
+    assert!(run.stdout.starts_with(why), "{}", run.stdout);
+    // Nor do bytes that are no text have lines.
+    let (_world, _a, b, _) = conflict("raw", b"\0", b"\0\x01", b"\0\x02");
+    let run = resolve(&b, &["raw", "--keep", "merge"]).exits(10);
+    assert!(run.stdout.contains(" is no text. "), "{}", run.stdout);
+    assert_eq!(open(&b).len(), 1);
+}
+
+#[test]
+fn an_edit_that_nobody_has_heard_of_survives_every_way() {
+    for (keep, edited) in [("theirs", true), ("mine", false)] {
+        let (_world, a, b, copy) = conflict(
+            "plan",
+            BEFORE.as_bytes(),
+            THEIRS.as_bytes(),
+            MINE.as_bytes(),
+        );
+        // On the other machine, of the copy or of what has the name.
+        let edit = if edited { copy.as_str() } else { "plan" };
+        b.write(edit, "edited meanwhile\n");
+        resolved(&a, "plan", keep);
+        b.run(&[&["sync", "--once"], &PASSWORD[..]].concat());
+        a.sync_once();
+        for machine in [&a, &b] {
+            let names = machine.names();
+            let kept = names
+                .iter()
+                .filter(|name| machine.read(name).as_deref() == Some("edited meanwhile\n"));
+            assert_eq!(kept.count(), 1, "{keep} {edit}: {names:?}");
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_takes_the_name_of_a_link_and_gives_it_back() {
+    let world = World::new();
+    let a = world.first("a");
+    let b = world.next("b", &a);
+    std::fs::create_dir_all(&a.folder).unwrap();
+    std::os::unix::fs::symlink("theirs", a.folder.join("x")).unwrap();
+    b.write("x", "mine");
+    a.sync_once().exits(0);
+    b.sync_once().exits(10);
+    let copy = open(&b)[0]["copy_path"].as_str().unwrap().to_owned();
+    let shown = b.run(&["conflicts", "diff", "x"]).exits(0).stdout;
+    assert!(shown.contains("link to theirs"), "{shown}");
+    let row = resolved(&b, "x", "mine");
+    a.sync_once().exits(0);
+    for machine in [&a, &b] {
+        assert_eq!(
+            (machine.names(), open(machine).len()),
+            (vec!["x".to_owned()], 0)
+        );
+        assert_eq!(machine.read("x").as_deref(), Some("mine"));
+    }
+    undo(&b, &row);
+    a.run(&[&["sync", "--once"], &PASSWORD[..]].concat())
+        .exits(0);
+    for machine in [&a, &b] {
+        assert_eq!(
+            fs::read_link(machine.folder.join("x")).unwrap().to_str(),
+            Some("theirs")
+        );
+        assert_eq!(
+            (machine.read(&copy).as_deref(), open(machine).len()),
+            (Some("mine"), 1)
+        );
+    }
+}
+
+#[test]
+fn all_at_once_goes_on_past_what_fails_beside_a_daemon() {
+    let (_world, a, b, _) = conflict(
+        "1-clean",
+        BEFORE.as_bytes(),
+        THEIRS.as_bytes(),
+        MINE.as_bytes(),
+    );
+    for (name, before, theirs, mine) in [
+        ("2-raw", "\0", "\0a", "\0b"),
+        ("3-clash", "1\n", "2\n", "3\n"),
+        ("4-clean", BEFORE, MINE, THEIRS),
+    ] {
+        a.write(name, before);
+        a.sync_once().exits(0);
+        b.sync_once().exits(0);
+        a.write(name, theirs);
+        b.write(name, mine);
+        a.sync_once().exits(0);
+        b.sync_once().exits(10);
+    }
+    // Nobody is asked where nobody sits; the flags are named.
+    let run = resolve(&b, &["--all"]).exits(2).says("E_USAGE");
+    assert!(run.stderr.contains("--keep"), "{}", run.stderr);
+    let run = resolve(&b, &["--all", "--keep", "merge"]).exits(2);
+    assert!(
+        run.stderr.contains("in 4 conflicts?") && run.stderr.contains("--yes"),
+        "{}",
+        run.stderr
+    );
+    resolve(&b, &["1-clean", "--all", "--keep", "merge"]).exits(2);
+    // A look first.
+    let before = b.names();
+    let run = resolve(&b, &["--all", "--keep", "merge", "--dry-run"]).exits(10);
+    assert!(
+        run.stdout.contains("1-clean: would be merged with "),
+        "{}",
+        run.stdout
+    );
+    assert!(run.stderr.contains("Nothing was changed"), "{}", run.stderr);
+    assert_eq!((b.names(), open(&b).len()), (before, 4));
+
+    let daemon = b.start_daemon_that_rests("conflict");
+    let run = b
+        .run(&["conflicts", "resolve", "--all", "--keep", "merge", "--yes"])
+        .exits(10);
+    let lines: Vec<&str> = run.stdout.lines().collect();
+    assert_eq!(lines.len(), 4, "{}", run.stdout);
+    assert!(
+        lines[0].starts_with("1-clean: merged with ")
+            && lines[0].contains("To undo: syncagent restore 1-clean --version ")
+    );
+    assert!(lines[2].starts_with("3-clash: not merged"));
+    assert!(lines[3].starts_with("4-clean: merged with "));
+    assert!(lines[1].starts_with("2-raw: left as it is: it cannot be merged"));
+    let both = "ONE\ntwo\nthree\nfour\nfive\nsix\n";
+    assert_eq!(
+        (b.read("1-clean").as_deref(), b.read("4-clean").as_deref()),
+        (Some(both), Some(both))
+    );
+    assert_eq!(open(&b).len(), 2);
+    // The daemon resolves what is named, too.
+    b.run(&["conflicts", "resolve", "2-raw", "--keep", "theirs"])
+        .exits(0);
+    b.run(&["conflicts", "resolve", "3-clash", "--keep", "mine"])
+        .exits(0);
+    assert_eq!(
+        (b.names(), b.read("3-clash").as_deref()),
+        (
+            ["1-clean", "2-raw", "3-clash", "4-clean"]
+                .map(str::to_owned)
+                .to_vec(),
+            Some("3\n")
+        )
+    );
+    until("the daemon to rest", || {
+        (b.status()["state"] == "idle").then_some(())
+    });
+    assert_eq!(daemon.terminate(), 0);
+    let run = resolve(&b, &["--all", "--keep", "theirs", "--yes"]).exits(0);
+    assert_eq!(run.stdout, "no conflicts\n");
 }

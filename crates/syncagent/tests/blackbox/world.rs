@@ -531,6 +531,11 @@ impl Machine {
     }
 
     pub(crate) fn start_daemon(&self) -> Running {
+        self.start_daemon_that_rests("idle")
+    }
+
+    /// A daemon whose first pass ends in this state.
+    pub(crate) fn start_daemon_that_rests(&self, state: &str) -> Running {
         let log = fs::File::options()
             .append(true)
             .create(true)
@@ -544,7 +549,7 @@ impl Machine {
         until("the first pass", || {
             let status = self.status();
             (status["running"] == true
-                && status["state"] == "idle"
+                && status["state"] == state
                 && !status["last_sync"].is_null())
             .then_some(())
         });
