@@ -217,6 +217,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Option<ConflictsCommand>,
     },
+    /// Say why a file or directory is in the state it is in, and what to do
+    Explain {
+        /// A path in the folder
+        path: PathBuf,
+    },
     /// Say whether files are left out, and which line of `.syncignore` says so
     Ignore {
         #[command(subcommand)]

@@ -4,6 +4,7 @@ mod agent;
 mod browse;
 mod conflicts;
 mod doctor;
+mod explain;
 mod fingerprint;
 mod ignore;
 mod init;
@@ -145,6 +146,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<u8> {
             };
             return resolve::run(context, &password, &wanted, dry_run);
         }
+        Command::Explain { path } => explain::run(context, &path),
         Command::Ignore {
             command: IgnoreCommand::Check { paths },
         } => ignore::check(context, &paths),

@@ -108,7 +108,7 @@ pub(super) fn in_folder(context: &Context, folder: &Path, path: &Path) -> Result
 
 /// The rules in the folder's root and in every directory on the way.
 /// With them, what of these files does not count.
-fn rules_for(folder: &Path, path: &TreePath) -> Result<(Ignore, Vec<String>)> {
+pub(super) fn rules_for(folder: &Path, path: &TreePath) -> Result<(Ignore, Vec<String>)> {
     let mut ignore = Ignore::new(false);
     let mut no_rules = Vec::new();
     let mut at = Some(path.clone());

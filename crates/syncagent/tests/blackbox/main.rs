@@ -11,6 +11,8 @@ mod disks;
 mod doctor;
 mod dry_run;
 mod exits;
+#[cfg(target_os = "linux")]
+mod explain;
 #[cfg(unix)]
 mod failures;
 mod ignore;

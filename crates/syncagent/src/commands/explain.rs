@@ -1,0 +1,694 @@
+//! `explain`: why is this file in the state it is in?
+//!
+//! Looks at the disk, at what this machine has verified and agreed on, and at what the last pass or a running `sync` says.
+//! Needs no key and no server, and changes nothing.
+
+use std::path::Path;
+
+use serde::Serialize;
+use syncagent_client::daemon::control::Client;
+use syncagent_client::engine::{self, Status, kept_placement};
+use syncagent_client::folder::disk::{At, Disk, EntryKind, ErrorKind, NativeDisk, Stat};
+use syncagent_client::folder::read::open_stable;
+use syncagent_client::index::Index;
+use syncagent_protocol::{Body, Code, Kind, NodeId, TreePath};
+use syncagent_sync::ignore::Verdict;
+use syncagent_sync::{Ancestor, AncestorNode, LogTree, Placed};
+
+use super::{browse, ignore, status};
+use crate::context::{Context, not_registered};
+use crate::failure::{Failure, Result};
+use crate::output::text::{count, time};
+
+/// A file that was written to so recently may not be whole yet, in milliseconds.
+const RESTLESS_MS: i64 = 3_000;
+
+/// What a file can be in. docs/cli.md has the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum State {
+    InSync,
+    ToSend,
+    ToReceive,
+    ToDelete,
+    ToRemove,
+    BeingWritten,
+    Unreadable,
+    Unwritable,
+    Damaged,
+    Ignored,
+    Unplaceable,
+    Unplaced,
+    Special,
+    Mount,
+    Own,
+    ConflictCopy,
+    Conflict,
+    Trash,
+    Waiting,
+    Brake,
+    Folder,
+    Halted,
+}
+
+impl State {
+    #[cfg(test)]
+    const ALL: [Self; 22] = [
+        Self::InSync,
+        Self::ToSend,
+        Self::ToReceive,
+        Self::ToDelete,
+        Self::ToRemove,
+        Self::BeingWritten,
+        Self::Unreadable,
+        Self::Unwritable,
+        Self::Damaged,
+        Self::Ignored,
+        Self::Unplaceable,
+        Self::Unplaced,
+        Self::Special,
+        Self::Mount,
+        Self::Own,
+        Self::ConflictCopy,
+        Self::Conflict,
+        Self::Trash,
+        Self::Waiting,
+        Self::Brake,
+        Self::Folder,
+        Self::Halted,
+    ];
+
+    fn words(self) -> &'static str {
+        match self {
+            Self::InSync => "in sync",
+            Self::ToSend => "waits to be sent",
+            Self::ToReceive => "waits to be received",
+            Self::ToDelete => "waits to be deleted elsewhere",
+            Self::ToRemove => "waits to be removed here",
+            Self::BeingWritten => "is being written",
+            Self::Unreadable => "cannot be read",
+            Self::Unwritable => "cannot be written",
+            Self::Damaged => "cannot be fetched",
+            Self::Ignored => "ignored",
+            Self::Unplaceable => "cannot stand here",
+            Self::Unplaced => "has no place",
+            Self::Special | Self::Mount => "left alone",
+            Self::Own => "SyncAgent's own",
+            Self::ConflictCopy => "a conflict copy",
+            Self::Conflict => "has a conflict copy",
+            Self::Trash => "in the trash",
+            Self::Waiting => "not all in sync",
+            Self::Brake | Self::Folder | Self::Halted => "everything waits",
+        }
+    }
+
+    /// Whether a pass would change it.
+    fn waits(self) -> bool {
+        matches!(
+            self,
+            Self::ToSend | Self::ToReceive | Self::ToDelete | Self::ToRemove | Self::Waiting
+        )
+    }
+}
+
+#[derive(Serialize)]
+struct Answer {
+    path: TreePath,
+    state: State,
+    why: String,
+    /// What to do; none if there is nothing.
+    todo: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<NodeId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<Code>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<usize>,
+    /// Of a directory: how many things below it are not in sync.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waiting: Option<u64>,
+}
+
+pub(super) fn run(context: &Context, path: &Path) -> Result {
+    let home = context.home()?;
+    let index = browse::open_index(context)?;
+    let folder = context.config(&home)?.folder.ok_or_else(not_registered)?;
+    let path = ignore::in_folder(context, &folder, path)?;
+    let running = context.block_on(async {
+        Ok(match Client::connect(&home).await {
+            Some(daemon) => daemon.status().await.ok(),
+            None => None,
+        })
+    })?;
+    let is_running = running.is_some();
+    let status = match running {
+        Some(status) => status,
+        None => status::last(&home)?,
+    };
+    let (log, ancestor) = index.load()?;
+    let world = World {
+        now_ms: context.now_ms().cast_signed(),
+        disk: NativeDisk::open(&folder).map_err(|error| error.to_string()),
+        placed: log.placed(),
+        folder: &folder,
+        is_running,
+        index,
+        log,
+        ancestor,
+        status,
+    };
+    let answer = world.explain(&path)?;
+    context.output.result(&answer, || {
+        let mut text = format!("{path}: {}\n  {}\n", answer.state.words(), answer.why);
+        if let Some(todo) = &answer.todo {
+            text.push_str(&format!("  {todo}\n"));
+        }
+        text
+    })
+}
+
+/// All that is known.
+struct World<'a> {
+    now_ms: i64,
+    folder: &'a Path,
+    /// Or why it cannot be looked at.
+    disk: std::result::Result<NativeDisk, String>,
+    is_running: bool,
+    status: Status,
+    index: Index,
+    log: LogTree,
+    placed: Placed,
+    ancestor: Ancestor,
+}
+
+impl World<'_> {
+    fn explain(&self, path: &TreePath) -> Result<Answer> {
+        let own = path.components().next() == Some(".syncagent");
+        if own {
+            let why = "SyncAgent keeps its own files in .syncagent; they stay on this machine.";
+            return Ok(answer(path, State::Own, why, None));
+        }
+        let disk = match &self.disk {
+            Ok(disk) => disk,
+            Err(why) => {
+                let todo = "Bring the folder back: mount its disk, or put the directory in its place again. Nothing is deleted anywhere meanwhile.";
+                return Ok(answer(path, State::Folder, why, Some(todo)));
+            }
+        };
+        let found = match disk.stat(At::Tree(path)) {
+            Ok(stat) => Some(stat),
+            Err(error) if error.kind == ErrorKind::NotFound => None,
+            Err(error) => {
+                let todo = "Give this user the right to read it, or look at the disk; then it goes on by itself.";
+                return Ok(answer(
+                    path,
+                    State::Unreadable,
+                    &error.to_string(),
+                    Some(todo),
+                ));
+            }
+        };
+        if let Some(ignored) = self.ignored(path, found)? {
+            return Ok(ignored);
+        }
+        if let Some(stat) = found {
+            if stat.kind == EntryKind::Special {
+                let why = "It is a socket, pipe or device; only files, directories and links are synchronised.";
+                return Ok(answer(path, State::Special, why, None));
+            }
+            if stat.device != disk.root_device() {
+                let why = "Another file system is mounted here; it is not entered.";
+                let todo =
+                    "To synchronise what is in it, give it a folder and a machine of its own.";
+                return Ok(answer(path, State::Mount, why, Some(todo)));
+            }
+        }
+        if let Some(held) = self.held(path) {
+            return Ok(held);
+        }
+        let node = self.placed.tree.at(path);
+        if let Some(told) = self.told(path) {
+            return Ok(Answer { id: node, ..told });
+        }
+        let state = self.state(disk, path, node, found);
+        let mut answer = match state {
+            Some(state) => self.describe(disk, path, state, node)?,
+            None => self.absent(path)?,
+        };
+        answer.id = answer.id.or(node.filter(|node| *node != NodeId::ROOT));
+        if answer.state.waits()
+            && let Some(held) = &self.status.held
+            && held.code == Code::Brake
+        {
+            answer.state = State::Brake;
+            answer.code = Some(held.code);
+            answer.todo = Some(held.message.clone());
+        }
+        Ok(answer)
+    }
+
+    fn ignored(&self, path: &TreePath, found: Option<Stat>) -> Result<Option<Answer>> {
+        // What is synchronised already goes on being so.
+        if self.placed.tree.at(path).is_some() || self.ancestor.knows(path) {
+            return Ok(None);
+        }
+        let is_dir = found.is_some_and(|stat| stat.kind == EntryKind::Directory);
+        let (rules, _) = ignore::rules_for(self.folder, path)?;
+        let Verdict::Ignored { rule, source, line } = rules.check(path, is_dir) else {
+            return Ok(None);
+        };
+        let why = format!("The rule {rule} in {source}, line {line}, leaves it out.");
+        let todo = format!("To synchronise it, add a line with ! and the name to {source}.");
+        Ok(Some(Answer {
+            rule: Some(rule),
+            source: Some(source),
+            line: Some(line),
+            ..answer(path, State::Ignored, &why, Some(&todo))
+        }))
+    }
+
+    /// What keeps everything.
+    fn held(&self, path: &TreePath) -> Option<Answer> {
+        let held = self.status.held.as_ref()?;
+        let state = match (self.status.state, held.code) {
+            (engine::State::Halted, _) => State::Halted,
+            (_, Code::Root) => State::Folder,
+            _ => return None,
+        };
+        let todo = match state {
+            State::Halted => {
+                "Nothing is sent or changed until that is settled. `syncagent doctor` says more."
+            }
+            _ => {
+                "Nothing is deleted anywhere. Once the folder is as it was, `syncagent sync` goes on."
+            }
+        };
+        Some(Answer {
+            code: Some(held.code),
+            ..answer(path, state, &held.message, Some(todo))
+        })
+    }
+
+    /// What the last pass said of it.
+    fn told(&self, path: &TreePath) -> Option<Answer> {
+        let shown = path.to_string();
+        let is_it = |told: &str| told == path.as_str() || told == shown;
+        if let Some(error) = self.status.errors.iter().find(|error| is_it(&error.path)) {
+            let (state, todo) = match error.code {
+                Code::Write | Code::DiskFull => (
+                    State::Unwritable,
+                    "Give this user the right to write there, or make room; then it goes on by itself.",
+                ),
+                Code::Path => (
+                    State::Unplaced,
+                    "Ask whoever uses the machine that wrote it; nothing of it is touched here.",
+                ),
+                Code::Chunk | Code::Missing => (
+                    State::Damaged,
+                    "A machine that still has the file repairs it with its next change; `syncagent versions` shows older ones, `syncagent verify` what else is touched.",
+                ),
+                _ => (
+                    State::Unreadable,
+                    "Give this user the right to read it, or close the program that holds it; then it goes on by itself.",
+                ),
+            };
+            return Some(Answer {
+                code: Some(error.code),
+                ..answer(path, state, &error.message, Some(todo))
+            });
+        }
+        let skipped = self
+            .status
+            .skipped
+            .iter()
+            .find(|skipped| is_it(&skipped.path))?;
+        let (state, todo) = match skipped.reason.as_str() {
+            "unplaceable" => (
+                State::Unplaceable,
+                "Rename it on a machine that can hold the name; the vault keeps it.",
+            ),
+            "unplaced" | "held" => (
+                State::Unplaced,
+                "Restore its directory, or move it elsewhere.",
+            ),
+            "changing" => (State::BeingWritten, "It is looked at again by itself."),
+            "not-utf8" => (State::Special, "Give it a name or target in UTF-8."),
+            _ => return None,
+        };
+        Some(answer(path, state, &skipped.detail, Some(todo)))
+    }
+
+    /// The state of what is there or in the vault; none if it is neither.
+    fn state(
+        &self,
+        disk: &NativeDisk,
+        path: &TreePath,
+        node: Option<NodeId>,
+        found: Option<Stat>,
+    ) -> Option<State> {
+        let row = node.and_then(|node| self.ancestor.get(node));
+        match (node, found) {
+            (Some(NodeId::ROOT), Some(_)) => Some(State::InSync),
+            (Some(node), None) => Some(match row {
+                Some(row) if !row.not_here && self.stood_at(node) == Some(path.clone()) => {
+                    State::ToDelete
+                }
+                _ if self.refused(node).is_some() => State::Unplaceable,
+                _ => State::ToReceive,
+            }),
+            (Some(node), Some(stat)) => {
+                let in_vault = self.placed.tree.get(node)?;
+                let Some(row) = row else {
+                    return Some(State::ToReceive);
+                };
+                if is_restless(&stat, self.now_ms) && row.fingerprint != Some(stat.fingerprint()) {
+                    return Some(State::BeingWritten);
+                }
+                let moved = self.stood_at(node).as_ref() != Some(path);
+                if !is_same(disk, path, row, &stat) {
+                    return Some(State::ToSend);
+                }
+                Some(match row.node.body == in_vault.body && !moved {
+                    true => State::InSync,
+                    false => State::ToReceive,
+                })
+            }
+            (None, Some(stat)) => Some(match self.ancestor.knows(path) {
+                true => State::ToRemove,
+                false if stat.kind == EntryKind::File && is_restless(&stat, self.now_ms) => {
+                    State::BeingWritten
+                }
+                false => State::ToSend,
+            }),
+            (None, None) => None,
+        }
+    }
+
+    /// Where disk and vault last agreed that it hangs.
+    fn stood_at(&self, node: NodeId) -> Option<TreePath> {
+        let mut names = Vec::new();
+        let mut at = node;
+        while at != NodeId::ROOT {
+            let row = self.ancestor.get(at).filter(|_| names.len() < 4096)?;
+            names.push(row.node.name.clone());
+            at = row.node.parent;
+        }
+        let names = names.iter().rev();
+        Some(names.fold(TreePath::ROOT, |path, name| path.join(name)))
+    }
+
+    /// Why this disk cannot hold it.
+    fn refused(&self, node: NodeId) -> Option<String> {
+        let placement = kept_placement(&self.index).ok()??;
+        let tree = &self.placed.tree;
+        let this = tree.get(node)?;
+        if let Some(why) = placement.refuses(this.parent, &this.name) {
+            return Some(why.to_owned());
+        }
+        let key = placement.key(&this.name);
+        let twin = |(name, id): &(&_, NodeId)| *id != node && placement.key(name) == key;
+        let (twin, _) = tree.children(this.parent).find(twin)?;
+        Some(format!(
+            "this file system takes the name for the same as {twin}"
+        ))
+    }
+
+    fn describe(
+        &self,
+        disk: &NativeDisk,
+        path: &TreePath,
+        state: State,
+        node: Option<NodeId>,
+    ) -> Result<Answer> {
+        let is_directory = match node {
+            Some(NodeId::ROOT) => true,
+            Some(node) => { self.placed.tree.get(node) }
+                .is_some_and(|node| node.body.kind() == Kind::Directory),
+            None => disk
+                .stat(At::Tree(path))
+                .is_ok_and(|stat| stat.kind == EntryKind::Directory),
+        };
+        if state == State::InSync && is_directory {
+            let n = self.waiting_below(disk, path)?;
+            let mut answer = match n {
+                0 => answer(
+                    path,
+                    State::InSync,
+                    "The directory and all that is in it are the same here and in the vault.",
+                    None,
+                ),
+                n => {
+                    let why = format!(
+                        "The directory is in sync, but {} below it not yet.",
+                        count(n, "thing")
+                    );
+                    answer(path, State::Waiting, &why, Some(&self.onward()))
+                }
+            };
+            answer.waiting = Some(n);
+            return Ok(answer);
+        }
+        let open = self.index.open_conflicts(&self.placed.tree)?;
+        if let Some(conflict) = open.iter().find(|open| Some(open.copy) == node) {
+            let why = format!(
+                "It was made at {}, because {} was changed on two machines at once.",
+                time(conflict.time_ms),
+                conflict.path
+            );
+            return Ok(answer(path, State::ConflictCopy, &why, Some(RESOLVE)));
+        }
+        if let Some(conflict) = open.iter().find(|open| Some(open.node) == node) {
+            let why = format!(
+                "It was changed on two machines at once; the other version is {}.",
+                conflict.copy_path
+            );
+            return Ok(answer(path, State::Conflict, &why, Some(RESOLVE)));
+        }
+        if matches!(state, State::ToSend | State::InSync)
+            && !is_directory
+            && let Err(error) = readable(disk, path)
+        {
+            let todo = "Give this user the right to read it, or close the program that holds it; then it goes on by itself.";
+            return Ok(answer(path, State::Unreadable, &error, Some(todo)));
+        }
+        let onward = self.onward();
+        let (why, todo) = match state {
+            State::InSync => ("It is the same here and in the vault.".to_owned(), None),
+            State::ToSend => (
+                match node {
+                    Some(_) => "It was changed here, and the vault does not have that yet.",
+                    None => "It is new here, and the vault does not have it yet.",
+                }
+                .to_owned(),
+                Some(onward),
+            ),
+            State::ToReceive => (
+                "The vault has a newer state of it, which is not in this folder yet.".to_owned(),
+                Some(onward),
+            ),
+            State::ToDelete => (
+                "It was deleted or moved here; the other machines do not know yet.".to_owned(),
+                Some(format!("{onward} It will be in the trash.")),
+            ),
+            State::ToRemove => (
+                "It was deleted or moved on another machine.".to_owned(),
+                Some(format!(
+                    "{onward} To keep it, change it: an edit beats a deletion."
+                )),
+            ),
+            State::BeingWritten => (
+                "It was written to just now, and is sent once it holds still.".to_owned(),
+                None,
+            ),
+            State::Unplaceable => (
+                format!(
+                    "It is in the vault, but not here: {}.",
+                    node.and_then(|node| self.refused(node)).unwrap_or_default()
+                ),
+                Some("Rename it on a machine that can hold the name.".to_owned()),
+            ),
+            _ => (String::new(), None),
+        };
+        Ok(answer(path, state, &why, todo.as_deref()))
+    }
+
+    /// What is neither here nor has a place in the vault.
+    fn absent(&self, path: &TreePath) -> Result<Answer> {
+        if let Some(trashed) = browse::trashed(&self.index)?
+            .into_iter()
+            .find(|trashed| trashed.path == *path)
+        {
+            let why = "It was deleted, and can be brought back.";
+            let todo = format!("`syncagent trash restore {path}` brings it back.");
+            return Ok(Answer {
+                id: Some(trashed.id),
+                ..answer(path, State::Trash, why, Some(&todo))
+            });
+        }
+        let name = path.name();
+        let unplaced = self.placed.unplaced.keys().find(|id| {
+            let op = self.log.get(**id).map(|entry| &entry.op);
+            op.and_then(|op| op.node()).map(|node| &node.name) == name.as_ref()
+        });
+        match unplaced {
+            Some(id) => {
+                let why = "The vault has a file of this name that hangs in no directory.";
+                let todo = format!(
+                    "`syncagent restore {id} --version N` places it again; `syncagent status` says why it has none."
+                );
+                Ok(Answer {
+                    id: Some(*id),
+                    ..answer(path, State::Unplaced, why, Some(&todo))
+                })
+            }
+            None => Err(Failure::not_found(format!(
+                "{path} is neither in the folder nor in the vault nor in the trash. `syncagent ls` shows what there is"
+            ))),
+        }
+    }
+
+    /// How many things in a directory are not in sync.
+    fn waiting_below(&self, disk: &NativeDisk, dir: &TreePath) -> Result<u64> {
+        let mut n = 0;
+        let mut dirs = vec![dir.clone()];
+        while let Some(dir) = dirs.pop() {
+            let (rules, _) = ignore::rules_for(self.folder, &dir)?;
+            let listing = disk
+                .list(&dir)
+                .map_err(|error| Failure::new(error.code(), error.to_string()))?;
+            let names = listing
+                .entries
+                .into_iter()
+                .filter_map(|entry| entry.name.ok());
+            let mut names: std::collections::BTreeSet<_> = names.collect();
+            if let Some(node) = self.placed.tree.at(&dir) {
+                names.extend(
+                    self.placed
+                        .tree
+                        .children(node)
+                        .map(|(name, _)| name.clone()),
+                );
+            }
+            for name in names {
+                let path = dir.join(&name);
+                if path.as_str() == ".syncagent" {
+                    continue;
+                }
+                let node = self.placed.tree.at(&path);
+                let found = disk.stat(At::Tree(&path)).ok();
+                let is_dir = found.is_some_and(|stat| stat.kind == EntryKind::Directory);
+                let known = node.is_some() || self.ancestor.knows(&path);
+                let left_out = found.is_some_and(|stat| {
+                    stat.kind == EntryKind::Special || stat.device != disk.root_device()
+                }) || matches!(rules.check(&path, is_dir), Verdict::Ignored { .. });
+                if left_out && !known {
+                    continue;
+                }
+                n += u64::from(!matches!(
+                    self.state(disk, &path, node, found),
+                    None | Some(State::InSync)
+                ));
+                if is_dir {
+                    dirs.push(path);
+                }
+            }
+        }
+        Ok(n)
+    }
+
+    /// When it goes on.
+    fn onward(&self) -> String {
+        match self.status.state {
+            _ if !self.is_running => "Nothing is running: `syncagent sync` goes on.",
+            engine::State::Paused => "This machine is paused: `syncagent resume` goes on.",
+            engine::State::Locked => "The key is locked: `syncagent unlock` goes on.",
+            engine::State::Offline => {
+                "The server cannot be reached; it goes on by itself once it can."
+            }
+            _ => "It happens by itself, mostly within seconds; `syncagent now` looks at once.",
+        }
+        .to_owned()
+    }
+}
+
+const RESOLVE: &str = "`syncagent conflicts diff` shows in what they differ, `syncagent conflicts resolve` keeps one, both, or the changes of both.";
+
+fn answer(path: &TreePath, state: State, why: &str, todo: Option<&str>) -> Answer {
+    Answer {
+        path: path.clone(),
+        state,
+        why: why.to_owned(),
+        todo: todo.map(str::to_owned),
+        id: None,
+        code: None,
+        rule: None,
+        source: None,
+        line: None,
+        waiting: None,
+    }
+}
+
+fn is_restless(stat: &Stat, now_ms: i64) -> bool {
+    stat.kind == EntryKind::File && (now_ms - stat.mtime_ns / 1_000_000).abs() < RESTLESS_MS
+}
+
+/// Whether what stands there is what disk and vault last agreed on.
+fn is_same(disk: &NativeDisk, path: &TreePath, row: &AncestorNode, stat: &Stat) -> bool {
+    match (&row.node.body, stat.kind) {
+        (Body::Directory, EntryKind::Directory) => true,
+        (Body::Symlink { target }, EntryKind::Symlink) => disk
+            .read_link(At::Tree(path))
+            .is_ok_and(|found| found == *target),
+        (Body::File { hash, size, .. }, EntryKind::File) => {
+            row.fingerprint == Some(stat.fingerprint())
+                || (stat.size == *size && content_is(disk, path, hash.0))
+        }
+        _ => false,
+    }
+}
+
+fn content_is(disk: &NativeDisk, path: &TreePath, hash: [u8; 32]) -> bool {
+    let Ok(mut file) = open_stable(disk, path, None) else {
+        return false;
+    };
+    let mut hasher = blake3::Hasher::new();
+    let mut buf = vec![0; 256 * 1024];
+    loop {
+        match file.read(&mut buf) {
+            Ok(0) => return *hasher.finalize().as_bytes() == hash,
+            Ok(n) => hasher.update(&buf[..n]),
+            Err(_) => return false,
+        };
+    }
+}
+
+fn readable(disk: &NativeDisk, path: &TreePath) -> std::result::Result<(), String> {
+    match disk.stat(At::Tree(path)) {
+        Ok(stat) if stat.kind == EntryKind::File => {
+            let opened = open_stable(disk, path, None);
+            opened.map(drop).map_err(|error| error.to_string())
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_lists_every_state() {
+        let document =
+            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/cli.md"))
+                .unwrap();
+        for state in State::ALL {
+            let code = serde_json::to_value(state).unwrap();
+            let row = format!("| `{}` | ", code.as_str().unwrap());
+            assert!(document.contains(&row), "{row}");
+        }
+    }
+}

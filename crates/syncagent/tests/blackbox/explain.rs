@@ -1,0 +1,349 @@
+//! `explain`: every state is shown by the real binary.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+
+use crate::world::{Machine, Run, World, run, until, without_privileges};
+
+/// What was shown of a path, as a user without special rights sees it.
+fn asked(machine: &Machine, path: &str) -> Run {
+    let command = machine.command(&["explain", path, "--json"]);
+    run(&mut without_privileges(&command))
+}
+
+/// Sees that it is said in the same words without JSON, and notes the state.
+#[track_caller]
+fn explain(machine: &Machine, path: &str, seen: &mut BTreeSet<String>) -> Value {
+    let answer = asked(machine, path).exits(0).json();
+    for name in ["path", "state", "why", "todo"] {
+        assert!(answer.get(name).is_some(), "{answer}");
+    }
+    assert!(
+        answer["why"].as_str().is_some_and(|why| !why.is_empty()),
+        "{answer}"
+    );
+    seen.insert(answer["state"].as_str().unwrap().to_owned());
+    answer
+}
+
+/// Writes a file that nobody is writing any more.
+fn settled(machine: &Machine, path: &str, text: &str) {
+    machine.write(path, text);
+    let file = fs::File::options()
+        .write(true)
+        .open(machine.folder.join(path))
+        .unwrap();
+    let then = SystemTime::now() - Duration::from_secs(3600);
+    file.set_modified(then).unwrap();
+}
+
+fn once(machine: &Machine) -> Run {
+    let command = machine.command(&["sync", "--once", "--password-file", "password"]);
+    run(&mut without_privileges(&command))
+}
+
+/// The states of the table in docs/cli.md.
+fn documented() -> BTreeSet<String> {
+    let page = include_str!("../../../../docs/cli.md");
+    let table = page.split("## What `explain` says").nth(1).unwrap();
+    let table = table.split("\n## ").next().unwrap();
+    let rows = table.lines().filter_map(|line| line.strip_prefix("| `"));
+    rows.map(|row| row.split('`').next().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn every_state_is_shown_with_what_to_do() {
+    let mut seen = BTreeSet::new();
+    on_this_disk(&mut seen);
+    between_two_machines(&mut seen);
+    beside_a_daemon(&mut seen);
+    held_and_halted(&mut seen);
+    told_by_the_last_pass(&mut seen);
+    another_file_system(&mut seen);
+    assert_eq!(seen, documented());
+}
+
+fn on_this_disk(seen: &mut BTreeSet<String>) {
+    let world = World::new();
+    let a = world.first("a");
+    a.run(&["explain", "x"]).exits(3).says("E_SETUP");
+    for path in ["synced", "dir/one", "dir/two", "closed", "gone"] {
+        settled(&a, path, path);
+    }
+    a.write(".syncignore", "# rubbish\n*.tmp\n");
+    a.write("dir/junk.tmp", "junk");
+    let fifo = Command::new("mkfifo").arg(a.folder.join("pipe")).status();
+    assert!(fifo.unwrap().success());
+    a.sync_once().exits(0);
+    fs::remove_file(a.folder.join("gone")).unwrap();
+    a.sync_once().exits(0);
+
+    let mut state = |path: &str, wanted: &str| {
+        let answer = explain(&a, path, seen);
+        assert_eq!(answer["state"], wanted, "{answer}");
+        answer
+    };
+    assert_eq!(state("synced", "in-sync")["todo"], Value::Null);
+    assert_eq!(state("dir", "in-sync")["waiting"], 0);
+    state(".", "in-sync");
+    state(".syncagent/root", "own");
+    state("pipe", "special");
+    let ignored = state("dir/junk.tmp", "ignored");
+    assert_eq!(
+        (&ignored["rule"], &ignored["source"], &ignored["line"]),
+        (&"*.tmp".into(), &".syncignore".into(), &2.into())
+    );
+    // A rule holds for what is not there, too.
+    state("later.tmp", "ignored");
+    let trash = state("gone", "trash");
+    assert!(
+        trash["todo"]
+            .as_str()
+            .unwrap()
+            .contains("syncagent trash restore gone")
+    );
+    settled(&a, "synced", "changed");
+    settled(&a, "new", "new");
+    for path in ["synced", "new"] {
+        let answer = state(path, "to-send");
+        assert!(
+            answer["todo"].as_str().unwrap().contains("syncagent sync"),
+            "{answer}"
+        );
+    }
+    fs::remove_file(a.folder.join("dir/one")).unwrap();
+    state("dir/one", "to-delete");
+    settled(&a, "dir/three", "3");
+    assert_eq!(state("dir", "waiting")["waiting"], 2);
+    until("a file that is being written", || {
+        a.write("busy", "more and more");
+        (state("busy", "being-written")["state"] == "being-written").then_some(())
+    });
+    fs::set_permissions(a.folder.join("closed"), fs::Permissions::from_mode(0o000)).unwrap();
+    state("closed", "unreadable");
+    // Whole paths are understood, and what nobody knows is not found.
+    let whole = a.folder.join("synced").to_string_lossy().into_owned();
+    state(&whole, "to-send");
+    let unknown = asked(&a, "nobody").exits(3).says("E_NOT_FOUND");
+    assert_eq!(unknown.json()["error"]["exit"], 3);
+    asked(&a, "/etc/passwd").exits(2).says("E_USAGE");
+    // For people: the path and its state, why, what to do.
+    let said = a.run(&["explain", "new"]).exits(0).stdout;
+    assert_eq!(
+        said,
+        "new: waits to be sent\n  It is new here, and the vault does not have it yet.\n  Nothing is running: `syncagent sync` goes on.\n"
+    );
+}
+
+fn between_two_machines(seen: &mut BTreeSet<String>) {
+    let mut world = World::new();
+    let a = world.first("a");
+    let b = world.next("b", &a);
+    a.write("dir/plan", "one");
+    a.sync_once().exits(0);
+    once(&b).exits(0);
+    a.write("dir/plan", "from a");
+    b.write("dir/plan", "from b");
+    a.sync_once().exits(0);
+    once(&b).exits(10);
+    let conflicts = b.run(&["conflicts", "list", "--json"]).json();
+    let copy = conflicts["conflicts"][0]["copy_path"].as_str().unwrap();
+    assert_eq!(explain(&b, copy, seen)["state"], "conflict-copy");
+    let original = explain(&b, "dir/plan", seen);
+    assert_eq!(original["state"], "conflict");
+    assert!(
+        original["why"].as_str().unwrap().contains(copy),
+        "{original}"
+    );
+
+    // Resolved in the vault, while the folder rests.
+    let daemon = b.start_daemon_that_rests("conflict");
+    b.run(&["pause"]).exits(0);
+    b.run(&["conflicts", "resolve", copy, "--keep", "theirs"])
+        .exits(0);
+    assert_eq!(explain(&b, copy, seen)["state"], "to-remove");
+    b.run(&["resume"]).exits(0);
+    until("the copy to go", || b.read(copy).is_none().then_some(()));
+    assert_eq!(daemon.terminate(), 0);
+    assert_eq!(explain(&b, copy, seen)["state"], "trash");
+
+    // What came from elsewhere cannot be written, or not be put together.
+    a.write("dir/fresh", "fresh");
+    a.sync_once().exits(0);
+    fs::set_permissions(b.folder.join("dir"), fs::Permissions::from_mode(0o500)).unwrap();
+    once(&b).exits(1);
+    let unwritable = explain(&b, "dir/fresh", seen);
+    assert_eq!(
+        (&unwritable["state"], &unwritable["code"]),
+        (&"unwritable".into(), &"E_WRITE".into())
+    );
+    fs::set_permissions(b.folder.join("dir"), fs::Permissions::from_mode(0o700)).unwrap();
+    once(&b).exits(0);
+    let packs = || -> BTreeSet<std::path::PathBuf> {
+        let mut found = BTreeSet::new();
+        let mut dirs = vec![world.path("server/packs")];
+        while let Some(dir) = dirs.pop() {
+            for entry in fs::read_dir(dir).unwrap() {
+                let path = entry.unwrap().path();
+                match path.is_dir() {
+                    true => dirs.push(path),
+                    false => {
+                        found.insert(path);
+                    }
+                }
+            }
+        }
+        found
+    };
+    let before = packs();
+    a.write("long", &"no longer in the log itself\n".repeat(500));
+    a.sync_once().exits(0);
+    let hit: Vec<_> = packs().difference(&before).cloned().collect();
+    let address = world.address();
+    world.stop_server();
+    for pack in hit {
+        let mut bytes = fs::read(&pack).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(&pack, bytes).unwrap();
+    }
+    world.start_server(&address);
+    once(&b).exits(1);
+    let damaged = explain(&b, "long", seen);
+    assert_eq!(
+        (&damaged["state"], &damaged["code"]),
+        (&"damaged".into(), &"E_CHUNK".into())
+    );
+}
+
+fn beside_a_daemon(seen: &mut BTreeSet<String>) {
+    let world = World::new();
+    let a = world.first("a");
+    settled(&a, "plan", "one");
+    a.sync_once().exits(0);
+    settled(&a, "plan", "two!");
+    settled(&a, "other", "other");
+    let daemon = a.start_daemon();
+    assert_eq!(explain(&a, "plan", seen)["state"], "in-sync");
+    a.run(&["pause"]).exits(0);
+    // The vault goes on while the folder rests.
+    let versions = a.run(&["versions", "plan", "--json"]).json();
+    let first = versions["versions"][1]["version"].to_string();
+    a.run(&["restore", "plan", "--version", &first]).exits(0);
+    let waits = explain(&a, "plan", seen);
+    assert_eq!(waits["state"], "to-receive");
+    assert!(
+        waits["todo"].as_str().unwrap().contains("syncagent resume"),
+        "{waits}"
+    );
+    a.run(&["resume"]).exits(0);
+    until("the restored version", || {
+        (a.read("plan").as_deref() == Some("one")).then_some(())
+    });
+    until("the daemon to rest", || {
+        (a.status()["state"] == "idle").then_some(())
+    });
+    assert_eq!(explain(&a, "plan", seen)["state"], "in-sync");
+    assert_eq!(daemon.terminate(), 0);
+}
+
+fn held_and_halted(seen: &mut BTreeSet<String>) {
+    let mut world = World::new();
+    let a = world.first("a");
+    for i in 0..120 {
+        settled(&a, &format!("many/{i}"), &i.to_string());
+    }
+    a.sync_once().exits(0);
+    let address = world.address();
+    let dir = world.dir().to_owned();
+    let copied = |from: &str, to: &str| {
+        let copied = Command::new("cp")
+            .arg("-r")
+            .args([dir.join(from), dir.join(to)])
+            .status();
+        assert!(copied.unwrap().success());
+    };
+    // Very many files go: that waits, on both machines.
+    let b = world.next("b", &a);
+    b.sync_once().exits(0);
+    world.stop_server();
+    copied("server", "earlier");
+    world.start_server(&address);
+    fs::remove_dir_all(a.folder.join("many")).unwrap();
+    a.sync_once().exits(13);
+    let held = explain(&a, "many/7", seen);
+    assert_eq!(
+        (&held["state"], &held["code"]),
+        (&"brake".into(), &"E_BRAKE".into())
+    );
+    assert!(held["todo"].as_str().unwrap().contains("--yes"), "{held}");
+    a.run(&["sync", "--once", "--yes", "--password-file", "password"])
+        .exits(0);
+    b.sync_once().exits(13);
+    assert_eq!(explain(&b, "many/7", seen)["state"], "brake");
+
+    // A server that was put back.
+    world.stop_server();
+    fs::remove_dir_all(world.path("server")).unwrap();
+    copied("earlier", "server");
+    world.start_server(&address);
+    a.write("x", "x");
+    a.sync_once().exits(14);
+    let halted = explain(&a, "x", seen);
+    assert_eq!(
+        (&halted["state"], &halted["code"]),
+        (&"halted".into(), &"E_ROLLBACK".into())
+    );
+    fs::rename(&b.folder, world.path("elsewhere")).unwrap();
+    assert_eq!(explain(&b, "many/7", seen)["state"], "folder");
+}
+
+/// What only other systems or a hostile member bring about is told as the last pass told it.
+fn told_by_the_last_pass(seen: &mut BTreeSet<String>) {
+    let world = World::new();
+    let a = world.first("a");
+    a.sync_once().exits(0);
+    let told = |skipped: Value, errors: Value| {
+        let db = rusqlite::Connection::open(a.home().join("state.db")).unwrap();
+        let kept: Vec<u8> = db
+            .query_row(
+                "SELECT value FROM meta WHERE key = 'last_status'",
+                [],
+                |row| row.get(0),
+            )
+            .unwrap();
+        let mut status: Value = serde_json::from_slice(&kept).unwrap();
+        status["skipped"] = skipped;
+        status["errors"] = errors;
+        let bytes = serde_json::to_vec(&status).unwrap();
+        db.execute(
+            "UPDATE meta SET value = ?1 WHERE key = 'last_status'",
+            [bytes],
+        )
+        .unwrap();
+    };
+    told(
+        serde_json::json!([{"path": "aux", "reason": "unplaceable", "detail": "Windows takes the name for a device"}]),
+        serde_json::json!([{"path": "evil", "code": "E_PATH", "message": "it cannot be placed safely"}]),
+    );
+    assert_eq!(explain(&a, "aux", seen)["state"], "unplaceable");
+    assert_eq!(explain(&a, "evil", seen)["state"], "unplaced");
+}
+
+fn another_file_system(seen: &mut BTreeSet<String>) {
+    let mut world = World::with_mounts();
+    world.start_server("127.0.0.1:0");
+    let a = world.first("a");
+    fs::create_dir_all(a.folder.join("usb")).unwrap();
+    a.sync_once().exits(0);
+    world.mounts().disk(&a.own_folder.join("usb"), 1);
+    let answer = a.run(&["explain", "usb", "--json"]).exits(0).json();
+    assert_eq!(answer["state"], "mount", "{answer}");
+    seen.insert("mount".to_owned());
+}
