@@ -1058,6 +1058,62 @@ mod tests {
     }
 
     #[test]
+    fn conflicts_of_a_log_that_was_there_before_are_found() {
+        let mut index = Index::in_memory().unwrap();
+        let put = |against: Option<NodeId>| {
+            Put {
+                parent: NodeId::ROOT,
+                name: Name::parse("f").unwrap(),
+                mtime_ns: 0,
+                body: syncagent_vault::op::PutBody::Directory,
+                based_on: None,
+                conflict_of: against.map(|node| (node, OpHash([7; 32]))),
+            }
+            .encode()
+        };
+        let (copy, node) = (NodeId([1; 16]), NodeId([2; 16]));
+        let op = |node, put| NodeOp {
+            node,
+            op_hash: OpHash([5; 32]),
+            kind: OpKind::Put,
+            put: Some(put),
+        };
+        let commit = |n: u64, ops| Applied {
+            n,
+            hash: CommitHash([n as u8; 32]),
+            machine: MachineId([3; 16]),
+            time_ms: 40 + n,
+            ops,
+            added: None,
+            revoked: Vec::new(),
+            keyslots: Vec::new(),
+            genesis: None,
+        };
+        let rows = |index: &Index| -> i64 {
+            let count = "SELECT count(*) FROM conflicts WHERE time_ms = 41";
+            index.db.query_row(count, [], |row| row.get(0)).unwrap()
+        };
+        let first = vec![op(copy, put(Some(node))), op(node, put(None))];
+        index.apply(&[commit(1, first)]).unwrap();
+        assert_eq!(rows(&index), 1);
+        // As an index of before has it.
+        index.db.execute("DELETE FROM conflicts", []).unwrap();
+        let tx = index.db.transaction().unwrap();
+        find_conflicts(&tx).unwrap();
+        tx.commit().unwrap();
+        assert_eq!(rows(&index), 1);
+        // Said again, it is the same conflict; said no more, it is none.
+        index
+            .apply(&[commit(2, vec![op(copy, put(Some(node)))])])
+            .unwrap();
+        assert_eq!(rows(&index), 1);
+        index
+            .apply(&[commit(3, vec![op(copy, put(None))])])
+            .unwrap();
+        assert_eq!(rows(&index), 0);
+    }
+
+    #[test]
     fn acknowledgements_age() {
         let mut index = Index::in_memory().unwrap();
         index.acknowledge(&[ChunkId([1; 32])], 100).unwrap();
