@@ -301,6 +301,12 @@ impl Daemon {
                     result.map(|resolved| serde_json::to_value(resolved).unwrap_or_default());
                 (self.tell(Event::Now), reply)
             }
+            Command::Recover(agreed) => {
+                let result = self.engine.rejoin(agreed).await;
+                let reply =
+                    result.map(|recovered| serde_json::to_value(recovered).unwrap_or_default());
+                (self.tell(Event::Now), reply)
+            }
             Command::Restore(restore) => {
                 let result = self.engine.restore(&restore).await;
                 let reply =

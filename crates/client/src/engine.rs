@@ -13,6 +13,7 @@ mod fetch;
 mod history;
 mod members;
 mod preview;
+mod recovery;
 mod resolve;
 mod restore;
 mod rows;
@@ -41,6 +42,7 @@ use self::decide::Decision;
 pub use self::preview::{
     Foreseen, ForeseenRestore, Preview, Step as ForeseenStep, Verb, kept_placement,
 };
+pub use self::recovery::{Course, LostCommit, Recovered, Recovery, Way};
 pub use self::resolve::{Keep, Resolution, Resolve, Undo};
 pub use self::restore::{Occupied, Restore, Restored};
 pub use self::status::{FileError, Outcome, Progress, SkippedFile, State, Status};
@@ -172,7 +174,8 @@ pub struct Engine {
     /// Somebody said yes to the next mass change.
     mass_change_allowed: bool,
     skipped: Vec<syncagent_sync::scan::Skipped>,
-    halted: Option<(Code, String)>,
+    /// Bytes of other machines' commits that are kept, once that was counted.
+    kept_len: Option<u64>,
     status: watch::Sender<Status>,
     /// What the last pass ended with.
     rested: Option<Status>,
@@ -316,7 +319,7 @@ impl Engine {
             unwatched: None,
             mass_change_allowed: false,
             skipped: Vec::new(),
-            halted: None,
+            kept_len: None,
             status: watch::Sender::new(Status::default()),
             rested: None,
             last_sync_ms: 0,
@@ -324,6 +327,30 @@ impl Engine {
         // Nobody has looked yet: a pass will say how things are.
         engine.publish(State::Syncing);
         Ok(engine)
+    }
+
+    /// Takes everything into memory anew, after the index went back to an earlier position.
+    fn reload(&mut self) -> Result<(), ClientError> {
+        let (log, ancestor) = self.index.load()?;
+        self.placed = log.placed();
+        (self.log, self.ancestor) = (log, ancestor);
+        self.head = self.index.position()?.unwrap_or(Head {
+            n: 0,
+            hash: CommitHash::genesis(self.vault),
+        });
+        self.machines = { self.index.machines()?.into_iter() }
+            .map(|machine| (machine.id, machine))
+            .collect();
+        self.pending_ids = self.index.pending_ids()?;
+        self.own_moves = self.index.own_moves()?;
+        self.scan = None;
+        self.survey = Survey::default();
+        self.unlooked = Hint::Everything;
+        self.hashes.clear();
+        self.unavailable.clear();
+        self.lost.clear();
+        self.kept_len = None;
+        Ok(())
     }
 
     /// The verified position of the log.
@@ -403,7 +430,9 @@ impl Engine {
                     self.reconnected();
                 }
                 if state == State::Halted {
-                    self.halted = Some((error.code(), error.to_string()));
+                    // Nothing was taken in, so nothing keeps the next pass from looking again: somebody may have given
+                    // the server back what it lost, or cut off what does not belong there.
+                    self.reconnected();
                 }
                 state
             }
@@ -418,12 +447,7 @@ impl Engine {
     }
 
     async fn try_pass(&mut self, hint: Hint) -> Result<Outcome, ClientError> {
-        if let Some((code, message)) = &self.halted {
-            return Err(ClientError::Halted {
-                code: *code,
-                message: message.clone(),
-            });
-        }
+        self.unite_on().await?;
         let mut outcome = Outcome::default();
         self.unlooked = std::mem::take(&mut self.unlooked).and(hint);
         if self.scan.is_none() || self.unlooked == Hint::Everything {

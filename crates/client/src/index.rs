@@ -108,6 +108,23 @@ pub struct Applied {
     pub keyslots: Vec<KeyslotPin>,
     /// The vault's choices, if it opens the vault.
     pub genesis: Option<Vec<u8>>,
+    /// The whole, as it was served.
+    pub served: bytes::Bytes,
+}
+
+/// A commit that this machine verified, as `recover` sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PastCommit {
+    /// Position.
+    pub n: u64,
+    /// Hash.
+    pub hash: CommitHash,
+    /// Author.
+    pub machine: MachineId,
+    /// Time it carries, milliseconds since 1970.
+    pub time_ms: u64,
+    /// Whether its bytes are still here.
+    pub held: bool,
 }
 
 /// One version of a file.
@@ -193,6 +210,7 @@ impl Index {
             M::up(include_str!("index/pending_by_node.sql")),
             M::up(include_str!("index/sealed_by_n.sql")),
             M::up_with_hook(include_str!("index/conflicts_of_log.sql"), find_conflicts),
+            M::up(include_str!("index/kept.sql")),
         ])
         .to_latest(&mut db)?;
         Ok(Self { db })
@@ -380,6 +398,12 @@ impl Index {
         Ok(())
     }
 
+    /// Forgets a small value.
+    pub fn drop_meta(&self, key: &str) -> Result<()> {
+        self.db.execute("DELETE FROM meta WHERE key = ?1", [key])?;
+        Ok(())
+    }
+
     /// Every machine the log ever enrolled.
     pub fn machines(&self) -> Result<Vec<KnownMachine>> {
         let mut statement = self
@@ -495,6 +519,171 @@ impl Index {
                 rows.execute([hash])?;
             }
         }
+        tx.commit()?;
+        Ok(())
+    }
+
+    /// Keeps commits of other machines as they were served. How many bytes that is.
+    pub fn keep<'a>(
+        &mut self,
+        commits: impl Iterator<Item = &'a Applied>,
+        now_ms: u64,
+    ) -> Result<u64> {
+        let mut kept = 0;
+        let tx = self.db.transaction()?;
+        {
+            let mut own = tx.prepare_cached("SELECT 1 FROM sealed WHERE hash = ?1")?;
+            let mut insert =
+                tx.prepare_cached("INSERT OR REPLACE INTO kept VALUES (?1, ?2, ?3, ?4, ?5)")?;
+            for commit in commits {
+                if own.exists([commit.hash.0])? {
+                    continue;
+                }
+                let served: &[u8] = &commit.served;
+                let len = served.len() as u64;
+                insert.execute(params![
+                    sql(commit.n),
+                    commit.hash.0,
+                    sql(now_ms),
+                    sql(len),
+                    served
+                ])?;
+                kept += len;
+            }
+        }
+        tx.commit()?;
+        Ok(kept)
+    }
+
+    /// Bytes of other machines' commits that are kept.
+    pub fn kept_len(&self) -> Result<u64> {
+        let sum = self
+            .db
+            .query_row("SELECT coalesce(sum(len), 0) FROM kept", [], |row| {
+                u64_of(row, 0)
+            });
+        Ok(sum?)
+    }
+
+    /// Lets go of other machines' commits: those older than `before_ms`, and the first ones until at most `max_len`
+    /// bytes are left. How many bytes are.
+    pub fn drop_kept(&mut self, before_ms: u64, max_len: u64) -> Result<u64> {
+        let tx = self.db.transaction()?;
+        tx.execute("DELETE FROM kept WHERE time_ms < ?1", [sql(before_ms)])?;
+        let mut left = 0;
+        let mut doomed = None;
+        {
+            let mut sizes = tx.prepare("SELECT n, len FROM kept ORDER BY n DESC")?;
+            let mut rows = sizes.query([])?;
+            while let Some(row) = rows.next()? {
+                let len = u64_of(row, 1)?;
+                if left + len > max_len {
+                    doomed = Some(u64_of(row, 0)?);
+                    break;
+                }
+                left += len;
+            }
+        }
+        if let Some(n) = doomed {
+            tx.execute("DELETE FROM kept WHERE n <= ?1", [sql(n)])?;
+        }
+        tx.commit()?;
+        Ok(left)
+    }
+
+    /// The verified commits after `after`, in order.
+    pub fn commits_after(&self, after: u64) -> Result<Vec<PastCommit>> {
+        let mut statement = self.db.prepare(
+            "SELECT c.n, c.hash, c.machine, c.time_ms,
+                    EXISTS (SELECT 1 FROM sealed s WHERE s.hash = c.hash)
+                    OR EXISTS (SELECT 1 FROM kept k WHERE k.n = c.n AND k.hash = c.hash)
+             FROM commits c WHERE c.n > ?1 ORDER BY c.n",
+        )?;
+        let rows = statement.query_map([sql(after)], |row| {
+            Ok(PastCommit {
+                n: u64_of(row, 0)?,
+                hash: CommitHash(row.get(1)?),
+                machine: MachineId(row.get(2)?),
+                time_ms: u64_of(row, 3)?,
+                held: row.get(4)?,
+            })
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// The bytes of a verified commit in served form, if they are still here.
+    pub fn served(&self, n: u64, hash: CommitHash) -> Result<Option<Vec<u8>>> {
+        let kept = self.db.query_row(
+            "SELECT served FROM kept WHERE n = ?1 AND hash = ?2",
+            params![sql(n), hash.0],
+            |row| row.get(0),
+        );
+        if let Some(served) = kept.optional()? {
+            return Ok(Some(served));
+        }
+        let sealed = self
+            .db
+            .query_row(
+                "SELECT bytes FROM sealed WHERE hash = ?1",
+                [hash.0],
+                |row| row.get::<_, Vec<u8>>(0),
+            )
+            .optional()?;
+        let served = |bytes: Vec<u8>| {
+            let commit = syncagent_protocol::commit::Commit::parse(&bytes).ok()?;
+            Some(commit.to_served())
+        };
+        Ok(sealed.and_then(served))
+    }
+
+    /// What the commits after `after` say of nodes: position, and the op.
+    pub fn ops_after(&self, after: u64) -> Result<Vec<(u64, NodeOp)>> {
+        let mut statement = self
+            .db
+            .prepare("SELECT n, node, op_hash, kind, put FROM ops WHERE n > ?1 ORDER BY n, node")?;
+        let rows = statement.query_map([sql(after)], |row| {
+            let op = NodeOp {
+                node: NodeId(row.get(1)?),
+                op_hash: OpHash(row.get(2)?),
+                kind: OpKind::from_number(row.get(3)?),
+                put: row.get(4)?,
+            };
+            Ok((u64_of(row, 0)?, op))
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Forgets the log after `to` and everything that came of it, writes these rows of the ancestor, and notes `why`.
+    pub fn rewind(
+        &mut self,
+        to: u64,
+        rows: &[(NodeId, Option<AncestorNode>)],
+        why: &str,
+    ) -> Result<()> {
+        let tx = self.db.transaction()?;
+        let n = sql(to);
+        for statement in [
+            "DELETE FROM commits WHERE n > ?1",
+            "DELETE FROM kept WHERE n > ?1",
+            "DELETE FROM ops WHERE n > ?1",
+            "DELETE FROM machines WHERE added_n > ?1",
+            "UPDATE machines SET revoked_n = NULL WHERE revoked_n > ?1",
+        ] {
+            tx.execute(statement, [n])?;
+        }
+        // Positions as they are written there compare as numbers do.
+        tx.execute(
+            "DELETE FROM meta WHERE key LIKE 'revoked/%' AND value > ?1",
+            [to.to_be_bytes()],
+        )?;
+        tx.execute("DELETE FROM nodes", [])?;
+        tx.execute(
+            "INSERT INTO nodes SELECT node, max(n) FROM ops GROUP BY node",
+            [],
+        )?;
+        tx.execute("DELETE FROM acknowledged", [])?;
+        tx.execute("INSERT OR REPLACE INTO meta VALUES (?1, x'')", [why])?;
+        write_rows(&tx, rows.iter().map(|(node, row)| (*node, row)), [])?;
         tx.commit()?;
         Ok(())
     }

@@ -558,6 +558,22 @@ impl<'a> Commit<'a> {
         commit_hash(self.header_bytes, self.signature)
     }
 
+    /// The form its author posts; none if a body was dropped.
+    pub fn to_posted(&self) -> Option<Vec<u8>> {
+        let mut out = Vec::with_capacity(HEADER_LEN + SIGNATURE_LEN + self.ops.len() * 1024);
+        out.extend_from_slice(self.header_bytes);
+        for op in &self.ops {
+            let OpBody::Whole { refs, ct } = op.body else {
+                return None;
+            };
+            out.extend_from_slice(op.head_bytes);
+            out.extend_from_slice(refs);
+            out.extend_from_slice(ct);
+        }
+        out.extend_from_slice(self.signature);
+        Some(out)
+    }
+
     /// The form the server keeps and hands out.
     pub fn to_served(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(HEADER_LEN + SIGNATURE_LEN + self.ops.len() * 1024);

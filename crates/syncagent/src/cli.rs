@@ -235,6 +235,13 @@ pub(crate) enum Command {
         #[arg(long, value_name = "N")]
         sample: Option<usize>,
     },
+    /// Give a server that was restored from a backup what it has lost, and go on with it
+    Recover {
+        #[command(flatten)]
+        password: PasswordArgs,
+        #[command(flatten)]
+        dry_run: DryRun,
+    },
     /// Look at everything that has to be right, and say what to do about what is not
     Doctor,
     /// Say where this machine keeps its files

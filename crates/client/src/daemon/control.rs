@@ -17,7 +17,7 @@ use syncagent_protocol::MachineId;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::engine::{Resolve, Restore, Status};
+use crate::engine::{Course, Resolve, Restore, Status};
 use crate::error::ClientError;
 use crate::home::Home;
 
@@ -42,6 +42,8 @@ pub enum Command {
     Resolve(Resolve),
     /// Take a machine out of the vault.
     Remove(MachineId),
+    /// Bring a server that went back and this machine together again, as somebody agreed to.
+    Recover(Course),
     /// Drop the key, whatever is going on, until `Unlock`.
     Lock,
     /// Get the key from where `unlock` keeps it, and go on.

@@ -187,7 +187,7 @@ impl Engine {
     }
 }
 
-fn hash_file(
+pub(super) fn hash_file(
     disk: &dyn Disk,
     path: &TreePath,
     now_ns: i64,

@@ -19,8 +19,10 @@ use crate::error::ClientError;
 use crate::index::{Applied, KnownMachine, NodeOp, OpKind, SealedRow};
 use crate::remote::Posted;
 
-/// Sealed commits are kept this long: `recover` can give them back to a server restored from a backup.
+/// Commits are kept this long: `recover` can give them back to a server restored from a backup.
 const KEEP_SEALED_MS: u64 = 90 * 24 * 3_600_000;
+/// Bytes of other machines' commits that are kept, besides: those machines hold them, too.
+const KEEP_OTHERS_LEN: u64 = 64 * 1024 * 1024;
 
 impl Engine {
     /// Fetches and verifies what the log holds beyond this machine's position.
@@ -108,7 +110,7 @@ impl Engine {
 
     /// The farthest position this machine knows of: its own, or the one it had before it lost its index, or the one
     /// that came with its key.
-    fn seen(&self) -> u64 {
+    pub(super) fn seen(&self) -> u64 {
         let trusted = self.credentials.trusted.map_or(0, |head| head.n);
         self.head.n.max(trusted)
     }
@@ -117,7 +119,7 @@ impl Engine {
         ClientError::Halted {
             code: Code::Rollback,
             message: format!(
-                "the server shows position {server_n}, this machine has already seen {}: it was restored from a backup, or it hides changes. Nothing was changed; ask whoever runs the server",
+                "the server shows position {server_n}, this machine has already seen {}: it was restored from a backup, or it hides changes. Nothing was changed. If it was restored, `syncagent recover` gives it back what it lost; if not, ask whoever runs it",
                 self.seen()
             ),
         }
@@ -127,7 +129,7 @@ impl Engine {
         ClientError::Halted {
             code: Code::Fork,
             message: format!(
-                "the server shows another history from position {n} on than this machine saw before. Nothing was changed; compare `syncagent fingerprint` between machines"
+                "the server shows another history from position {n} on than this machine saw before. Nothing was changed; compare `syncagent fingerprint` between machines. If the server was restored from a backup and has gone on since, `syncagent recover` unites both"
             ),
         }
     }
@@ -179,6 +181,7 @@ impl Engine {
             revoked: Vec::new(),
             keyslots: Vec::new(),
             genesis: None,
+            served: bytes.clone(),
         };
         for (index, op) in commit.ops.iter().enumerate() {
             self.open_op(&commit, &opener, index, op, &mut applied)?;
@@ -323,6 +326,7 @@ impl Engine {
         // Rows of this machine's own commits, too: also of one whose answer was lost, or it would look like a change
         // that somebody else made.
         let own = self.index.apply(&commits)?;
+        self.keep_commits(&commits);
         let settled: Vec<_> = own.iter().filter_map(|row| row.settled.clone()).collect();
         let own = own.into_iter().map(|row| (row.node, row.row)).collect();
         self.remember(own, &settled);
@@ -376,6 +380,28 @@ impl Engine {
             tracing::warn!(%error, "cannot forget commits that lost their place");
         }
         Ok(())
+    }
+
+    /// Keeps what others wrote, to give it back to a server that loses it. They are in nobody's way if they are missing.
+    fn keep_commits(&mut self, commits: &[Applied]) {
+        let now_ms = self.now_ms();
+        let mut keep = || -> Result<u64, ClientError> {
+            let before = match self.kept_len {
+                Some(len) => len,
+                None => self.index.kept_len()?,
+            };
+            let len = before + self.index.keep(commits.iter(), now_ms)?;
+            let before_ms = now_ms.saturating_sub(KEEP_SEALED_MS);
+            // A quarter more, so that not every commit makes room for itself.
+            match len > KEEP_OTHERS_LEN / 4 * 5 || self.kept_len.is_none() {
+                true => self.index.drop_kept(before_ms, KEEP_OTHERS_LEN),
+                false => Ok(len),
+            }
+        };
+        match keep() {
+            Ok(len) => self.kept_len = Some(len),
+            Err(error) => tracing::warn!(%error, "cannot keep what other machines wrote"),
+        }
     }
 
     /// What the log must say of this machine and its slots before anything else: the vault is opened, the

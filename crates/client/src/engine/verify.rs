@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use syncagent_protocol::{ChunkId, NodeId};
 use syncagent_vault::chunk::{Entry, Scope, open_data, open_list};
 use syncagent_vault::op::{Content, Put, PutBody};
@@ -47,7 +47,7 @@ pub struct BadChunk {
 }
 
 /// A version of a file that needs a bad chunk.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct TouchedFile {
     /// Where it is, or was.
     pub path: String,
@@ -174,7 +174,7 @@ impl Preview {
 }
 
 impl Engine {
-    fn touched(&self, (node, n): (NodeId, u64)) -> TouchedFile {
+    pub(super) fn touched(&self, (node, n): (NodeId, u64)) -> TouchedFile {
         let last = self.log.get(node).map(|entry| entry.n);
         let placed = self.placed.tree.path_of(node);
         let version = || {

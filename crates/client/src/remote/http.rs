@@ -122,6 +122,27 @@ impl HttpRemote {
     ) -> Result<Response<Body>, RemoteError> {
         expect(self.send(method, resource, body).await?).await
     }
+
+    async fn post_to(&self, resource: &str, commit: Bytes) -> Result<Posted, RemoteError> {
+        let response = self.send(Method::POST, resource, commit).await?;
+        match response.status() {
+            status if status.is_success() => {
+                point(Point::CommitAnswered);
+                Ok(Posted::Accepted)
+            }
+            StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY => {
+                let problem = problem(response).await?;
+                match (problem.code, problem.head) {
+                    (Code::Conflict, Some(head)) => Ok(Posted::Conflict(head)),
+                    (Code::Missing, _) if !problem.missing.is_empty() => {
+                        Ok(Posted::Missing(problem.missing))
+                    }
+                    _ => Err(refused(problem)),
+                }
+            }
+            _ => Err(refused(problem(response).await?)),
+        }
+    }
 }
 
 /// What a header of the answer says, if it is there and well-formed.
@@ -175,29 +196,12 @@ impl Remote for HttpRemote {
     }
 
     fn post_commit(&self, commit: Bytes) -> BoxFuture<'_, Result<Posted, RemoteError>> {
-        async move {
-            let response = self.send(Method::POST, "commits", commit).await?;
-            match response.status() {
-                status if status.is_success() => {
-                    point(Point::CommitAnswered);
-                    Ok(Posted::Accepted)
-                }
-                StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY => {
-                    let problem = problem(response).await?;
-                    match (problem.code, problem.head) {
-                        (Code::Conflict, Some(head)) => Ok(Posted::Conflict(head)),
-                        (Code::Missing, _) if !problem.missing.is_empty() => {
-                            Ok(Posted::Missing(problem.missing))
-                        }
-                        _ => Err(refused(problem)),
-                    }
-                }
-                _ => Err(refused(problem(response).await?)),
-            }
-        }
-        .boxed()
+        self.post_to("commits", commit).boxed()
     }
 
+    fn post_served(&self, commit: Bytes) -> BoxFuture<'_, Result<Posted, RemoteError>> {
+        self.post_to("commits?form=served", commit).boxed()
+    }
     fn post_pack(&self, pack: Bytes) -> BoxFuture<'_, Result<(), RemoteError>> {
         async move { self.call(Method::POST, "packs", pack).await.map(drop) }.boxed()
     }

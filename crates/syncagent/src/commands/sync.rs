@@ -304,7 +304,7 @@ async fn show_progress(mut progress: Progress, mut status: watch::Receiver<Statu
     }
 }
 
-fn exit_of(outcome: &Outcome) -> u8 {
+pub(super) fn exit_of(outcome: &Outcome) -> u8 {
     let mut exit = Exit::default();
     if !outcome.conflicts.is_empty() {
         exit.add(Exit::CONFLICTS);

@@ -1,0 +1,516 @@
+//! A server that went back behind what this machine has seen, as one that was restored from a backup did.
+//!
+//! What it lost is given back: the very bytes of the commits, whoever wrote them, and the chunks that this disk can seal
+//! again. Where that is not possible, because the server has gone on or the bytes are no longer here, the log is taken
+//! as the server shows it, and both sides are united: nothing is deleted on either.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use syncagent_protocol::commit::Commit;
+use syncagent_protocol::pack::MAX_IDS_PER_REQUEST;
+use syncagent_protocol::{Body, ChunkId, Code, ContentHash, NodeId, OpHash, TreePath};
+use syncagent_sync::plan::Step;
+use syncagent_sync::{AncestorNode, Op};
+use syncagent_vault::chunk::{Scope, Sealed};
+use syncagent_vault::op::{Content, File, Put, PutBody};
+
+use super::decide::hash_file;
+use super::{Engine, Hint, Preview, TouchedFile};
+use crate::error::ClientError;
+use crate::folder::read::open_stable;
+use crate::remote::{Posted, RemoteError};
+use crate::transfer::seal::{Recipe, Sealing};
+use crate::transfer::upload::Uploader;
+
+/// Rounds of deciding until no deletion is left to be kept from.
+const MAX_ROUNDS: usize = 16;
+/// Deletions that are listed.
+const MAX_LISTED: usize = 10_000;
+/// Under which key the index notes a union that is not finished.
+const UNITING: &str = "uniting";
+/// Files that an error names.
+const NAMED: usize = 3;
+
+/// What has to be done about the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Way {
+    /// It has lost nothing that this machine knows of.
+    Nothing,
+    /// It shows the beginning of what this machine has seen: the rest is posted again.
+    GiveBack,
+    /// It has gone on from an earlier position, or this machine no longer has what it lost: both sides are united.
+    Unite,
+}
+
+/// Where server and machine stand, and what follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Course {
+    /// What has to be done.
+    pub way: Way,
+    /// The last position that the server shows.
+    pub server_n: u64,
+    /// The last one that this machine has seen.
+    pub own_n: u64,
+    /// The last one at which both have the same history.
+    pub common_n: u64,
+}
+
+/// A commit that the server has no longer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LostCommit {
+    /// Position.
+    pub n: u64,
+    /// Name of the machine that wrote it.
+    pub machine: String,
+    /// Time it carries, milliseconds since 1970.
+    pub time_ms: u64,
+    /// Whether its bytes are still here.
+    pub held: bool,
+}
+
+/// What `recover` would do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Recovery {
+    /// Where things stand.
+    #[serde(flatten)]
+    pub course: Course,
+    /// What the server has no longer, in order.
+    pub lost: Vec<LostCommit>,
+}
+
+/// What `recover` did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recovered {
+    /// Commits that the server has again.
+    pub commits: u64,
+    /// Chunks that were sealed again for it.
+    pub chunks: u64,
+    /// Versions whose content this disk does not have. The server may get it from another machine.
+    pub versions_lost: Vec<TouchedFile>,
+    /// What was deleted on one side, and was not deleted on the other.
+    pub not_deleted: Vec<String>,
+}
+
+/// A version of a file that the server may lack chunks of.
+struct Version {
+    node: NodeId,
+    n: u64,
+    file: File,
+    scope: Scope,
+    refs: Vec<ChunkId>,
+}
+
+impl Preview {
+    /// What [`Engine::rejoin`] would do now.
+    pub async fn recovery(&self) -> Result<Recovery, ClientError> {
+        self.engine.recovery().await
+    }
+}
+
+impl Engine {
+    /// Where server and machine stand, and what the server has lost.
+    pub async fn recovery(&self) -> Result<Recovery, ClientError> {
+        let server_n = self.remote.commits(self.head.n).await?.head;
+        let common_n = self.common(server_n.min(self.head.n)).await?;
+        let lost: Vec<LostCommit> = { self.index.commits_after(common_n)?.into_iter() }
+            .map(|commit| LostCommit {
+                n: commit.n,
+                machine: match self.machines.get(&commit.machine) {
+                    Some(machine) => machine.add.name.clone(),
+                    None => commit.machine.to_string(),
+                },
+                time_ms: commit.time_ms,
+                held: commit.held,
+            })
+            .collect();
+        let own_n = self.seen();
+        let way = match common_n == self.head.n {
+            true if server_n >= own_n => Way::Nothing,
+            // It was farther once, and has forgotten what it saw.
+            true => Way::Unite,
+            false if server_n == common_n && lost.iter().all(|commit| commit.held) => Way::GiveBack,
+            false => Way::Unite,
+        };
+        Ok(Recovery {
+            course: Course {
+                way,
+                server_n,
+                own_n,
+                common_n,
+            },
+            lost,
+        })
+    }
+
+    /// The last position up to `top` at which the server has the commit that this machine verified. Each names the one
+    /// before, so all before it are the same, too. Looks near the end first: little is lost as a rule.
+    async fn common(&self, top: u64) -> Result<u64, ClientError> {
+        let (mut same, mut most) = (0, top);
+        let (mut n, mut step) = (top, 1);
+        while n > 0 {
+            if self.agrees(n).await? {
+                same = n;
+                break;
+            }
+            most = n - 1;
+            n = n.saturating_sub(step);
+            step *= 2;
+        }
+        while same < most {
+            let n = same + (most - same).div_ceil(2);
+            match self.agrees(n).await? {
+                true => same = n,
+                false => most = n - 1,
+            }
+        }
+        Ok(same)
+    }
+
+    async fn agrees(&self, n: u64) -> Result<bool, ClientError> {
+        let page = self.remote.commits(n - 1).await?;
+        let Some(bytes) = page.commits.first() else {
+            return Ok(false);
+        };
+        let Ok(commit) = Commit::parse_served(bytes) else {
+            return Ok(false);
+        };
+        Ok(commit.header.n == n && self.index.hash_at(n)? == Some(commit.hash()))
+    }
+
+    /// Brings server and machine together again, if things stand as they did when somebody agreed to it. The next pass
+    /// goes on as ever.
+    pub async fn rejoin(&mut self, agreed: Course) -> Result<Recovered, ClientError> {
+        let Recovery { course, .. } = self.recovery().await?;
+        if course != agreed {
+            return Err(ClientError::Busy(
+                "the server has gone on meanwhile: run `syncagent recover` again".into(),
+            ));
+        }
+        // What it acknowledged it may have lost, too.
+        self.index.forget_acknowledged(None)?;
+        let mut recovered = Recovered::default();
+        match course.way {
+            Way::Nothing => self.give_chunks(course.common_n, &mut recovered).await?,
+            Way::GiveBack => {
+                self.give_chunks(course.common_n, &mut recovered).await?;
+                self.give_back(course.common_n, &mut recovered).await?;
+            }
+            Way::Unite => self.unite(course.common_n, &mut recovered).await?,
+        }
+        self.reconnected();
+        Ok(recovered)
+    }
+
+    /// Posts the commits after `common_n` again.
+    async fn give_back(
+        &mut self,
+        common_n: u64,
+        recovered: &mut Recovered,
+    ) -> Result<(), ClientError> {
+        for past in self.index.commits_after(common_n)? {
+            let served = self.index.served(past.n, past.hash)?.ok_or_else(|| {
+                ClientError::State(format!("position {} is no longer here", past.n))
+            })?;
+            let posted = Commit::parse_served(&served)
+                .map_err(|error| ClientError::State(error.to_string()))?
+                .to_posted();
+            let posted = match posted {
+                Some(bytes) => self.remote.post_commit(bytes.into()).await?,
+                None => self.remote.post_served(Bytes::from(served)).await?,
+            };
+            match posted {
+                Posted::Accepted => recovered.commits += 1,
+                // Another machine gives it back as well, and was faster.
+                Posted::Conflict(head) if self.index.hash_at(head.n)? == Some(head.hash) => {}
+                Posted::Conflict(_) => {
+                    return Err(ClientError::Busy(
+                        "the server has gone on meanwhile: run `syncagent recover` again".into(),
+                    ));
+                }
+                Posted::Missing(_) => return Err(lacking(past.n, recovered)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Seals again what the server lacks: of the versions after `common_n`, and of what is in the vault now.
+    async fn give_chunks(
+        &mut self,
+        common_n: u64,
+        recovered: &mut Recovered,
+    ) -> Result<(), ClientError> {
+        let mut versions = self.versions_lacking(common_n).await?;
+        // The newest first: what they share with older ones is there then.
+        versions.reverse();
+        let wanted: HashSet<ContentHash> =
+            versions.iter().map(|version| version.file.hash).collect();
+        let mut places: HashMap<ContentHash, Vec<TreePath>> = HashMap::new();
+        for (id, row) in self.ancestor.iter() {
+            if let Body::File { hash, .. } = row.node.body
+                && wanted.contains(&hash)
+                && let Some(path) = self.ancestor_path(id)
+            {
+                places.entry(hash).or_default().push(path);
+            }
+        }
+        let mut uploader = Uploader::new(Arc::clone(&self.remote));
+        for version in &versions {
+            for path in places.get(&version.file.hash).into_iter().flatten() {
+                if self
+                    .seal_again(path, version, &mut uploader, recovered)
+                    .await?
+                {
+                    break;
+                }
+            }
+        }
+        uploader.flush().await?;
+        // An older version may share all it lacked with a newer one.
+        for version in versions.into_iter().rev() {
+            if !self.remote.missing(version.refs).await?.is_empty() {
+                let touched = self.touched((version.node, version.n));
+                recovered.versions_lost.push(touched);
+            }
+        }
+        Ok(())
+    }
+
+    /// The versions after `common_n`, and those in the vault now, of which the server lacks something.
+    async fn versions_lacking(&self, common_n: u64) -> Result<Vec<Version>, ClientError> {
+        let mut versions = Vec::new();
+        for (node, n, bytes) in self.index.puts()? {
+            let is_last = self.log.get(node).is_some_and(|entry| entry.n == n);
+            if n <= common_n && !is_last {
+                continue;
+            }
+            let Ok(put) = Put::parse(&bytes, node) else {
+                continue;
+            };
+            let scope = put.scope(node);
+            let PutBody::File(file) = put.body else {
+                continue;
+            };
+            let Content::Chunks(manifest) = &file.content else {
+                continue;
+            };
+            versions.push(Version {
+                node,
+                n,
+                refs: manifest.refs(),
+                file,
+                scope,
+            });
+        }
+        versions.sort_by_key(|version| (version.n, version.node));
+        let has_lists = |version: &Version| match &version.file.content {
+            Content::Chunks(manifest) => manifest.level > 0,
+            Content::Inline(_) => false,
+        };
+        // What lies below lists is asked for file by file: the answer does not say whose it is.
+        let ids: BTreeSet<ChunkId> = { versions.iter() }
+            .filter(|version| !has_lists(version))
+            .flat_map(|version| version.refs.iter().copied())
+            .collect();
+        let ids: Vec<ChunkId> = ids.into_iter().collect();
+        let mut missing = HashSet::new();
+        for ids in ids.chunks(MAX_IDS_PER_REQUEST) {
+            missing.extend(self.remote.missing(ids.to_vec()).await?);
+        }
+        let mut lacking = Vec::new();
+        for version in versions {
+            let lacks = match has_lists(&version) {
+                true => !self.remote.missing(version.refs.clone()).await?.is_empty(),
+                false => version.refs.iter().any(|id| missing.contains(id)),
+            };
+            if lacks {
+                lacking.push(version);
+            }
+        }
+        Ok(lacking)
+    }
+
+    /// Seals the file at `path` as `version` was, and sends what the server lacks. Whether it is that version.
+    async fn seal_again(
+        &mut self,
+        path: &TreePath,
+        version: &Version,
+        uploader: &mut Uploader,
+        recovered: &mut Recovered,
+    ) -> Result<bool, ClientError> {
+        let (disk, at) = (Arc::clone(self.folder.disk()), path.clone());
+        let now_ns = i64::try_from(self.now_ms())
+            .unwrap_or(i64::MAX)
+            .saturating_mul(1_000_000);
+        let read = self
+            .work
+            .run(move || hash_file(&*disk, &at, now_ns).ok())
+            .await;
+        let Some((reading, _)) = read.filter(|(_, hash)| *hash == version.file.hash) else {
+            return Ok(false);
+        };
+        let Ok(source) = open_stable(&**self.folder.disk(), path, Some(reading.fingerprint)) else {
+            return Ok(false);
+        };
+        let recipe = Recipe {
+            class: version.file.class,
+            scope: version.scope,
+            codec: self.genesis.codec(),
+            inline: false,
+        };
+        let mut sealing = Sealing::new(source, recipe);
+        loop {
+            let (keys, work) = (Arc::clone(&self.keys), self.work);
+            let (returned, chunks) = work
+                .run(move || {
+                    let chunks = sealing.next_chunks(&keys, work);
+                    (sealing, chunks)
+                })
+                .await;
+            sealing = returned;
+            match chunks {
+                Ok(chunks) if chunks.is_empty() => break,
+                Ok(chunks) => self.give(&chunks, uploader, recovered).await?,
+                // It is being changed: not that version any more.
+                Err(_) => return Ok(false),
+            }
+        }
+        let Ok((_, content, lists)) = sealing.finish(&self.keys) else {
+            return Ok(false);
+        };
+        self.give(&lists, uploader, recovered).await?;
+        let same = match &content.content {
+            Content::Chunks(manifest) => manifest.refs() == version.refs,
+            Content::Inline(_) => false,
+        };
+        Ok(same)
+    }
+
+    /// Sends those chunks that the server lacks.
+    async fn give(
+        &self,
+        chunks: &[Sealed],
+        uploader: &mut Uploader,
+        recovered: &mut Recovered,
+    ) -> Result<(), ClientError> {
+        if chunks.is_empty() {
+            return Ok(());
+        }
+        let ids = chunks.iter().map(|chunk| chunk.entry.id).collect();
+        let missing: HashSet<ChunkId> = self.remote.missing(ids).await?.into_iter().collect();
+        for chunk in chunks {
+            if missing.contains(&chunk.entry.id) {
+                uploader.add(chunk).await?;
+                recovered.chunks += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the log as the server shows it, and keeps every deletion from being made on the other side.
+    async fn unite(&mut self, common_n: u64, recovered: &mut Recovered) -> Result<(), ClientError> {
+        let rows = self.rows_at(common_n)?;
+        // The positions seen before a lost index, too: somebody agreed to go on from what there is.
+        self.note(|credentials| credentials.trusted = None)?;
+        self.index.rewind(common_n, &rows, UNITING)?;
+        self.reload()?;
+        self.keep_from_deleting(recovered).await
+    }
+
+    /// Goes on with a union that was interrupted.
+    pub(super) async fn unite_on(&mut self) -> Result<(), ClientError> {
+        match self.index.meta(UNITING)? {
+            None => Ok(()),
+            Some(_) => self.keep_from_deleting(&mut Recovered::default()).await,
+        }
+    }
+
+    /// Drops the rows of what one side no longer has, so that it counts as new on the other.
+    async fn keep_from_deleting(&mut self, recovered: &mut Recovered) -> Result<(), ClientError> {
+        self.reconnected();
+        self.check_root()?;
+        self.pull().await?;
+        self.look(&Hint::Everything);
+        self.check_root().inspect_err(|_| self.scan = None)?;
+        self.take_in_own_moves()?;
+        for _ in 0..MAX_ROUNDS {
+            let plan = self.decide()?.plan;
+            let mut kept = BTreeSet::new();
+            for op in plan.all_ops() {
+                if let Op::Trash { node } = op {
+                    kept.insert(*node);
+                }
+            }
+            for step in &plan.steps {
+                if let Step::Remove { node, .. } = step {
+                    kept.insert(*node);
+                }
+            }
+            if kept.is_empty() {
+                return self.index.drop_meta(UNITING);
+            }
+            let paths = kept.iter().filter_map(|node| self.ancestor_path(*node));
+            let paths: Vec<TreePath> = paths.collect();
+            for path in paths {
+                let path = path.as_str().to_owned();
+                if recovered.not_deleted.len() < MAX_LISTED {
+                    recovered.not_deleted.push(path.clone());
+                }
+                self.notice(format!(
+                    "{path} was deleted on one side while the server had lost what came before. It was not deleted on the other: delete it again if that is meant"
+                ));
+            }
+            let rows = kept.into_iter().map(|node| (node, None)).collect();
+            self.record(rows, Vec::new())?;
+        }
+        Err(super::unfinished())
+    }
+
+    /// The rows that differ from the present ones if the last common position is `common_n`.
+    fn rows_at(&self, common_n: u64) -> Result<Vec<(NodeId, Option<AncestorNode>)>, ClientError> {
+        let after: HashSet<(NodeId, OpHash)> = { self.index.ops_after(common_n)?.into_iter() }
+            .map(|(_, op)| (op.node, op.op_hash))
+            .collect();
+        let mut rows = Vec::new();
+        for (node, row) in self.ancestor.iter() {
+            if !after.contains(&(node, row.op_hash)) {
+                continue;
+            }
+            let before = self.index.versions(node)?;
+            let before = before.into_iter().find(|version| version.n <= common_n);
+            let put = before.and_then(|version| {
+                let put = Put::parse(&version.put?, node).ok()?;
+                Some((put.node(), version.op_hash))
+            });
+            let changed = put.map(|(agreed, op_hash)| AncestorNode {
+                node: agreed,
+                op_hash,
+                // What stands here is the later version.
+                fingerprint: None,
+                inode: row.fingerprint.map_or(row.inode, |print| print.inode),
+                not_here: row.not_here,
+            });
+            rows.push((node, changed));
+        }
+        Ok(rows)
+    }
+}
+
+fn lacking(n: u64, recovered: &Recovered) -> ClientError {
+    let mut named: Vec<String> = { recovered.versions_lost.iter().take(NAMED) }
+        .map(|file| format!("{}, version {}", file.path, file.version))
+        .collect();
+    if recovered.versions_lost.len() > NAMED {
+        named.push(format!("{} more", recovered.versions_lost.len() - NAMED));
+    }
+    ClientError::Remote(RemoteError::Refused {
+        code: Code::Missing,
+        message: format!(
+            "the server does not take position {n} back: it lacks content that this machine no longer has ({}). If it was restored from a backup, whoever runs it says so with `syncagent server admin restored`; then run `syncagent recover` again",
+            named.join("; ")
+        ),
+    })
+}
