@@ -305,7 +305,9 @@ impl Daemon {
                 let result = self.engine.rejoin(agreed).await;
                 let reply =
                     result.map(|recovered| serde_json::to_value(recovered).unwrap_or_default());
-                (self.tell(Event::Now), reply)
+                // Positions may have gone back: what was heard of before counts no more.
+                self.schedule = Schedule::default();
+                (self.tell(Event::Started), reply)
             }
             Command::Restore(restore) => {
                 let result = self.engine.restore(&restore).await;

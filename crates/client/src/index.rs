@@ -1232,6 +1232,7 @@ mod tests {
             revoked: Vec::new(),
             keyslots: Vec::new(),
             genesis: None,
+            served: bytes::Bytes::new(),
         };
         assert_eq!(index.apply(&[commit]).unwrap(), left);
         let (_, ancestor) = index.load().unwrap();
@@ -1309,5 +1310,88 @@ mod tests {
         assert!(index.is_acknowledged(ChunkId([1; 32]), 100).unwrap());
         assert!(!index.is_acknowledged(ChunkId([1; 32]), 101).unwrap());
         assert!(!index.is_acknowledged(ChunkId([2; 32]), 0).unwrap());
+    }
+
+    fn commit(n: u64, ops: Vec<NodeOp>, revoked: Vec<MachineId>) -> Applied {
+        Applied {
+            n,
+            hash: CommitHash([n as u8; 32]),
+            machine: MachineId([3; 16]),
+            time_ms: n,
+            ops,
+            added: None,
+            revoked,
+            keyslots: Vec::new(),
+            genesis: None,
+            served: vec![n as u8; 100].into(),
+        }
+    }
+
+    #[test]
+    fn of_others_commits_the_last_ones_are_kept_within_the_bound() {
+        let mut index = Index::in_memory().unwrap();
+        let commits: Vec<Applied> = (1..=5).map(|n| commit(n, Vec::new(), Vec::new())).collect();
+        // The second is this machine's own, and kept elsewhere.
+        index
+            .store_sealed(2, CommitHash([2; 32]), b"own", &[], 0)
+            .unwrap();
+        index.apply(&commits).unwrap();
+        assert_eq!(index.keep(commits.iter().take(3), 10).unwrap(), 200);
+        assert_eq!(index.keep(commits.iter().skip(3), 20).unwrap(), 200);
+        assert_eq!(index.kept_len().unwrap(), 400);
+        let held = |index: &Index| {
+            let all = index.commits_after(0).unwrap().into_iter();
+            all.filter(|commit| commit.held)
+                .map(|commit| commit.n)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(held(&index), [1, 2, 3, 4, 5]);
+        assert_eq!(index.drop_kept(0, 399).unwrap(), 300);
+        assert_eq!(held(&index), [2, 3, 4, 5]);
+        assert_eq!(index.drop_kept(15, 1000).unwrap(), 200);
+        assert_eq!(held(&index), [2, 4, 5]);
+        let served = index.served(4, CommitHash([4; 32])).unwrap().unwrap();
+        assert_eq!(served, [4; 100]);
+        // Another commit at that position is another commit.
+        assert_eq!(index.served(4, CommitHash([9; 32])).unwrap(), None);
+    }
+
+    #[test]
+    fn going_back_forgets_what_came_after_and_nothing_else() {
+        let mut index = Index::in_memory().unwrap();
+        let op = |node: u8, n: u8, kind| NodeOp {
+            node: NodeId([node; 16]),
+            op_hash: OpHash([n; 32]),
+            kind,
+            put: None,
+        };
+        let machine = |n: u8| MachineId([n; 16]);
+        let commits = [
+            commit(
+                1,
+                vec![op(1, 1, OpKind::Unreadable), op(2, 1, OpKind::Unreadable)],
+                vec![machine(7)],
+            ),
+            commit(
+                300,
+                vec![op(1, 2, OpKind::Trash), op(3, 2, OpKind::Unreadable)],
+                vec![machine(8)],
+            ),
+        ];
+        index.apply(&commits).unwrap();
+        index.keep(commits.iter(), 0).unwrap();
+        index.acknowledge(&[ChunkId([1; 32])], 5).unwrap();
+        index.rewind(1, &[], "why").unwrap();
+        assert_eq!(index.position().unwrap().unwrap().n, 1);
+        let (log, _) = index.load().unwrap();
+        let last = |node: u8| log.get(NodeId([node; 16])).map(|entry| entry.n);
+        assert_eq!((last(1), last(2), last(3)), (Some(1), Some(1), None));
+        assert_eq!(index.kept_len().unwrap(), 100);
+        assert_eq!(index.revoked_n(machine(7)).unwrap(), Some(1));
+        assert_eq!(index.revoked_n(machine(8)).unwrap(), None);
+        assert!(!index.is_acknowledged(ChunkId([1; 32]), 0).unwrap());
+        assert!(index.meta("why").unwrap().is_some());
+        index.drop_meta("why").unwrap();
+        assert_eq!(index.meta("why").unwrap(), None);
     }
 }

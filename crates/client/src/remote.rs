@@ -92,9 +92,9 @@ pub trait Remote: Send + Sync {
     fn commits(&self, after: u64) -> BoxFuture<'_, Result<Page, RemoteError>>;
     /// Posts a sealed commit.
     fn post_commit(&self, commit: Bytes) -> BoxFuture<'_, Result<Posted, RemoteError>>;
-    /// Posts a commit in served form: some of its bodies were dropped before this machine saw it. Only a vault that is
-    /// marked as restored takes it.
-    fn post_served(&self, commit: Bytes) -> BoxFuture<'_, Result<Posted, RemoteError>>;
+    /// Posts a commit, in served form, as one that the server had and lost. A vault that is marked as restored takes it
+    /// although chunks are missing, bodies were dropped, or its author is not registered any more.
+    fn post_lost(&self, commit: Bytes) -> BoxFuture<'_, Result<Posted, RemoteError>>;
     /// Uploads a pack; when it returns, the chunks are durable.
     fn post_pack(&self, pack: Bytes) -> BoxFuture<'_, Result<(), RemoteError>>;
     /// Those of `ids`, and of what they list, that the server lacks.

@@ -74,6 +74,12 @@ pub enum OpenError {
     /// Another server runs on it.
     #[error("another server uses {0}: stop it first, or choose another directory with --data")]
     Busy(PathBuf),
+    /// No server ever ran there.
+    #[error("there is no server's catalog at {0}")]
+    Nothing(PathBuf),
+    /// There is no such vault, or it has to be said which one.
+    #[error("{0}")]
+    Vault(String),
     /// The catalog cannot be opened.
     #[error("cannot open the catalog in {path}: {error}")]
     Catalog {
@@ -163,7 +169,11 @@ pub fn open(config: &ServerConfig) -> Result<App, OpenError> {
     Ok(App::with_lock(parts, lock))
 }
 
-fn open_catalog(data: &DataDir, path: &Path, work: Work) -> Result<SqliteCatalog, OpenError> {
+pub(crate) fn open_catalog(
+    data: &DataDir,
+    path: &Path,
+    work: Work,
+) -> Result<SqliteCatalog, OpenError> {
     let _turn = data
         .lock_migration()
         .map_err(|error| OpenError::Directory {

@@ -239,6 +239,9 @@ pub(crate) enum Command {
     Recover {
         #[command(flatten)]
         password: PasswordArgs,
+        /// Give nothing back: go on from what the server shows, and unite both sides
+        #[arg(long)]
+        unite: bool,
         #[command(flatten)]
         dry_run: DryRun,
     },
@@ -291,6 +294,43 @@ pub(crate) enum ServerCommand {
         #[command(flatten)]
         places: ServerPlaces,
     },
+    /// Look after vaults: after a backup was restored, or when a log has to be cut
+    Admin {
+        #[command(subcommand)]
+        command: AdminCommand,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum AdminCommand {
+    /// Say that the server was restored from a backup: for 30 days, machines may give back what it lost although not all
+    /// of it is left
+    Restored {
+        /// End that now
+        #[arg(long)]
+        end: bool,
+        #[command(flatten)]
+        vault: VaultArgs,
+    },
+    /// Remove the end of a vault's log. What it names stays; machines that have seen more stop with E_ROLLBACK
+    Cut {
+        /// The last position that stays
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+        to: u64,
+        #[command(flatten)]
+        vault: VaultArgs,
+        #[command(flatten)]
+        dry_run: DryRun,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct VaultArgs {
+    /// Id of the vault [default: the only one]
+    #[arg(long, value_name = "ID")]
+    pub(crate) vault: Option<syncagent_protocol::VaultId>,
+    #[command(flatten)]
+    pub(crate) places: ServerPlaces,
 }
 
 #[derive(Args)]

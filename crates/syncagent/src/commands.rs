@@ -152,7 +152,11 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<u8> {
             command: IgnoreCommand::Check { paths },
         } => ignore::check(context, &paths),
         Command::Verify { password, sample } => return verify::run(context, &password, sample),
-        Command::Recover { password, dry_run } => return recover::run(context, &password, dry_run),
+        Command::Recover {
+            password,
+            unite,
+            dry_run,
+        } => return recover::run(context, &password, unite, dry_run),
         Command::Doctor => return doctor::run(context),
         Command::Paths => paths::run(context),
         Command::Reset {

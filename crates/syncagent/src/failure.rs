@@ -127,6 +127,7 @@ impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Self {
         let code = match &error {
             OpenError::Busy(_) => Code::Busy,
+            OpenError::Nothing(_) | OpenError::Vault(_) => Code::NotFound,
             OpenError::Directory { error, .. }
                 if error.kind() == std::io::ErrorKind::StorageFull =>
             {

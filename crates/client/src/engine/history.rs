@@ -21,6 +21,8 @@ use crate::remote::Posted;
 
 /// Commits are kept this long: `recover` can give them back to a server restored from a backup.
 const KEEP_SEALED_MS: u64 = 90 * 24 * 3_600_000;
+/// What a machine says that finds commits under its own name which it did not write.
+const TWICE: &str = "this machine runs twice, or was restored from a backup: the log has changes under its name that it did not make. They came like those of any other machine, and nothing is lost. If its files were copied to a second computer, run `syncagent reset --new-machine` and `syncagent register` with a new invitation on one of the two; if it was restored, there is nothing to do";
 /// Bytes of other machines' commits that are kept, besides: those machines hold them, too.
 const KEEP_OTHERS_LEN: u64 = 64 * 1024 * 1024;
 
@@ -312,10 +314,11 @@ impl Engine {
         let me = self.credentials.id();
         for commit in &commits {
             if commit.machine == me && commit.n > born && !self.index.is_own(commit.hash)? {
-                self.notice(format!(
-                    "position {} was written with this machine's key, but not here: it runs twice, or was restored from an image. Register one of the two anew",
-                    commit.n
-                ));
+                tracing::warn!(
+                    n = commit.n,
+                    "written with this machine's key, but not by it"
+                );
+                self.notice(TWICE.to_owned());
             }
         }
         let genesis = commits

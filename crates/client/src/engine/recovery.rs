@@ -21,6 +21,7 @@ use super::decide::hash_file;
 use super::{Engine, Hint, Preview, TouchedFile};
 use crate::error::ClientError;
 use crate::folder::read::open_stable;
+use crate::index::OpKind;
 use crate::remote::{Posted, RemoteError};
 use crate::transfer::seal::{Recipe, Sealing};
 use crate::transfer::upload::Uploader;
@@ -185,7 +186,15 @@ impl Engine {
     /// goes on as ever.
     pub async fn rejoin(&mut self, agreed: Course) -> Result<Recovered, ClientError> {
         let Recovery { course, .. } = self.recovery().await?;
-        if course != agreed {
+        let as_agreed = match (course.way, agreed.way) {
+            // Where something can be given back, somebody may choose not to.
+            (Way::GiveBack, Way::Unite) => Course {
+                way: Way::Unite,
+                ..course
+            },
+            _ => course,
+        };
+        if as_agreed != agreed {
             return Err(ClientError::Busy(
                 "the server has gone on meanwhile: run `syncagent recover` again".into(),
             ));
@@ -193,7 +202,7 @@ impl Engine {
         // What it acknowledged it may have lost, too.
         self.index.forget_acknowledged(None)?;
         let mut recovered = Recovered::default();
-        match course.way {
+        match agreed.way {
             Way::Nothing => self.give_chunks(course.common_n, &mut recovered).await?,
             Way::GiveBack => {
                 self.give_chunks(course.common_n, &mut recovered).await?;
@@ -219,8 +228,22 @@ impl Engine {
                 .map_err(|error| ClientError::State(error.to_string()))?
                 .to_posted();
             let posted = match posted {
-                Some(bytes) => self.remote.post_commit(bytes.into()).await?,
-                None => self.remote.post_served(Bytes::from(served)).await?,
+                Some(bytes) => self.remote.post_commit(bytes.into()).await,
+                None => Ok(Posted::Missing(Vec::new())),
+            };
+            // Where something of it is no longer there, it depends on whether the vault is marked as restored.
+            let posted = match posted {
+                Ok(Posted::Missing(_)) => self.remote.post_lost(Bytes::from(served)).await,
+                Err(error) if error.code() == Code::Machine => {
+                    self.remote.post_lost(Bytes::from(served)).await
+                }
+                posted => posted,
+            };
+            let posted = match posted {
+                Err(error) if error.code() == Code::Missing => {
+                    return Err(lacking(past.n, recovered));
+                }
+                posted => posted?,
             };
             match posted {
                 Posted::Accepted => recovered.commits += 1,
@@ -413,6 +436,9 @@ impl Engine {
     /// Takes the log as the server shows it, and keeps every deletion from being made on the other side.
     async fn unite(&mut self, common_n: u64, recovered: &mut Recovered) -> Result<(), ClientError> {
         let rows = self.rows_at(common_n)?;
+        for path in self.deleted_after(common_n)? {
+            self.keeps(&path, recovered);
+        }
         // The positions seen before a lost index, too: somebody agreed to go on from what there is.
         self.note(|credentials| credentials.trusted = None)?;
         self.index.rewind(common_n, &rows, UNITING)?;
@@ -455,18 +481,43 @@ impl Engine {
             let paths = kept.iter().filter_map(|node| self.ancestor_path(*node));
             let paths: Vec<TreePath> = paths.collect();
             for path in paths {
-                let path = path.as_str().to_owned();
-                if recovered.not_deleted.len() < MAX_LISTED {
-                    recovered.not_deleted.push(path.clone());
-                }
-                self.notice(format!(
-                    "{path} was deleted on one side while the server had lost what came before. It was not deleted on the other: delete it again if that is meant"
-                ));
+                self.keeps(path.as_str(), recovered);
             }
             let rows = kept.into_iter().map(|node| (node, None)).collect();
             self.record(rows, Vec::new())?;
         }
         Err(super::unfinished())
+    }
+
+    /// Says that something was deleted on one side only.
+    fn keeps(&mut self, path: &str, recovered: &mut Recovered) {
+        if recovered.not_deleted.len() < MAX_LISTED {
+            recovered.not_deleted.push(path.to_owned());
+        }
+        self.notice(format!(
+            "{path} was deleted on one side while the server had lost what came before. It was not deleted on the other: delete it again if that is meant"
+        ));
+    }
+
+    /// What was there at `common_n` and was deleted in the commits after it.
+    fn deleted_after(&self, common_n: u64) -> Result<Vec<String>, ClientError> {
+        let mut paths = Vec::new();
+        let nodes: BTreeSet<NodeId> = { self.index.ops_after(common_n)?.into_iter() }
+            .map(|(_, op)| op.node)
+            .collect();
+        for node in nodes {
+            let versions = self.index.versions(node)?;
+            let is_gone = { versions.first() }
+                .is_some_and(|last| matches!(last.kind, OpKind::Trash | OpKind::Purge));
+            let before = { versions.iter() }
+                .find(|version| version.n <= common_n)
+                .filter(|version| version.kind == OpKind::Put);
+            if let (true, Some(before)) = (is_gone, before) {
+                paths.push(self.trashed_path(node, before));
+            }
+        }
+        paths.sort();
+        Ok(paths)
     }
 
     /// The rows that differ from the present ones if the last common position is `common_n`.
@@ -506,11 +557,17 @@ fn lacking(n: u64, recovered: &Recovered) -> ClientError {
     if recovered.versions_lost.len() > NAMED {
         named.push(format!("{} more", recovered.versions_lost.len() - NAMED));
     }
+    let why = match named.is_empty() {
+        true => "its author is not registered there any more, or not all of it is left".to_owned(),
+        false => format!(
+            "it lacks content that this machine no longer has ({})",
+            named.join("; ")
+        ),
+    };
     ClientError::Remote(RemoteError::Refused {
         code: Code::Missing,
         message: format!(
-            "the server does not take position {n} back: it lacks content that this machine no longer has ({}). If it was restored from a backup, whoever runs it says so with `syncagent server admin restored`; then run `syncagent recover` again",
-            named.join("; ")
+            "the server does not take position {n} back: {why}. If it was restored from a backup, whoever runs it says so with `syncagent server admin restored`; then run `syncagent recover` again"
         ),
     })
 }

@@ -199,8 +199,8 @@ impl Remote for HttpRemote {
         self.post_to("commits", commit).boxed()
     }
 
-    fn post_served(&self, commit: Bytes) -> BoxFuture<'_, Result<Posted, RemoteError>> {
-        self.post_to("commits?form=served", commit).boxed()
+    fn post_lost(&self, commit: Bytes) -> BoxFuture<'_, Result<Posted, RemoteError>> {
+        self.post_to("commits?lost=1", commit).boxed()
     }
     fn post_pack(&self, pack: Bytes) -> BoxFuture<'_, Result<(), RemoteError>> {
         async move { self.call(Method::POST, "packs", pack).await.map(drop) }.boxed()

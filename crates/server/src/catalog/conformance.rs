@@ -36,6 +36,8 @@ pub async fn check(fresh: impl Fn() -> Arc<dyn Catalog>) {
     chunks_are_where_they_were_put_first(&*fresh()).await;
     missing_reaches_through_lists(&*fresh()).await;
     slots_keep_the_one_before(&*fresh()).await;
+    what_was_lost_comes_back_while_it_is_marked(&*fresh()).await;
+    a_tail_is_cut_whole(&*fresh()).await;
 }
 
 fn id<const N: usize>(n: u8) -> [u8; N] {
@@ -87,6 +89,8 @@ fn commit(n: u64, author: u8, refs: &[u8]) -> NewCommit {
         served: vec![n as u8; 1000],
         refs: refs.iter().map(|&n| ChunkId(id(n))).collect(),
         revokes: Vec::new(),
+        enrols: false,
+        lost: false,
         now_ms: NOW_MS,
     }
 }
@@ -461,4 +465,78 @@ async fn slots_keep_the_one_before(catalog: &dyn Catalog) {
     put(1, 2).await;
     assert_eq!(get(1).await, Some((2, Some(1))));
     assert_eq!(get(2).await, None);
+}
+
+async fn what_was_lost_comes_back_while_it_is_marked(catalog: &dyn Catalog) {
+    let vault = joined(catalog, 1).await;
+    let append = async |commit| catalog.append(vault, commit).await.unwrap();
+    let lost = |n, author, refs: &[u8]| NewCommit {
+        lost: true,
+        poster: MachineId(id(1)),
+        ..commit(n, author, refs)
+    };
+    assert_eq!(append(commit(1, 1, &[])).await, Appended::Done);
+    // Without the mark, and beside it for what is not said to be lost, everything has to be there.
+    assert_eq!(append(lost(2, 1, &[9])).await, Appended::NotRestored);
+    catalog.set_restored(vault, NOW_MS).await.unwrap();
+    assert_eq!(append(lost(2, 1, &[9])).await, Appended::NotRestored);
+    catalog.set_restored(vault, NOW_MS + 1).await.unwrap();
+    assert_eq!(
+        catalog.vaults().await.unwrap()[0].restored_until_ms,
+        NOW_MS + 1
+    );
+    let missing = Appended::Missing(vec![ChunkId(id(9))]);
+    assert_eq!(append(commit(2, 1, &[9])).await, missing);
+    assert_eq!(append(lost(2, 1, &[9])).await, Appended::Done);
+    // Machines that are not known come back with the commit that enrols them, and only so.
+    for author in [7, 8] {
+        let n = u64::from(author) - 4;
+        assert_eq!(append(lost(n, author, &[])).await, Appended::UnknownAuthor);
+        let enrols = NewCommit {
+            enrols: true,
+            ..lost(n, author, &[])
+        };
+        assert_eq!(append(enrols).await, Appended::Done);
+    }
+    assert_eq!(append(lost(5, 7, &[])).await, Appended::Done);
+    // A machine that was removed does not, whatever its commit says.
+    catalog
+        .revoke(vault, MachineId(id(8)), NOW_MS)
+        .await
+        .unwrap();
+    let enrols = NewCommit {
+        enrols: true,
+        ..lost(6, 8, &[])
+    };
+    assert_eq!(append(enrols).await, Appended::UnknownAuthor);
+    // It gets a token, and a name, once it registers.
+    catalog
+        .invite(id(50), NOW_MS, NOW_MS + HOUR_MS)
+        .await
+        .unwrap();
+    let again = registration(50, 7, "seven", NOW_MS);
+    let done = catalog.register(again).await.unwrap();
+    assert!(matches!(done, Registered::Done { .. }));
+    catalog.set_restored(vault, 0).await.unwrap();
+    assert_eq!(append(lost(6, 7, &[])).await, Appended::NotRestored);
+}
+
+async fn a_tail_is_cut_whole(catalog: &dyn Catalog) {
+    let vault = joined(catalog, 1).await;
+    for n in 1..=4 {
+        let done = catalog.append(vault, commit(n, 1, &[])).await.unwrap();
+        assert_eq!(done, Appended::Done);
+    }
+    let tail = catalog.tail(vault, 2).await.unwrap();
+    let seen = tail.iter().map(|row| (row.n, row.name.as_str()));
+    assert_eq!(
+        seen.collect::<Vec<_>>(),
+        [(3, "machine-1"), (4, "machine-1")]
+    );
+    assert_eq!(catalog.cut(vault, 9).await.unwrap(), 0);
+    assert_eq!(catalog.cut(vault, 2).await.unwrap(), 2);
+    assert_eq!(catalog.tip(vault).await.unwrap().unwrap().n, 2);
+    assert_eq!(catalog.vaults().await.unwrap()[0].n, 2);
+    let done = catalog.append(vault, commit(3, 1, &[])).await.unwrap();
+    assert_eq!(done, Appended::Done);
 }

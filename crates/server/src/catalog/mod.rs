@@ -126,6 +126,10 @@ pub struct NewCommit {
     pub refs: Vec<ChunkId>,
     /// Every machine it removes.
     pub revokes: Vec<MachineId>,
+    /// Whether it enrols its author.
+    pub enrols: bool,
+    /// Whether it is said to be one that the server had and lost: see [`Catalog::set_restored`].
+    pub lost: bool,
     /// The server's time.
     pub now_ms: u64,
 }
@@ -139,6 +143,8 @@ pub enum Appended {
     Stale(Option<Head>),
     /// It names another vault than this one.
     OtherVault,
+    /// It is said to be one that was lost, and the vault is not marked as restored.
+    NotRestored,
     /// Its author is no machine of this vault, or was removed.
     UnknownAuthor,
     /// The poster was removed in the meantime.
@@ -147,6 +153,34 @@ pub enum Appended {
     Missing(Vec<ChunkId>),
     /// It reaches more chunks than one commit may.
     TooManyChunks,
+}
+
+/// A vault, as whoever looks after the server sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Vault {
+    /// Its row.
+    pub key: VaultKey,
+    /// Its id, once its first commit is made.
+    pub vid: Option<VaultId>,
+    /// Position of its last commit.
+    pub n: u64,
+    /// Until when it counts as restored from a backup, milliseconds since 1970; 0 if it does not.
+    pub restored_until_ms: u64,
+}
+
+/// A commit as it can be seen without a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommitRow {
+    /// Its position.
+    pub n: u64,
+    /// Its author.
+    pub author: MachineId,
+    /// The name of that machine; empty if it never registered.
+    pub name: String,
+    /// When it came, milliseconds since 1970.
+    pub appended_ms: u64,
+    /// Its length in bytes.
+    pub len: u64,
 }
 
 /// A run of commits.
@@ -245,6 +279,19 @@ pub trait Catalog: Send + Sync {
     /// Appends `commit` if it stands on the head, its author is a machine of the vault and every chunk it
     /// reaches is there; ends the tokens of the machines it removes. All of it or nothing.
     fn append(&self, vault: VaultKey, commit: NewCommit) -> Answer<'_, Appended>;
+
+    /// Every vault.
+    fn vaults(&self) -> Answer<'_, Vec<Vault>>;
+
+    /// Until `until_ms`, a commit that is said to be lost is taken although chunks are missing or its author is not
+    /// registered, if that machine is enrolled in the log or by the commit itself. 0 ends it.
+    fn set_restored(&self, vault: VaultKey, until_ms: u64) -> Answer<'_, ()>;
+
+    /// The commits after `after` as they can be seen without a key, in order.
+    fn tail(&self, vault: VaultKey, after: u64) -> Answer<'_, Vec<CommitRow>>;
+
+    /// Removes the commits after `to`, all or none. Chunks, slots and machines stay as they are.
+    fn cut(&self, vault: VaultKey, to: u64) -> Answer<'_, u64>;
 
     /// The commits after `after`, in order, as many as fit into `max_len` bytes.
     fn commits(&self, vault: VaultKey, after: u64, max_len: usize) -> Answer<'_, Commits>;

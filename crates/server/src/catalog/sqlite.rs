@@ -13,14 +13,15 @@ use rusqlite::{
 };
 use rusqlite_migration::{M, Migrations};
 use syncagent_protocol::api::{Head, Machine, MachineReport};
+use syncagent_protocol::commit::{Commit, OpKind};
 use syncagent_protocol::crash::{Point, point};
 use syncagent_protocol::pack::{ChunkKind, MAX_IDS_PER_REQUEST};
 use syncagent_protocol::{ChunkId, CommitHash, MachineId, VaultId};
 use tokio::sync::Semaphore;
 
 use super::{
-    Answer, Appended, Catalog, CatalogError, Commits, Location, NewCommit, NewPack, Registered,
-    Registration, Session, Slot, Tip, VaultKey,
+    Answer, Appended, Catalog, CatalogError, CommitRow, Commits, Location, NewCommit, NewPack,
+    Registered, Registration, Session, Slot, Tip, Vault, VaultKey,
 };
 use crate::chunks::PackId;
 use crate::work::Work;
@@ -35,7 +36,10 @@ const RENEWAL_MS: u64 = 60 * 60 * 1000;
 const MAX_REACHED: usize = 4_000_000;
 
 /// The shapes the file went through. A shape that was released is never edited, only followed.
-const STEPS: &[M<'static>] = &[M::up(include_str!("migrations/0001.sql"))];
+const STEPS: &[M<'static>] = &[
+    M::up(include_str!("migrations/0001.sql")),
+    M::up(include_str!("migrations/0002.sql")),
+];
 
 type Sql<T> = Result<T, rusqlite::Error>;
 
@@ -395,6 +399,37 @@ fn register(tx: &Transaction<'_>, r: &Registration) -> Sql<Decision<Registered>>
     }))
 }
 
+fn restored_ms(db: &Connection, vault: VaultKey) -> Sql<u64> {
+    db.prepare_cached("SELECT restored_ms FROM vaults WHERE key = ?1")?
+        .query_row([vault.0], |row| unsigned(row, 0))
+}
+
+/// Whether the log enrols the machine: it does so itself, in its first commit.
+fn is_enrolled(db: &Connection, vault: VaultKey, machine: MachineId) -> Sql<bool> {
+    let first: Option<Vec<u8>> = db
+        .prepare_cached(
+            "SELECT served FROM commits WHERE vault = ?1 AND author = ?2 ORDER BY n LIMIT 1",
+        )?
+        .query_row(params![vault.0, machine.0], |row| row.get(0))
+        .optional()?;
+    let enrols = |served: Vec<u8>| {
+        let commit = Commit::parse_served(&served).ok()?;
+        let mut ops = commit.ops.iter();
+        Some(ops.any(|op| op.head.kind == OpKind::MachineAdd))
+    };
+    Ok(first.and_then(enrols).unwrap_or(false))
+}
+
+/// A row for a machine that has no token.
+fn enter(db: &Connection, vault: VaultKey, machine: MachineId, now_ms: u64) -> Sql<()> {
+    db.prepare_cached(
+        "INSERT INTO machines (vault, id, name, platform, registered_ms, last_seen_ms)
+         VALUES (?1, ?2, '', '', ?3, 0)",
+    )?
+    .execute(params![vault.0, machine.0, signed(now_ms)])?;
+    Ok(())
+}
+
 fn append(tx: &Transaction<'_>, vault: VaultKey, c: &NewCommit) -> Sql<Decision<Appended>> {
     match vid(tx, vault)? {
         Some(known) if known != c.vid => return Ok(Undo(Appended::OtherVault)),
@@ -422,15 +457,25 @@ fn append(tx: &Transaction<'_>, vault: VaultKey, c: &NewCommit) -> Sql<Decision<
     if is_revoked(tx, vault, c.poster)? != Some(false) {
         return Ok(Undo(Appended::PosterRevoked));
     }
-    if is_revoked(tx, vault, c.author)? != Some(false) {
-        return Ok(Undo(Appended::UnknownAuthor));
+    if c.lost && restored_ms(tx, vault)? <= c.now_ms {
+        return Ok(Undo(Appended::NotRestored));
     }
-    let reached = reach(tx, vault, &c.refs, MAX_IDS_PER_REQUEST, 0)?;
-    if reached.too_many {
-        return Ok(Undo(Appended::TooManyChunks));
+    match is_revoked(tx, vault, c.author)? {
+        Some(false) => {}
+        // It registered after the backup was made. Its token was lost; with its key it gets another one.
+        None if c.lost && (c.enrols || is_enrolled(tx, vault, c.author)?) => {
+            enter(tx, vault, c.author, c.now_ms)?;
+        }
+        _ => return Ok(Undo(Appended::UnknownAuthor)),
     }
-    if !reached.missing.is_empty() {
-        return Ok(Undo(Appended::Missing(reached.missing)));
+    if !c.lost {
+        let reached = reach(tx, vault, &c.refs, MAX_IDS_PER_REQUEST, 0)?;
+        if reached.too_many {
+            return Ok(Undo(Appended::TooManyChunks));
+        }
+        if !reached.missing.is_empty() {
+            return Ok(Undo(Appended::Missing(reached.missing)));
+        }
     }
     if c.n == 1 {
         tx.execute(
@@ -649,6 +694,64 @@ impl Catalog for SqliteCatalog {
 
     fn append(&self, vault: VaultKey, commit: NewCommit) -> Answer<'_, Appended> {
         self.write(move |tx| append(tx, vault, &commit))
+    }
+
+    fn vaults(&self) -> Answer<'_, Vec<Vault>> {
+        self.read(move |db| {
+            db.prepare_cached(
+                "SELECT v.key, v.vid, v.restored_ms, coalesce((SELECT max(c.n) FROM commits c WHERE c.vault = v.key), 0)
+                 FROM vaults v ORDER BY v.key",
+            )?
+            .query_map([], |row| {
+                Ok(Vault {
+                    key: VaultKey(row.get(0)?),
+                    vid: row.get::<_, Option<[u8; 16]>>(1)?.map(VaultId),
+                    restored_until_ms: unsigned(row, 2)?,
+                    n: unsigned(row, 3)?,
+                })
+            })?
+            .collect()
+        })
+    }
+
+    fn set_restored(&self, vault: VaultKey, until_ms: u64) -> Answer<'_, ()> {
+        self.write(move |tx| {
+            tx.execute(
+                "UPDATE vaults SET restored_ms = ?2 WHERE key = ?1",
+                params![vault.0, signed(until_ms)],
+            )?;
+            Ok(Keep(()))
+        })
+    }
+
+    fn tail(&self, vault: VaultKey, after: u64) -> Answer<'_, Vec<CommitRow>> {
+        self.read(move |db| {
+            db.prepare_cached(
+                "SELECT c.n, c.author, coalesce(m.name, ''), c.appended_ms, c.len
+                 FROM commits c LEFT JOIN machines m ON m.vault = c.vault AND m.id = c.author
+                 WHERE c.vault = ?1 AND c.n > ?2 ORDER BY c.n",
+            )?
+            .query_map(params![vault.0, signed(after)], |row| {
+                Ok(CommitRow {
+                    n: unsigned(row, 0)?,
+                    author: MachineId(array(row, 1)?),
+                    name: row.get(2)?,
+                    appended_ms: unsigned(row, 3)?,
+                    len: unsigned(row, 4)?,
+                })
+            })?
+            .collect()
+        })
+    }
+
+    fn cut(&self, vault: VaultKey, to: u64) -> Answer<'_, u64> {
+        self.write(move |tx| {
+            let cut = tx.execute(
+                "DELETE FROM commits WHERE vault = ?1 AND n > ?2",
+                params![vault.0, signed(to)],
+            )?;
+            Ok(Keep(cut as u64))
+        })
     }
 
     fn commits(&self, vault: VaultKey, after: u64, max_len: usize) -> Answer<'_, Commits> {

@@ -40,12 +40,27 @@ pub(crate) async fn head(State(app): State<App>, member: Member) -> Result<Json<
     Ok(Json(head_of(tip.as_ref(), member.vid)))
 }
 
+/// How a commit is posted.
+#[derive(Deserialize)]
+pub(crate) struct How {
+    /// In served form, as one that this server had and lost.
+    #[serde(default)]
+    lost: u8,
+}
+
 pub(crate) async fn post(
     State(app): State<App>,
     member: Member,
+    how: std::result::Result<Query<How>, axum::extract::rejection::QueryRejection>,
     request: Request,
 ) -> Result<Json<Head>> {
-    let mut pieces = Pieces::new(request, MAX_COMMIT_LEN)?;
+    let Query(How { lost }) = how.map_err(|error| Failure::usage(error.body_text()))?;
+    let lost = lost != 0;
+    let most = match lost {
+        true => MAX_COMMIT_LEN + MAX_OPS,
+        false => MAX_COMMIT_LEN,
+    };
+    let mut pieces = Pieces::new(request, most)?;
     let mut bytes = Vec::new();
     pieces.fill(&mut bytes, HEADER_LEN).await?;
     let header_bytes = bytes
@@ -80,7 +95,7 @@ pub(crate) async fn post(
     let judged = app
         .0
         .work
-        .run(move || judge(&bytes, poster, now_ms))
+        .run(move || judge(&bytes, lost, poster, now_ms))
         .await?;
     let commit = judged?;
     if is_head {
@@ -115,6 +130,11 @@ pub(crate) async fn post(
             };
             Err(Failure::stale(head.unwrap_or(beginning)))
         }
+        Err(Appended::NotRestored) => Err(Failure::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            Code::Missing,
+            "the vault is not marked as restored from a backup",
+        )),
         Err(Appended::OtherVault) => Err(Failure::other_vault()),
         Err(Appended::PosterRevoked) => Err(Failure::revoked()),
         Err(Appended::UnknownAuthor) => Err(Failure::new(
@@ -131,8 +151,11 @@ pub(crate) async fn post(
 }
 
 /// Every check that needs neither a key nor the catalog.
-fn judge(bytes: &[u8], poster: MachineId, now_ms: u64) -> Result<NewCommit> {
-    let commit = Commit::parse(bytes)?;
+fn judge(bytes: &[u8], lost: bool, poster: MachineId, now_ms: u64) -> Result<NewCommit> {
+    let commit = match lost {
+        true => Commit::parse_served(bytes)?,
+        false => Commit::parse(bytes)?,
+    };
     commit.verify()?;
     let revoked = commit
         .ops
@@ -153,6 +176,8 @@ fn judge(bytes: &[u8], poster: MachineId, now_ms: u64) -> Result<NewCommit> {
             .flat_map(syncagent_protocol::commit::Op::refs)
             .collect(),
         revokes: revoked.map(|op| MachineId(op.head.node.0)).collect(),
+        enrols: { commit.ops.iter() }.any(|op| op.head.kind == OpKind::MachineAdd),
+        lost,
         now_ms,
     })
 }

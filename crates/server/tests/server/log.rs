@@ -2,8 +2,11 @@
 
 use syncagent_protocol::Code;
 use syncagent_protocol::api::{AFTER_HEADER, HEAD_HEADER, Head};
-use syncagent_protocol::commit::{Commit, HEADER_LEN, MAX_COMMIT_LEN, OpKind};
-use syncagent_protocol::{CommitHash, NodeId, VaultId};
+use syncagent_protocol::commit::{Commit, HEADER_LEN, MAX_COMMIT_LEN, OpBody, OpKind};
+use syncagent_protocol::time::Clock as _;
+use syncagent_protocol::{CommitHash, NodeId, VaultId, sha256};
+use syncagent_server::OpenError;
+use syncagent_server::admin::Admin;
 
 use crate::world::{VAULT, World, blob, framed, id, list, op, op_of, send};
 
@@ -404,4 +407,104 @@ async fn long_logs_come_in_pages() {
         pages += 1;
     }
     assert_eq!(pages, 2);
+}
+
+#[tokio::test]
+async fn a_lost_commit_comes_back_to_a_vault_that_is_marked() {
+    let data = tempfile::tempdir().unwrap();
+    let world = World::on(data.path());
+    let a = world.machine(1).await;
+    let head: Head = world.post(&a, &a.genesis(VAULT)).await.ok().json();
+    let served = |commit: &[u8]| Commit::parse(commit).unwrap().to_served();
+    let lost = async |commit: Vec<u8>| world.post_to(&a, "commits?lost=1", commit).await;
+    let mark = |until_ms| {
+        let admin = Admin::beside(data.path().into(), Some(VAULT)).unwrap();
+        admin.set_restored(until_ms).unwrap();
+    };
+    // Whether something is missing or not: only a vault that is marked takes it so.
+    let absent = id(&blob(1, 0));
+    let commit = a.put(head, &[absent]);
+    for commit in [&commit, &a.put(head, &[])] {
+        lost(served(commit)).await.problem(422, Code::Missing);
+    }
+    mark(world.clock.now_ms() + 1);
+    // What is not said to be lost is looked at as ever, and the other way round each form has its own way.
+    let problem = world.post(&a, &commit).await.problem(422, Code::Missing);
+    assert_eq!(problem.missing, [absent]);
+    lost(commit.clone()).await.problem(400, Code::Commit);
+    world
+        .post(&a, &served(&commit))
+        .await
+        .problem(400, Code::Commit);
+    let head: Head = lost(served(&commit)).await.ok().json();
+    assert_eq!(lost(served(&commit)).await.ok().json::<Head>(), head);
+    assert_eq!(head.hash, Commit::parse(&commit).unwrap().hash());
+
+    // A body that was dropped before it was lost.
+    let commit = a.put(head, &[absent]);
+    let parsed = Commit::parse(&commit).unwrap();
+    let (refs_hash, ct_hash) = (sha256(&[&absent.0]), sha256(&[&[0x5a; 272]]));
+    let mut dropped = parsed.clone();
+    dropped.ops[0].body = OpBody::Dropped {
+        refs_hash: &refs_hash,
+        ct_hash: &ct_hash,
+    };
+    let head: Head = lost(dropped.to_served()).await.ok().json();
+    assert_eq!(head.hash, parsed.hash());
+    let page = world.get(&a, "commits?after=2").await.ok();
+    assert_eq!(page.framed(), [dropped.to_served()]);
+
+    // A machine that registered after the backup was made comes back with the commit that enrols it.
+    let b = crate::world::Machine::new(2);
+    lost(served(&b.put(head, &[])))
+        .await
+        .problem(403, Code::Machine);
+    let enrols = b.seal(
+        VAULT,
+        head,
+        vec![op(OpKind::MachineAdd, NodeId(b.id.0), &[])],
+    );
+    let head: Head = lost(served(&enrols)).await.ok().json();
+    let head: Head = lost(served(&b.put(head, &[]))).await.ok().json();
+    // Nobody signs for others.
+    let mut forged = served(&b.put(head, &[]));
+    let last = forged.len() - 1;
+    forged[last] ^= 1;
+    lost(forged).await.problem(400, Code::Commit);
+
+    // The mark ends by itself.
+    world
+        .clock
+        .0
+        .fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+    lost(served(&a.put(head, &[])))
+        .await
+        .problem(422, Code::Missing);
+    world.post(&a, &a.put(head, &[])).await.ok();
+}
+
+#[tokio::test]
+async fn a_tail_is_cut_only_while_no_server_runs() {
+    let data = tempfile::tempdir().unwrap();
+    let (a, first, second) = {
+        let world = World::on(data.path());
+        let a = world.machine(1).await;
+        let first: Head = world.post(&a, &a.genesis(VAULT)).await.ok().json();
+        let second = a.put(first, &[]);
+        world.post(&a, &second).await.ok();
+        let beside = Admin::alone(data.path().into(), None);
+        assert!(matches!(beside.err().unwrap(), OpenError::Busy(_)));
+        (a, first, second)
+    };
+    let other = Admin::beside(data.path().into(), Some(VaultId([9; 16])));
+    assert!(matches!(other.err().unwrap(), OpenError::Vault(_)));
+    {
+        let admin = Admin::alone(data.path().into(), None).unwrap();
+        assert_eq!(admin.tail(1).unwrap().len(), 1);
+        assert_eq!(admin.cut(1).unwrap(), 1);
+    }
+    let world = World::on(data.path());
+    assert_eq!(world.head(&a).await, first);
+    // The very same commit still fits, and so does another.
+    world.post(&a, &second).await.ok();
 }

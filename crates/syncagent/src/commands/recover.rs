@@ -26,12 +26,17 @@ struct Answer<'a> {
     exit: u8,
 }
 
-pub(super) fn run(context: &Context, args: &PasswordArgs, dry_run: DryRun) -> Result<u8> {
+pub(super) fn run(
+    context: &Context,
+    args: &PasswordArgs,
+    unite: bool,
+    dry_run: DryRun,
+) -> Result<u8> {
     let home = context.home()?;
     sync::is_set_up(context, &home)?;
     let key = password::open_key(context, &home, args)?;
     if dry_run.is_set() {
-        let recovery = context.block_on(look(context, &home, key))?;
+        let recovery = context.block_on(look(context, &home, key, unite))?;
         let answer = Answer {
             dry_run: true,
             recovery: &recovery,
@@ -44,8 +49,8 @@ pub(super) fn run(context: &Context, args: &PasswordArgs, dry_run: DryRun) -> Re
     }
     let (recovery, recovered, exit) = context.block_on(async {
         match Client::connect(&home).await {
-            Some(_) => through_daemon(context, &home, key).await,
-            None => here(context, &home, key).await,
+            Some(_) => through_daemon(context, &home, key, unite).await,
+            None => here(context, &home, key, unite).await,
         }
     })?;
     for lost in &recovered.versions_lost {
@@ -81,9 +86,17 @@ pub(super) fn run(context: &Context, args: &PasswordArgs, dry_run: DryRun) -> Re
 }
 
 /// What would be done. A `sync` may run meanwhile.
-async fn look(context: &Context, home: &Home, key: VaultKey) -> Result<Recovery> {
+async fn look(context: &Context, home: &Home, key: VaultKey, unite: bool) -> Result<Recovery> {
     let preview = sync::open_to_look(context, home, key)?;
-    Ok(preview.recovery().await?)
+    Ok(chosen(preview.recovery().await?, unite))
+}
+
+/// To unite is always possible.
+fn chosen(mut recovery: Recovery, unite: bool) -> Recovery {
+    if unite && recovery.course.way == Way::GiveBack {
+        recovery.course.way = Way::Unite;
+    }
+    recovery
 }
 
 fn agree(context: &Context, recovery: &Recovery) -> Result {
@@ -99,8 +112,9 @@ async fn through_daemon(
     context: &Context,
     home: &Home,
     key: VaultKey,
+    unite: bool,
 ) -> Result<(Recovery, Recovered, u8)> {
-    let recovery = look(context, home, key).await?;
+    let recovery = look(context, home, key, unite).await?;
     agree(context, &recovery)?;
     let gone = || Failure::new(Code::Busy, "the daemon ended while it was asked: try again");
     let daemon = Client::connect(home).await.ok_or_else(gone)?;
@@ -111,9 +125,14 @@ async fn through_daemon(
 }
 
 /// Right here, with a pass afterwards.
-async fn here(context: &Context, home: &Home, key: VaultKey) -> Result<(Recovery, Recovered, u8)> {
+async fn here(
+    context: &Context,
+    home: &Home,
+    key: VaultKey,
+    unite: bool,
+) -> Result<(Recovery, Recovered, u8)> {
     let (_lock, mut engine) = sync::open(context, home, key)?;
-    let recovery = engine.recovery().await?;
+    let recovery = chosen(engine.recovery().await?, unite);
     agree(context, &recovery)?;
     let recovered = engine.rejoin(recovery.course).await?;
     let passed = engine.pass(Hint::Everything).await;
@@ -149,7 +168,11 @@ fn foreseen(recovery: &Recovery) -> String {
             "The server shows position {server}, this machine has seen {own}.{lost} They are given back as they were, with the content that is on this disk; nothing is deleted anywhere, and other machines notice nothing."
         ),
         Way::Unite => format!(
-            "The server shows position {server}, this machine has seen {own}, and only up to {common} both have the same history.{lost} They cannot be given back: the server has gone on, or this machine no longer holds them. Both sides are united instead: what is only on one side comes to the other, what both changed becomes a conflict copy, and nothing is deleted anywhere."
+            "The server shows position {server}, this machine has seen {own}, and only up to {common} both have the same history.{lost} They are not given back{}. Both sides are united: what is only on one side comes to the other, what both changed becomes a conflict copy, and nothing is deleted anywhere.",
+            match server == common && recovery.lost.iter().all(|lost| lost.held) {
+                true => "",
+                false => ", because the server has gone on, or this machine no longer holds them",
+            }
         ),
     }
 }

@@ -1,5 +1,7 @@
 //! `server`: run it, and hand out invitations.
 
+mod admin;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -21,6 +23,7 @@ pub(super) fn run(context: &Context, command: Option<ServerCommand>, run: &Serve
         None => serve(context, run),
         Some(ServerCommand::Run(run)) => serve(context, &run),
         Some(ServerCommand::Invite { places }) => invite(context, &places),
+        Some(ServerCommand::Admin { command }) => admin::run(context, command),
     }
 }
 

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::world::{Machine, World};
+use crate::world::{Machine, Run, World, command, run, until};
 
 /// A copy of a directory with all that is in it.
 fn copy(from: &Path, to: &Path) {
@@ -51,7 +51,7 @@ fn noise(seed: u8, len: usize) -> Vec<u8> {
     bytes
 }
 
-fn recover(machine: &Machine, flags: &[&str]) -> crate::world::Run {
+fn recover(machine: &Machine, flags: &[&str]) -> Run {
     let recover = ["recover", "--password-file", "password"];
     machine.run(&[&recover, flags].concat())
 }
@@ -140,7 +140,7 @@ fn a_machine_gives_a_restored_server_back_what_it_lost() {
     // B gives back A's commits, too.
     let done = recover(&b, &["--yes", "--json"]).exits(0).json();
     assert_eq!(done["recovered"]["commits"], lost.len());
-    assert_eq!(done["recovered"]["versions_lost"], serde_json::json!([]));
+    assert_eq!(done["recovered"]["versions_lost"], json!([]));
     assert_eq!(b.status()["head"], head);
     assert!(tree(&b) == before);
 
@@ -151,7 +151,7 @@ fn a_machine_gives_a_restored_server_back_what_it_lost() {
         (&passed["fetched"], &passed["removed"]),
         (&0.into(), &0.into())
     );
-    assert_eq!(a.status()["notices"], serde_json::json!([]));
+    assert_eq!(a.status()["notices"], json!([]));
     b.sync_once().exits(0);
     let c = world.next("c", &a);
     c.sync_once().exits(0);
@@ -164,4 +164,423 @@ fn a_machine_gives_a_restored_server_back_what_it_lost() {
         (&again["way"], &again["recovered"]["chunks"]),
         (&"nothing".into(), &0.into())
     );
+}
+
+/// `server admin` on this world's server.
+fn admin(world: &World, arguments: &[&str]) -> Run {
+    let all = [&["server", "admin"], arguments, &["--data", "server"]].concat();
+    run(command(world.dir()).args(all))
+}
+
+fn notices(machine: &Machine) -> String {
+    machine.status()["notices"].to_string()
+}
+
+#[test]
+fn daemons_that_are_halted_go_on_once_one_of_them_has_recovered() {
+    let mut world = World::new();
+    let a = world.first("a");
+    a.write("old", "from before the backup");
+    a.sync_once().exits(0);
+    let b = world.next("b", &a);
+    b.sync_once().exits(0);
+    back_up(&mut world, "backup");
+    let _daemons = [a.start_daemon(), b.start_daemon()];
+    a.write("new", "after the backup");
+    until("b has it", || b.read("new"));
+    let is = |machine: &Machine, state: &str| (machine.status()["state"] == state).then_some(());
+    restore(&mut world, "backup");
+    for machine in [&a, &b] {
+        machine.run(&["now"]).exits(0);
+        until("a halt", || is(machine, "halted"));
+    }
+    a.write("meanwhile", "waits");
+    let done = recover(&b, &["--yes", "--json"]).exits(0).json();
+    assert_eq!(done["way"], "give_back");
+    a.run(&["now"]).exits(0);
+    until("b has what waited", || b.read("meanwhile"));
+    for machine in [&a, &b] {
+        until("all is well again", || is(machine, "idle"));
+    }
+    assert_same(&a, &b);
+}
+
+#[test]
+fn what_was_lost_comes_back_to_a_marked_vault_without_what_nobody_has() {
+    let mut world = World::new();
+    let a = world.first("a");
+    a.write("old", "from before the backup");
+    a.sync_once().exits(0);
+    back_up(&mut world, "backup");
+
+    // B registers after the backup was made, and overwrites what it sent.
+    let b = world.next("b", &a);
+    for seed in [1, 2] {
+        fs::create_dir_all(&b.folder).unwrap();
+        fs::write(b.folder.join("doc"), noise(seed, 50_000)).unwrap();
+        b.sync_once().exits(0);
+        a.sync_once().exits(0);
+    }
+    let head = a.status()["head"].clone();
+    restore(&mut world, "backup");
+    a.sync_once().exits(14).says("E_ROLLBACK");
+
+    // The server does not know B, and nobody has the first version any more: somebody has to say why that is so.
+    let refused = recover(&a, &["--yes"]).exits(1).says("E_MISSING");
+    assert!(refused.stderr.contains("server admin restored"));
+    a.sync_once().exits(14).says("E_ROLLBACK");
+    let marked = admin(&world, &["restored", "--json"]).exits(0).json();
+    assert!(marked["restored_until_ms"].as_u64().is_some());
+
+    let done = recover(&a, &["--yes", "--json"]).exits(0).json();
+    let lost = done["recovered"]["versions_lost"].as_array().unwrap();
+    let seen: Vec<(&Value, &Value)> = lost
+        .iter()
+        .map(|version| (&version["path"], &version["current"]))
+        .collect();
+    assert_eq!(seen, [(&json!("doc"), &json!(false))]);
+    assert_eq!(a.status()["head"], head);
+    let ended = admin(&world, &["restored", "--end", "--json"])
+        .exits(0)
+        .json();
+    assert_eq!(ended["restored_until_ms"], Value::Null);
+
+    // B has its key and needs a token; the log has not changed for it.
+    b.sync_once().exits(12).says("E_AUTH");
+    world.register(&b);
+    b.sync_once().exits(0);
+    assert_eq!(b.status()["head"], head);
+    b.write("after", "and it goes on");
+    b.sync_once().exits(0);
+    let c = world.next("c", &a);
+    c.sync_once().exits(0);
+    a.sync_once().exits(0);
+    assert_same(&a, &b);
+    assert_same(&a, &c);
+    assert!(fs::read(c.folder.join("doc")).unwrap() == noise(2, 50_000));
+    let verify = ["verify", "--json", "--password-file", "password"];
+    let bad = a.run(&verify).exits(1).json()["bad"].clone();
+    assert!(!bad.as_array().unwrap().is_empty());
+    for chunk in bad.as_array().unwrap() {
+        assert_eq!(chunk["files"][0]["path"], "doc");
+        assert_eq!(chunk["files"][0]["current"], false);
+    }
+}
+
+#[test]
+fn content_that_the_server_lost_is_given_by_any_machine_that_has_the_file() {
+    let mut world = World::new();
+    let a = world.first("a");
+    a.write("small", "stands in the log");
+    fs::write(a.folder.join("doc"), noise(1, 50_000)).unwrap();
+    a.sync_once().exits(0);
+    let b = world.next("b", &a);
+    b.sync_once().exits(0);
+    // The server forgets every chunk.
+    let address = world.address();
+    world.stop_server();
+    let catalog = rusqlite::Connection::open(world.path("server/syncagent.db")).unwrap();
+    assert!(catalog.execute("DELETE FROM chunks", []).unwrap() > 0);
+    drop(catalog);
+    world.start_server(&address);
+
+    let c = world.next("c", &a);
+    let failed = c.sync_once().exits(1);
+    assert!(failed.stderr.contains("E_CHUNK: doc"), "{}", failed.stderr);
+    assert_eq!(c.names(), ["small"]);
+    let done = recover(&b, &["--json"]).exits(0).json();
+    assert_eq!(done["way"], "nothing");
+    assert!(done["recovered"]["chunks"].as_u64().unwrap() > 0);
+    assert_eq!(done["recovered"]["versions_lost"], json!([]));
+    c.sync_once().exits(0);
+    assert_same(&a, &c);
+}
+
+#[test]
+fn a_server_that_has_gone_on_is_united_with_and_nothing_is_deleted() {
+    let mut world = World::new();
+    let a = world.first("a");
+    let large = noise(1, 40_000);
+    for name in ["both", "ours", "theirs", "renamed", "gone", "untold"] {
+        a.write(name, &format!("{name} before"));
+    }
+    a.write("dir/x", "x");
+    fs::write(a.folder.join("dropped"), &large).unwrap();
+    a.sync_once().exits(0);
+    let b = world.next("b", &a);
+    let c = world.next("c", &a);
+    b.sync_once().exits(0);
+    c.sync_once().exits(0);
+    a.sync_once().exits(0);
+    back_up(&mut world, "backup");
+
+    // This is lost: A and B have it, C never saw it.
+    a.write("both", "by a");
+    a.write("ours", "by a");
+    a.write("only a", "new");
+    fs::write(a.folder.join("large of a"), noise(2, 60_000)).unwrap();
+    fs::rename(a.folder.join("renamed"), a.folder.join("dir/renamed")).unwrap();
+    fs::remove_file(a.folder.join("gone")).unwrap();
+    a.sync_once().exits(0);
+    b.sync_once().exits(0);
+    restore(&mut world, "backup");
+    // C goes on from the backup, farther than the others were.
+    for (name, text) in [("both", "by c"), ("theirs", "by c"), ("only c", "new")] {
+        c.write(name, text);
+        c.sync_once().exits(0);
+    }
+    fs::remove_file(c.folder.join("dropped")).unwrap();
+    c.sync_once().exits(0);
+
+    // What A did meanwhile does not reach anybody, either.
+    fs::remove_file(a.folder.join("untold")).unwrap();
+    a.write("meanwhile", "waits");
+    a.sync_once().exits(14).says("E_FORK");
+    let foreseen = recover(&a, &["--dry-run", "--json"]).exits(0).json();
+    assert_eq!(foreseen["way"], "unite");
+    recover(&a, &[]).exits(2);
+    let done = recover(&a, &["--yes", "--json"]).json();
+    let mut kept: Vec<String> = done["recovered"]["not_deleted"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|path| path.as_str().unwrap().to_owned())
+        .collect();
+    kept.sort();
+    assert_eq!(kept, ["dropped", "gone", "untold"]);
+    for kept in ["dropped", "gone", "untold"] {
+        assert!(notices(&a).contains(kept));
+    }
+    for (name, text) in [
+        ("both", "by c"),
+        ("ours", "by a"),
+        ("theirs", "by c"),
+        ("dir/renamed", "renamed before"),
+        ("gone", "gone before"),
+        ("untold", "untold before"),
+        ("only a", "new"),
+        ("only c", "new"),
+        ("meanwhile", "waits"),
+    ] {
+        assert_eq!(a.read(name).as_deref(), Some(text), "{name}");
+    }
+    assert!(fs::read(a.folder.join("dropped")).unwrap() == large);
+    assert!(!a.folder.join("renamed").exists());
+    let copies = |machine: &Machine| {
+        let names = machine.names().into_iter();
+        let copies = names.filter(|name| name.starts_with("both.conflict-"));
+        copies.collect::<Vec<_>>()
+    };
+    assert_eq!(copies(&a).len(), 1);
+    assert_eq!(a.read(&copies(&a)[0]).unwrap(), "by a");
+    assert_eq!(done["exit"], 10);
+
+    // B knows the same lost history, and comes the same way.
+    b.sync_once().exits(14).says("E_FORK");
+    recover(&b, &["--yes"]);
+    for machine in [&a, &b, &c, &a, &b, &c] {
+        machine.sync_once();
+    }
+    assert_same(&a, &b);
+    assert_same(&a, &c);
+    for copy in copies(&c) {
+        assert_eq!(c.read(&copy).unwrap(), "by a");
+    }
+}
+
+#[test]
+fn a_tail_that_is_cut_is_noticed_by_those_who_saw_it_alone() {
+    let mut world = World::new();
+    let a = world.first("a");
+    a.write("x", "1");
+    a.sync_once().exits(0);
+    let b = world.next("b", &a);
+    b.sync_once().exits(0);
+    let to = b.status()["head"]["n"].as_u64().unwrap().to_string();
+    let cut = ["cut", "--to", &to];
+    a.sync_once().exits(0);
+    a.write("x", "2");
+    a.write("y", "new");
+    a.sync_once().exits(0);
+
+    admin(&world, &[&cut[..], &["--yes"]].concat())
+        .exits(5)
+        .says("E_BUSY");
+    let foreseen = admin(&world, &[&cut[..], &["--dry-run", "--json"]].concat());
+    let foreseen = foreseen.exits(0).json();
+    assert_eq!(foreseen["cut"].as_array().unwrap().len(), 1);
+    assert_eq!(foreseen["cut"][0]["machine"], "a-machine");
+    let address = world.address();
+    world.stop_server();
+    let asked = admin(&world, &cut).exits(2).stderr;
+    assert!(
+        asked.contains("a-machine") && asked.contains("--yes"),
+        "{asked}"
+    );
+    let done = admin(&world, &[&cut[..], &["--yes", "--json"]].concat());
+    assert_eq!(done.exits(0).json()["n"].to_string(), to);
+    let other = ["--vault", "00000000000000000000000000000000"];
+    admin(&world, &[&cut[..], &other[..]].concat())
+        .exits(3)
+        .says("E_NOT_FOUND");
+    world.start_server(&address);
+
+    // B never went past that position.
+    b.sync_once().exits(0);
+    assert_eq!(b.status()["notices"], json!([]));
+    b.write("of b", "goes on");
+    a.sync_once().exits(14).says("E_ROLLBACK");
+    // Whoever saw it may give it back, or do without it; what stands in the folder stays.
+    let foreseen = recover(&a, &["--dry-run", "--json"]).exits(0).json();
+    assert_eq!(foreseen["way"], "give_back");
+    recover(&a, &["--yes", "--unite"]).exits(0);
+    b.sync_once().exits(0);
+    a.sync_once().exits(0);
+    assert_same(&a, &b);
+    assert_eq!(b.read("x").unwrap(), "2");
+    assert_eq!(a.names(), ["of b", "x", "y"]);
+}
+
+#[cfg(unix)]
+mod images {
+    use std::process::Command;
+
+    use super::*;
+
+    /// A copy with times, as images of disks are.
+    fn image(from: &Path, to: &Path) {
+        let _ = fs::remove_dir_all(to);
+        let copied = Command::new("cp").arg("-a").args([from, to]).status();
+        assert!(copied.expect("cp runs").success());
+    }
+
+    /// Home and folder of a machine, under another name.
+    fn clone_of(world: &World, machine: &Machine, name: &str) -> Machine {
+        let clone = world.machine(name);
+        image(machine.home(), clone.home());
+        image(&machine.folder, &clone.folder);
+        let config = clone.home().join("config.toml");
+        let text = fs::read_to_string(&config).unwrap();
+        let (from, to) = (&machine.own_folder, &clone.own_folder);
+        let moved = text.replace(&*from.to_string_lossy(), &to.to_string_lossy());
+        assert_ne!(text, moved);
+        fs::write(config, moved).unwrap();
+        clone
+    }
+
+    #[test]
+    fn a_machine_that_runs_twice_says_so_and_loses_nothing() {
+        let world = World::new();
+        let a = world.first("a");
+        a.write("shared", "before");
+        a.sync_once().exits(0);
+        let b = world.next("b", &a);
+        b.sync_once().exits(0);
+        let twin = clone_of(&world, &a, "twin");
+
+        // Each goes on with the same key.
+        a.write("of a", "1");
+        a.write("shared", "by a");
+        a.sync_once().exits(0);
+        twin.write("of twin", "2");
+        twin.write("shared", "by twin");
+        twin.sync_once().exits(10);
+        assert!(notices(&twin).contains("runs twice"));
+        a.sync_once().exits(0);
+        assert!(notices(&a).contains("runs twice"));
+        b.sync_once().exits(0);
+        assert_eq!(b.status()["notices"], json!([]));
+        for machine in [&a, &twin, &b] {
+            assert_eq!(machine.read("of a").unwrap(), "1");
+            assert_eq!(machine.read("of twin").unwrap(), "2");
+            assert_eq!(machine.read("shared").unwrap(), "by a");
+            let names = machine.names();
+            let copy = names
+                .iter()
+                .find(|name| name.starts_with("shared.conflict-"));
+            assert_eq!(machine.read(copy.unwrap()).unwrap(), "by twin");
+        }
+        assert_same(&a, &twin);
+        assert_same(&a, &b);
+
+        // As it is told to, one of them becomes a machine of its own.
+        twin.run(&["reset", "--new-machine", "--yes"]).exits(0);
+        world.register(&twin);
+        twin.write("as itself", "3");
+        twin.sync_once().exits(0);
+        a.sync_once().exits(0);
+        twin.sync_once().exits(0);
+        assert_same(&a, &twin);
+        let machines = a.run(&["machines", "--json"]).exits(0).json();
+        assert_eq!(machines["machines"].as_array().unwrap().len(), 3);
+    }
+
+    #[test]
+    fn a_machine_restored_from_an_image_takes_nothing_back() {
+        let world = World::new();
+        let a = world.first("a");
+        for name in ["edited", "deleted", "moved", "untouched", "by b"] {
+            a.write(name, "in the image");
+        }
+        a.sync_once().exits(0);
+        let b = world.next("b", &a);
+        b.sync_once().exits(0);
+        a.sync_once().exits(0);
+        image(a.home(), &world.path("home.image"));
+        image(&a.folder, &world.path("folder.image"));
+
+        a.write("edited", "after the image");
+        a.write("new", "after the image");
+        fs::remove_file(a.folder.join("deleted")).unwrap();
+        fs::rename(a.folder.join("moved"), a.folder.join("elsewhere")).unwrap();
+        a.sync_once().exits(0);
+        b.write("by b", "after the image");
+        b.sync_once().exits(0);
+        let (after, head) = (tree(&b), b.status()["head"].clone());
+
+        image(&world.path("home.image"), a.home());
+        image(&world.path("folder.image"), &a.folder);
+        a.sync_once().exits(0);
+        assert!(notices(&a).contains("was restored"));
+        assert!(tree(&a) == after);
+        b.sync_once().exits(0);
+        assert!(tree(&b) == after);
+        assert_eq!((&a.status()["head"], &b.status()["head"]), (&head, &head));
+    }
+
+    #[test]
+    fn an_older_index_beside_a_newer_folder_sends_nothing_twice() {
+        let world = World::new();
+        let a = world.first("a");
+        for name in ["edited", "deleted", "moved", "deleted by b"] {
+            a.write(name, "before");
+        }
+        a.sync_once().exits(0);
+        let b = world.next("b", &a);
+        b.sync_once().exits(0);
+        a.sync_once().exits(0);
+        image(a.home(), &world.path("home.image"));
+
+        a.write("edited", "after");
+        a.write("new", "after");
+        fs::remove_file(a.folder.join("deleted")).unwrap();
+        fs::rename(a.folder.join("moved"), a.folder.join("elsewhere")).unwrap();
+        a.sync_once().exits(0);
+        b.sync_once().exits(0);
+        fs::remove_file(b.folder.join("deleted by b")).unwrap();
+        b.sync_once().exits(0);
+        a.sync_once().exits(0);
+        let (after, head) = (tree(&a), b.status()["head"].clone());
+
+        image(&world.path("home.image"), a.home());
+        a.sync_once().exits(0);
+        assert!(notices(&a).contains("was restored"));
+        assert!(tree(&a) == after);
+        assert_eq!(a.status()["head"], head);
+        // What it did not send yet is sent as ever.
+        a.write("edited", "once more");
+        a.sync_once().exits(0);
+        b.sync_once().exits(0);
+        assert_same(&a, &b);
+    }
 }
