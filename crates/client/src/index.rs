@@ -25,6 +25,10 @@ use crate::error::ClientError;
 
 type Result<T> = std::result::Result<T, ClientError>;
 
+/// Commits of the last positions are kept however old they are: a clock that jumps must not make a machine forget what a
+/// server that is restored may lack.
+const KEPT_AT_ANY_AGE: u64 = 64;
+
 /// The index of one machine.
 pub struct Index {
     db: Connection,
@@ -498,7 +502,8 @@ impl Index {
         Ok(row.optional()?)
     }
 
-    /// Forgets sealed commits that lost their place between two positions, and those older than `before_ms`.
+    /// Forgets sealed commits that lost their place between two positions, and those older than `before_ms`, but for the
+    /// last positions.
     pub fn drop_sealed(&mut self, from: u64, to: u64, before_ms: u64) -> Result<()> {
         let tx = self.db.transaction()?;
         let mut doomed: Vec<[u8; 32]> = Vec::new();
@@ -509,8 +514,10 @@ impl Index {
             )?;
             let rows = lost.query_map([sql(from), sql(to)], |row| row.get(0))?;
             doomed.extend(rows.collect::<rusqlite::Result<Vec<[u8; 32]>>>()?);
-            let mut old = tx.prepare_cached("SELECT hash FROM sealed WHERE time_ms < ?1")?;
-            let rows = old.query_map([sql(before_ms)], |row| row.get(0))?;
+            let mut old =
+                tx.prepare_cached("SELECT hash FROM sealed WHERE time_ms < ?1 AND n <= ?2")?;
+            let last = to.saturating_sub(KEPT_AT_ANY_AGE);
+            let rows = old.query_map([sql(before_ms), sql(last)], |row| row.get(0))?;
             doomed.extend(rows.collect::<rusqlite::Result<Vec<[u8; 32]>>>()?);
             let mut commit = tx.prepare_cached("DELETE FROM sealed WHERE hash = ?1")?;
             let mut rows = tx.prepare_cached("DELETE FROM sealed_rows WHERE commit_hash = ?1")?;
@@ -569,7 +576,10 @@ impl Index {
     /// bytes are left. How many bytes are.
     pub fn drop_kept(&mut self, before_ms: u64, max_len: u64) -> Result<u64> {
         let tx = self.db.transaction()?;
-        tx.execute("DELETE FROM kept WHERE time_ms < ?1", [sql(before_ms)])?;
+        tx.execute(
+            "DELETE FROM kept WHERE time_ms < ?1 AND n <= (SELECT max(n) FROM commits) - ?2",
+            [sql(before_ms), sql(KEPT_AT_ANY_AGE)],
+        )?;
         let mut left = 0;
         let mut doomed = None;
         {
@@ -1330,30 +1340,34 @@ mod tests {
     #[test]
     fn of_others_commits_the_last_ones_are_kept_within_the_bound() {
         let mut index = Index::in_memory().unwrap();
-        let commits: Vec<Applied> = (1..=5).map(|n| commit(n, Vec::new(), Vec::new())).collect();
+        let commits: Vec<Applied> = (1..=70)
+            .map(|n| commit(n, Vec::new(), Vec::new()))
+            .collect();
         // The second is this machine's own, and kept elsewhere.
         index
             .store_sealed(2, CommitHash([2; 32]), b"own", &[], 0)
             .unwrap();
         index.apply(&commits).unwrap();
         assert_eq!(index.keep(commits.iter().take(3), 10).unwrap(), 200);
-        assert_eq!(index.keep(commits.iter().skip(3), 20).unwrap(), 200);
-        assert_eq!(index.kept_len().unwrap(), 400);
+        assert_eq!(index.keep(commits.iter().skip(3), 20).unwrap(), 6700);
+        assert_eq!(index.kept_len().unwrap(), 6900);
         let held = |index: &Index| {
             let all = index.commits_after(0).unwrap().into_iter();
             all.filter(|commit| commit.held)
                 .map(|commit| commit.n)
                 .collect::<Vec<_>>()
         };
-        assert_eq!(held(&index), [1, 2, 3, 4, 5]);
+        assert_eq!(held(&index), (1..=70).collect::<Vec<_>>());
+        assert_eq!(index.drop_kept(15, 10_000).unwrap(), 6700);
+        // However old, the last ones stay.
+        assert_eq!(index.drop_kept(99, 10_000).unwrap(), 6400);
+        assert_eq!(held(&index)[..2], [2, 7]);
         assert_eq!(index.drop_kept(0, 399).unwrap(), 300);
-        assert_eq!(held(&index), [2, 3, 4, 5]);
-        assert_eq!(index.drop_kept(15, 1000).unwrap(), 200);
-        assert_eq!(held(&index), [2, 4, 5]);
-        let served = index.served(4, CommitHash([4; 32])).unwrap().unwrap();
-        assert_eq!(served, [4; 100]);
+        assert_eq!(held(&index), [2, 68, 69, 70]);
+        let served = index.served(69, CommitHash([69; 32])).unwrap().unwrap();
+        assert_eq!(served, [69; 100]);
         // Another commit at that position is another commit.
-        assert_eq!(index.served(4, CommitHash([9; 32])).unwrap(), None);
+        assert_eq!(index.served(69, CommitHash([9; 32])).unwrap(), None);
     }
 
     #[test]

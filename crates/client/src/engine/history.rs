@@ -326,10 +326,11 @@ impl Engine {
             .rev()
             .find_map(|commit| commit.genesis.as_ref());
         let genesis = genesis.map(|bytes| Genesis::parse(bytes)).transpose()?;
+        // Before they are taken in: what was must not be missing there after a crash.
+        self.keep_commits(&commits);
         // Rows of this machine's own commits, too: also of one whose answer was lost, or it would look like a change
         // that somebody else made.
         let own = self.index.apply(&commits)?;
-        self.keep_commits(&commits);
         let settled: Vec<_> = own.iter().filter_map(|row| row.settled.clone()).collect();
         let own = own.into_iter().map(|row| (row.node, row.row)).collect();
         self.remember(own, &settled);

@@ -389,6 +389,51 @@ fn a_server_that_has_gone_on_is_united_with_and_nothing_is_deleted() {
 }
 
 #[test]
+fn a_machine_that_forgot_what_was_lost_unites_with_what_there_is() {
+    let mut world = World::new();
+    let a = world.first("a");
+    a.write("old", "before");
+    a.sync_once().exits(0);
+    let b = world.next("b", &a);
+    b.sync_once().exits(0);
+    a.sync_once().exits(0);
+    back_up(&mut world, "backup");
+    a.write("old", "after");
+    a.write("new", "after");
+    a.sync_once().exits(0);
+    b.sync_once().exits(0);
+    restore(&mut world, "backup");
+    // It still knows how far it was, and nothing else.
+    a.run(&["reset", "--yes"]).exits(0);
+    a.sync_once().exits(14).says("E_ROLLBACK");
+    let done = recover(&a, &["--yes", "--json"]).json();
+    assert_eq!((&done["way"], &done["lost"]), (&json!("unite"), &json!([])));
+    assert_eq!(done["recovered"]["not_deleted"], json!([]));
+    // Without a common tree nobody can tell who changed what: both are kept.
+    assert_eq!(a.read("new").unwrap(), "after");
+    let olds = |machine: &Machine| {
+        let names = machine.names().into_iter();
+        let mut found: Vec<String> = names
+            .filter(|name| name.starts_with("old"))
+            .map(|name| machine.read(&name).unwrap())
+            .collect();
+        found.sort();
+        found
+    };
+    assert_eq!(olds(&a), ["after", "before"]);
+    // The other one has what was lost, and the server has gone on.
+    assert_eq!(b.sync_once().exit, 14);
+    recover(&b, &["--yes"]);
+    for machine in [&a, &b, &a, &b] {
+        machine.sync_once();
+    }
+    assert_same(&a, &b);
+    // B knew what it had changed.
+    assert_eq!(a.read("old").unwrap(), "after");
+    assert_eq!(a.read("new").unwrap(), "after");
+}
+
+#[test]
 fn a_tail_that_is_cut_is_noticed_by_those_who_saw_it_alone() {
     let mut world = World::new();
     let a = world.first("a");
