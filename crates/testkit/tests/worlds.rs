@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use syncagent_testkit::sim::world::{Counts, Failure, Size, run};
 
 /// What a hundred worlds have seen at least, of two machines or of two to five in turn, so that empty ones cannot pass.
-const AT_LEAST: [(&str, u64); 32] = [
+const AT_LEAST: [(&str, u64); 33] = [
     ("edit", 4000),
     ("pass that ended well", 800),
     ("said to be in sync", 800),
@@ -45,6 +45,7 @@ const AT_LEAST: [(&str, u64); 32] = [
     ("lost chunks", 10),
     ("server put back", 6),
     ("rollback noticed", 20),
+    ("recovered", 1),
     ("fork", 1),
     ("fork noticed", 1),
 ];

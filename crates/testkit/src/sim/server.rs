@@ -149,6 +149,15 @@ impl SimServer {
         Ok(())
     }
 
+    /// The chunks are there again that [`SimServer::put_back`] took, and the log is not.
+    pub fn bring_chunks_back(&self) -> Sql<()> {
+        self.db().execute_batch(
+            "INSERT OR IGNORE INTO chunks SELECT * FROM cut_chunks;
+             INSERT OR IGNORE INTO lists SELECT * FROM cut_lists;
+             DELETE FROM cut_commits; DELETE FROM cut_chunks; DELETE FROM cut_lists;",
+        )
+    }
+
     /// The whole log is there again; what was appended since [`SimServer::put_back`] is not.
     pub fn bring_back(&self, to: Mark) -> Sql<()> {
         let db = self.db();

@@ -12,7 +12,7 @@ use std::task::Poll;
 use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
 use syncagent_client::ClientError;
-use syncagent_client::engine::{Engine, EngineConfig, Hint, Outcome, State};
+use syncagent_client::engine::{Engine, EngineConfig, Hint, Outcome, Recovery, State, Way};
 use syncagent_client::folder::disk::ErrorKind;
 use syncagent_client::home::Credentials;
 use syncagent_client::index::Index;
@@ -468,6 +468,9 @@ impl World {
             return Ok(());
         };
         self.drain().await;
+        if self.server.mark().map_err(sql)?.n == to.n && self.dice.chance(700) {
+            return self.recover().await;
+        }
         self.server.bring_back(to).map_err(sql)?;
         self.trace.line("server", "has its whole log again");
         for i in 0..self.machines.len() {
@@ -503,6 +506,52 @@ impl World {
             let stands = machine.drive.with(|fs| contents(fs));
             lock(&self.ledger).reset(&machine.name, &stands);
         }
+        Ok(())
+    }
+
+    /// Nobody has gone on from the backup: the machine that has seen most gives back what was lost, as far as it knows
+    /// of it. Old versions are on no disk any more, so their chunks come back by themselves.
+    async fn recover(&mut self) -> Checked<()> {
+        self.server.bring_chunks_back().map_err(sql)?;
+        self.server.find_lost().map_err(sql)?;
+        let mut most = (0, 0);
+        for i in 0..self.machines.len() {
+            let stood = self.machines[i].drive.with(|fs| contents(fs));
+            if matches!(self.machines[i].runs, Runs::Busy(_)) {
+                self.books_of_the_cut_off(i, &stood);
+            }
+            self.stop(i);
+            most = most.max((self.seen(i)?, i));
+        }
+        let (_, i) = most;
+        self.machines[i].net.set(Weather::Fine);
+        self.machines[i].drive.disarm();
+        self.boot(i)?;
+        let machine = &mut self.machines[i];
+        let Runs::Idle(engine) = &mut machine.runs else {
+            return Err(broken(format!("{} cannot recover", machine.name)));
+        };
+        let name = &machine.name;
+        let failed = |error: ClientError| broken(format!("{name}: cannot recover: {error}"));
+        let recovery = match engine.recovery().await {
+            // The connection had broken off when the server went back.
+            Err(error) if error.code() == Code::Offline => engine.recovery().await,
+            recovery => recovery,
+        };
+        let Recovery { course, lost } = recovery.map_err(failed)?;
+        if course.way == Way::Unite {
+            let why = format!("{name}: does not hold what was lost: {course:?}, {lost:?}");
+            return Err(broken(why));
+        }
+        let recovered = engine.rejoin(course).await.map_err(failed)?;
+        self.trace.line(
+            name,
+            format_args!("gives back {} commits", recovered.commits),
+        );
+        if recovered.commits > 0 {
+            self.trace.count("recovered");
+        }
+        self.stop(i);
         Ok(())
     }
 
