@@ -1288,6 +1288,7 @@ mod tests {
             revoked: Vec::new(),
             keyslots: Vec::new(),
             genesis: None,
+            served: bytes::Bytes::new(),
         };
         let rows = |index: &Index| -> i64 {
             let count = "SELECT count(*) FROM conflicts WHERE time_ms = 41";

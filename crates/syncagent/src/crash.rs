@@ -1,4 +1,4 @@
-//! Dies where a test says, as hard as by SIGKILL. Only in builds with debug assertions (docs/decisions/0010).
+//! Dies where a test says, as hard as by SIGKILL. Only in builds with debug assertions (docs/decisions/0011).
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

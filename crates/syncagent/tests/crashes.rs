@@ -1,5 +1,5 @@
 //! The real binary dies at each step of what brings content to another machine, is started again, and nothing is
-//! amiss. Which steps: `crates/protocol/src/crash.rs`. Why so: `docs/decisions/0010-where-tests-kill.md`.
+//! amiss. Which steps: `crates/protocol/src/crash.rs`. Why so: `docs/decisions/0011-where-tests-kill.md`.
 #![cfg(all(unix, debug_assertions))]
 #![allow(clippy::unwrap_used, reason = "a test fails loudly")]
 

@@ -50,6 +50,9 @@ impl Remote for Shelf {
     fn post_commit(&self, _: Bytes) -> BoxFuture<'_, Result<Posted, RemoteError>> {
         not_asked()
     }
+    fn post_lost(&self, _: Bytes) -> BoxFuture<'_, Result<Posted, RemoteError>> {
+        not_asked()
+    }
     fn post_pack(&self, _: Bytes) -> BoxFuture<'_, Result<(), RemoteError>> {
         not_asked()
     }

@@ -198,7 +198,7 @@ impl Field {
         self.path("password")
     }
 
-    /// The next process that is started ends itself at this point (`docs/decisions/0010-where-tests-kill.md`).
+    /// The next process that is started ends itself at this point (`docs/decisions/0011-where-tests-kill.md`).
     pub(crate) fn next_dies_at(&self, point: &str) {
         *self.crash.lock().unwrap() = Some(point.to_owned());
     }
