@@ -11,7 +11,7 @@ use rusqlite::types::Value;
 use rusqlite::{
     Connection, OpenFlags, OptionalExtension as _, Row, Transaction, params, params_from_iter,
 };
-use rusqlite_migration::{HookResult, M, Migrations};
+use rusqlite_migration::{M, Migrations};
 use syncagent_protocol::api::Head;
 use syncagent_protocol::crash::{Point, point};
 use syncagent_protocol::{
@@ -213,7 +213,10 @@ impl Index {
             M::up(include_str!("index/sealed_rows.sql")),
             M::up(include_str!("index/pending_by_node.sql")),
             M::up(include_str!("index/sealed_by_n.sql")),
-            M::up_with_hook(include_str!("index/conflicts_of_log.sql"), find_conflicts),
+            M::up_with_hook(
+                include_str!("index/conflicts_of_log.sql"),
+                |tx: &Transaction<'_>| Ok(find_conflicts(tx)?),
+            ),
             M::up(include_str!("index/kept.sql")),
         ])
         .to_latest(&mut db)?;
@@ -691,6 +694,8 @@ impl Index {
             "INSERT INTO nodes SELECT node, max(n) FROM ops GROUP BY node",
             [],
         )?;
+        tx.execute("DELETE FROM conflicts", [])?;
+        find_conflicts(&tx)?;
         tx.execute("DELETE FROM acknowledged", [])?;
         tx.execute("INSERT OR REPLACE INTO meta VALUES (?1, x'')", [why])?;
         write_rows(&tx, rows.iter().map(|(node, row)| (*node, row)), [])?;
@@ -953,7 +958,7 @@ const ADD_CONFLICT: &str = "INSERT INTO conflicts VALUES (?1, ?2, ?3)
      ON CONFLICT (copy) DO UPDATE SET node = excluded.node";
 
 /// Fills the table of conflicts from the log that is there already.
-fn find_conflicts(tx: &Transaction<'_>) -> HookResult {
+fn find_conflicts(tx: &Transaction<'_>) -> rusqlite::Result<()> {
     let mut puts = tx.prepare(
         "SELECT o.node, o.put, c.time_ms FROM nodes JOIN ops o USING (node, n) JOIN commits c USING (n)
          WHERE o.put IS NOT NULL",
@@ -1294,6 +1299,10 @@ mod tests {
             let count = "SELECT count(*) FROM conflicts WHERE time_ms = 41";
             index.db.query_row(count, [], |row| row.get(0)).unwrap()
         };
+        let all = |index: &Index| -> i64 {
+            let count = "SELECT count(*) FROM conflicts";
+            index.db.query_row(count, [], |row| row.get(0)).unwrap()
+        };
         let first = vec![op(copy, put(Some(node))), op(node, put(None))];
         index.apply(&[commit(1, first)]).unwrap();
         assert_eq!(rows(&index), 1);
@@ -1312,6 +1321,11 @@ mod tests {
             .apply(&[commit(3, vec![op(copy, put(None))])])
             .unwrap();
         assert_eq!(rows(&index), 0);
+        // What said so is gone with the log's end.
+        index.rewind(2, &[], "why").unwrap();
+        assert_eq!(all(&index), 1);
+        index.rewind(0, &[], "why").unwrap();
+        assert_eq!(all(&index), 0);
     }
 
     #[test]
