@@ -1,8 +1,8 @@
 //! Files into sealed chunks and back, streaming, with bounded memory.
 //!
 //! [`seal`] reads a file once and cuts, hashes and seals it; [`upload`] packs what is new and sends it;
-//! [`download`] puts files together from what the disk already holds and what the server has, [`assemble`] each of
-//! them part by part.
+//! [`download`] puts files together from what the disk already holds and what the server has, each part by part
+//! (`assemble`).
 //!
 //! Memory does not depend on the size of files: a window of two chunks being cut, the packs in flight
 //! ([`upload::PACKS_IN_FLIGHT`]), the answers in flight ([`download::FETCHES_IN_FLIGHT`]).
