@@ -187,7 +187,9 @@ fn a_full_server_says_so_and_goes_on_serving() {
     assert!(healthy(&world.url));
 
     fs::remove_file(filler).unwrap();
-    a.sync_once().exits(0);
+    until("the server to take changes again", || {
+        (a.sync_once().exit == 0).then_some(())
+    });
     b.sync_once().exits(0);
     assert_eq!(b.names(), ["here", "short"]);
     fs::remove_file(reserve).unwrap();
