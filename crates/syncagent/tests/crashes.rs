@@ -97,17 +97,17 @@ fn every_point_is_one_place_in_the_code() {
 
 #[test]
 fn what_people_run_has_no_point_and_cannot_be_armed() {
-    // `cargo xtask test` gives the tests the release binary; without it there is none to look at.
-    let Some(release) = std::env::var_os("SYNCAGENT_BIN") else {
-        return;
-    };
     let has = |binary: &Path, text: &str| {
         memchr::memmem::find(&fs::read(binary).unwrap(), text.as_bytes()).is_some()
     };
     let ours = Path::new(env!("CARGO_BIN_EXE_syncagent"));
+    // `cargo xtask test` names the release binary here; `cargo test` alone makes none.
+    let release = std::env::var_os("SYNCAGENT_BIN");
     for text in ["SYNCAGENT_CRASH_AT", "CommitAppending"] {
         assert!(has(ours, text), "{text} is not how it is found");
-        assert!(!has(Path::new(&release), text), "{text} is in {release:?}");
+        if let Some(release) = &release {
+            assert!(!has(Path::new(release), text), "{text} is in {release:?}");
+        }
     }
 }
 

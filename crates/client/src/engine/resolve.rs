@@ -84,6 +84,21 @@ pub struct Resolution {
     pub undo: Vec<Undo>,
 }
 
+impl Resolution {
+    /// Nothing was done about this conflict yet.
+    pub fn untouched(conflict: &OpenConflict, keep: Keep) -> Self {
+        Self {
+            path: conflict.path.as_str().to_owned(),
+            copy_path: conflict.copy_path.as_str().to_owned(),
+            keep,
+            n: None,
+            clashes: Vec::new(),
+            left: None,
+            undo: Vec::new(),
+        }
+    }
+}
+
 /// What a resolution comes to.
 struct Planned {
     conflict: OpenConflict,
@@ -118,13 +133,13 @@ impl Engine {
                 Change::Clashes(clashes) => {
                     return Ok(Resolution {
                         clashes,
-                        ..nothing_done(&conflict, resolve.keep)
+                        ..Resolution::untouched(&conflict, resolve.keep)
                     });
                 }
                 Change::Left(why) => {
                     return Ok(Resolution {
                         left: Some(why),
-                        ..nothing_done(&conflict, resolve.keep)
+                        ..Resolution::untouched(&conflict, resolve.keep)
                     });
                 }
             };
@@ -134,7 +149,7 @@ impl Engine {
                     return Ok(Resolution {
                         n: Some(self.head.n),
                         undo,
-                        ..nothing_done(&conflict, resolve.keep)
+                        ..Resolution::untouched(&conflict, resolve.keep)
                     });
                 }
                 Posted::Conflict(_) => {}
@@ -433,7 +448,7 @@ impl Preview {
     pub async fn resolve(&mut self, resolve: &Resolve) -> Result<Resolution, ClientError> {
         self.pull().await?;
         let planned = self.engine.plan_resolve(resolve).await?;
-        let nothing = nothing_done(&planned.conflict, resolve.keep);
+        let nothing = Resolution::untouched(&planned.conflict, resolve.keep);
         Ok(match planned.change {
             Change::Clashes(clashes) => Resolution { clashes, ..nothing },
             Change::Left(why) => Resolution {
@@ -442,18 +457,6 @@ impl Preview {
             },
             Change::Ops(_) | Change::Text(_) => nothing,
         })
-    }
-}
-
-fn nothing_done(conflict: &OpenConflict, keep: Keep) -> Resolution {
-    Resolution {
-        path: conflict.path.as_str().to_owned(),
-        copy_path: conflict.copy_path.as_str().to_owned(),
-        keep,
-        n: None,
-        clashes: Vec::new(),
-        left: None,
-        undo: Vec::new(),
     }
 }
 

@@ -303,13 +303,8 @@ async fn all(
 
 fn left(conflict: &OpenConflict, keep: Keep, why: &str) -> Resolution {
     Resolution {
-        path: conflict.path.as_str().to_owned(),
-        copy_path: conflict.copy_path.as_str().to_owned(),
-        keep,
-        n: None,
-        clashes: Vec::new(),
         left: Some(why.to_owned()),
-        undo: Vec::new(),
+        ..Resolution::untouched(conflict, keep)
     }
 }
 
