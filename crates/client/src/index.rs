@@ -716,21 +716,16 @@ impl Index {
         }
     }
 
-    /// The contents of `size` bytes that versions of `node` had.
-    pub fn contents(&self, node: NodeId, size: u64) -> Result<Vec<ContentHash>> {
+    /// What the known versions of `node` held.
+    pub fn contents(&self, node: NodeId) -> Result<Vec<Body>> {
         let mut statement = self
             .db
             .prepare_cached("SELECT put FROM ops WHERE node = ?1 AND put IS NOT NULL")?;
         let rows = statement.query_map([node.0], |row| row.get::<_, Vec<u8>>(0))?;
         let mut contents = Vec::new();
         for put in rows {
-            if let Ok(put) = Put::parse(&put?, node)
-                && let Body::File {
-                    hash, size: len, ..
-                } = put.node().body
-                && len == size
-            {
-                contents.push(hash);
+            if let Ok(put) = Put::parse(&put?, node) {
+                contents.push(put.node().body.clone());
             }
         }
         Ok(contents)

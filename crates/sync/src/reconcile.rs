@@ -18,7 +18,7 @@ mod valid;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use syncagent_protocol::{ContentHash, Name, NodeId};
+use syncagent_protocol::{Body, Name, NodeId};
 
 use crate::ancestor::Ancestor;
 use crate::conflict::Utc;
@@ -47,15 +47,13 @@ pub struct Input<'a> {
 /// Earlier versions in the vault. A file that holds one and has no row is not a change but a copy from before: the
 /// index was lost, or the folder was brought over by other means.
 pub trait History: std::fmt::Debug {
-    /// The contents of `size` bytes that any version of `node` had, as far as they are known.
-    fn versions(&self, node: NodeId, size: u64) -> Vec<ContentHash>;
+    /// What any version of `node` held, as far as it is known.
+    fn versions(&self, node: NodeId) -> Vec<Body>;
 }
 
-impl History for BTreeMap<NodeId, Vec<(u64, ContentHash)>> {
-    fn versions(&self, node: NodeId, size: u64) -> Vec<ContentHash> {
-        let versions = self.get(&node).into_iter().flatten();
-        let versions = versions.filter(|(len, _)| *len == size);
-        versions.map(|(_, hash)| *hash).collect()
+impl History for BTreeMap<NodeId, Vec<Body>> {
+    fn versions(&self, node: NodeId) -> Vec<Body> {
+        self.get(&node).cloned().unwrap_or_default()
     }
 }
 

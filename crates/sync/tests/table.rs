@@ -122,7 +122,7 @@ struct Case {
     ancestor: Ancestor,
     local: Local,
     log: LogTree,
-    history: BTreeMap<NodeId, Vec<(u64, ContentHash)>>,
+    history: BTreeMap<NodeId, Vec<Body>>,
     policy: Policy,
     disk: BTreeMap<TreePath, (NodeId, Body)>,
 }
@@ -539,13 +539,44 @@ fn every_cell_for_directories() {
     }
 }
 
+/// The versions of one node, as words of one letter say them: `=1`, `>target`, `/`.
+fn had(node: &str, versions: &[&str]) -> BTreeMap<NodeId, Vec<Body>> {
+    let body = |version: &&str| parse(&format!("{node}@a{version}"))[0].2.clone().unwrap();
+    BTreeMap::from([(id(node), versions.iter().map(body).collect())])
+}
+
+#[test]
+fn what_was_deleted_before_it_had_a_row_stays_deleted() {
+    // Fetched, or sent with the answer lost, and deleted elsewhere before the index knew of it. The id is known still.
+    for (local, deleted, versions, want) in [
+        ("f1@a=1", "f1", ["=1", "=2"].as_slice(), ""),
+        ("f1@a=2x", "f1", &["=1", "=2"], ""),
+        ("l1@a>t", "l1", &[">t"], ""),
+        ("d1@d/", "d1", &["/"], ""),
+        // What the vault never had is a person's, and so is the directory that it lies in.
+        ("f1@a=3", "f1", &["=1", "=2"], "f1@a=3"),
+        ("l1@a>u", "l1", &[">t"], "l1@a>u"),
+        ("d1@d/ x1@d/b=2", "d1", &["/"], "d1@d/ x1@d/b=2"),
+        ("f1@a=1", "f1", &[], "f1@a=1"),
+    ] {
+        let plan = case("", local, "")
+            .with(|case| {
+                let change = Change {
+                    node: id(deleted),
+                    op: LastOp::Trashed,
+                    op_hash: op_hash(id(deleted), 3),
+                };
+                case.log.apply(3, vec![change]);
+                case.history = had(deleted, versions);
+            })
+            .becomes(want);
+        assert_eq!(plan.conflicts, [], "{local}");
+    }
+}
+
 #[test]
 fn an_earlier_version_without_a_row_is_no_change() {
     // A folder whose index was lost, or that was copied here by hand, while other machines went on.
-    let had = |node: &str, contents: &[&str]| {
-        let versions = contents.iter().map(|content| (1, hash(content)));
-        BTreeMap::from([(id(node), versions.collect())])
-    };
     for (local, remote, want) in [
         ("x1@a=1", "f1@a=3", "f1@a=3"),
         ("x1@d/ x2@d/a=2", "d1@d/ f1@d/a=3", "d1@d/ f1@d/a=3"),
@@ -553,18 +584,18 @@ fn an_earlier_version_without_a_row_is_no_change() {
         ("f1@a=1", "f1@a=3", "f1@a=3"),
     ] {
         let plan = case("", local, remote)
-            .with(|case| case.history = had("f1", &["1", "2", "3"]))
+            .with(|case| case.history = had("f1", &["=1", "=2", "=3"]))
             .becomes(want);
         assert_eq!(plan.conflicts, []);
     }
     // Anything else at that name is a person's.
     let plan = case("", "x1@a=4", "f1@a=3")
-        .with(|case| case.history = had("f1", &["1", "2", "3"]))
+        .with(|case| case.history = had("f1", &["=1", "=2", "=3"]))
         .plan();
     assert_eq!(plan.conflicts.len(), 1);
     // With a row it is: somebody went back to what was before.
     let plan = case("f1@a=2", "f1@a=1", "f1@a=3")
-        .with(|case| case.history = had("f1", &["1", "2", "3"]))
+        .with(|case| case.history = had("f1", &["=1", "=2", "=3"]))
         .plan();
     assert_eq!(plan.conflicts.len(), 1);
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use syncagent_protocol::{Code, ContentHash, NodeId, TreePath};
+use syncagent_protocol::{Body, Code, ContentHash, NodeId, TreePath};
 use syncagent_sync::scan::Observed;
 use syncagent_sync::{
     Input, Local, LocalState, Plan, Policy, Wider, World, focus, identify, reconcile,
@@ -35,8 +35,8 @@ impl std::fmt::Debug for Versions<'_> {
 }
 
 impl syncagent_sync::History for Versions<'_> {
-    fn versions(&self, node: NodeId, size: u64) -> Vec<ContentHash> {
-        self.0.contents(node, size).unwrap_or_else(|error| {
+    fn versions(&self, node: NodeId) -> Vec<Body> {
+        self.0.contents(node).unwrap_or_else(|error| {
             // Unknown versions make a conflict copy where none was needed: nothing is lost.
             tracing::warn!(%error, "cannot read the history of a file");
             Vec::new()

@@ -140,6 +140,15 @@ impl Merged {
             .is_some_and(|row| exec.is_some_and(|exec| exec != exec_of(&row.node.body)))
             && base.is_some();
         let Some(node) = sides.remote(id) else {
+            let deleted = match base {
+                None => sides.is_of_the_deleted(id, here),
+                Some(_) => Equal::No,
+            };
+            match deleted {
+                Equal::Yes => return,
+                Equal::No => {}
+                Equal::Ask => return self.needs_hash.push(id),
+            }
             let moved = base
                 .is_some_and(|row| (row.node.parent, &row.node.name) != (here.parent, &here.name));
             if base.is_none() || changed || exec_changed || moved {

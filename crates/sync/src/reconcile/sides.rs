@@ -140,17 +140,25 @@ impl<'a> Sides<'a> {
         }
     }
 
-    /// Whether a local file that has no row is an earlier version of `node`: then nobody changed it.
+    /// Whether a local thing that has no row is an earlier version of `node`: then nobody changed it.
     pub(super) fn is_earlier(&self, node: NodeId, here: &LocalNode) -> Equal {
-        let LocalState::File { hash, size, .. } = &here.state else {
-            return Equal::No;
-        };
-        let versions = self.input.history.versions(node, *size);
-        match hash {
-            _ if versions.is_empty() => Equal::No,
-            Some(hash) if versions.contains(hash) => Equal::Yes,
-            Some(_) => Equal::No,
-            None => Equal::Ask,
+        let mut equal = Equal::No;
+        for version in self.input.history.versions(node) {
+            match self.holds(node, here, &version) {
+                Equal::Yes => return Equal::Yes,
+                Equal::Ask => equal = Equal::Ask,
+                Equal::No => {}
+            }
+        }
+        equal
+    }
+
+    /// The same where the vault has deleted `node`: what was fetched, or sent, and then deleted by another machine before
+    /// a row was written. What the vault never had is a person's.
+    pub(super) fn is_of_the_deleted(&self, node: NodeId, here: &LocalNode) -> Equal {
+        match self.log.get(node).map(|entry| &entry.op) {
+            Some(LastOp::Trashed | LastOp::Purged) => self.is_earlier(node, here),
+            _ => Equal::No,
         }
     }
 

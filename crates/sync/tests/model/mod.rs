@@ -331,7 +331,7 @@ pub struct Server {
     pub log: LogTree,
     pub ever: BTreeSet<u32>,
     /// Every version of every file.
-    pub versions: BTreeMap<NodeId, Vec<(u64, ContentHash)>>,
+    pub versions: BTreeMap<NodeId, Vec<Body>>,
     ops: u64,
 }
 
@@ -343,14 +343,12 @@ impl Server {
             self.ops += 1;
             let mut op_hash = OpHash([0; 32]);
             op_hash.0[..8].copy_from_slice(&self.ops.to_be_bytes());
-            if let Some(Node {
-                body: Body::File { hash, .. },
-                ..
-            }) = op.node()
-            {
-                self.ever.insert(content_of(hash));
+            if let Some(put) = op.node() {
+                if let Body::File { hash, .. } = &put.body {
+                    self.ever.insert(content_of(hash));
+                }
                 let versions = self.versions.entry(node).or_default();
-                versions.push((size(content_of(hash)), *hash));
+                versions.push(put.body.clone());
             }
             hashes.insert(node, op_hash);
             list.push(Change { node, op, op_hash });
