@@ -174,6 +174,112 @@ async fn a_move_that_a_kill_cut_off_is_no_touch() {
 }
 
 #[tokio::test]
+async fn what_was_fetched_and_not_yet_recorded_is_no_new_thing() {
+    // The index learns of it last; until then it looks like something that a person made.
+    for (fault, call) in (0..MANY).flat_map(|call| [("crash", call), ("error", call)]) {
+        let mut two = Two::new().await;
+        fs::write(two.at_desktop("file"), "text").unwrap();
+        fs::create_dir(two.at_desktop("dir")).unwrap();
+        fs::write(two.at_desktop("dir/inside"), "more text").unwrap();
+        std::os::unix::fs::symlink("file", two.at_desktop("link")).unwrap();
+        two.world.sync(&mut two.desktop).await.unwrap();
+        let armed = match fault {
+            "crash" => Fault::Crash,
+            _ => Fault::Error(ErrorKind::Io),
+        };
+        two.drive.arm(call, armed);
+        let _ = two.world.sync(&mut two.laptop).await;
+        let happened = match fault {
+            "crash" => two.drive.crashed_in().is_some(),
+            _ => two.trace.counts().contains_key("disk error"),
+        };
+        if !happened {
+            assert!(call > 20, "a pass made only {call} calls");
+            return;
+        }
+        two.drive.disarm();
+        two.drive.kill();
+        for name in ["file", "link"] {
+            fs::remove_file(two.at_desktop(name)).unwrap();
+        }
+        fs::remove_dir_all(two.at_desktop("dir")).unwrap();
+        two.world.sync(&mut two.desktop).await.unwrap();
+        two.start();
+        two.settle().await;
+        let found = (two.on_drive(), two.names_at_desktop());
+        assert_eq!(found, Default::default(), "{fault} at call {call}");
+    }
+    panic!("a pass does not end");
+}
+
+#[tokio::test]
+async fn what_moved_and_was_edited_since_is_staged_once() {
+    let mut two = Two::new().await;
+    fs::write(two.at_desktop("a"), "text").unwrap();
+    two.world.sync(&mut two.desktop).await.unwrap();
+    two.settle().await;
+    fs::rename(two.at_desktop("a"), two.at_desktop("b")).unwrap();
+    two.world.sync(&mut two.desktop).await.unwrap();
+    fs::write(two.at_desktop("b"), "another text").unwrap();
+    two.world.sync(&mut two.desktop).await.unwrap();
+    let before = two.trace.lines().len();
+    two.world.sync(&mut two.laptop).await.unwrap();
+    let lines = two.trace.lines();
+    let staged =
+        { lines[before..].iter() }.filter(|line| line.contains("create .syncagent/tmp/new"));
+    assert_eq!(staged.count(), 1, "{lines:#?}");
+    let moved = { lines[before..].iter() }.any(|line| line.contains("rename_noreplace a -> b"));
+    assert!(moved, "{lines:#?}");
+}
+
+#[tokio::test]
+async fn what_was_to_be_placed_makes_no_leftover_of_what_stands_there() {
+    for call in 0..MANY {
+        let mut two = Two::new().await;
+        fs::write(two.at_desktop("a"), "first text").unwrap();
+        fs::write(two.at_desktop("b"), "other text").unwrap();
+        two.world.sync(&mut two.desktop).await.unwrap();
+        two.settle().await;
+        // Both change places; then the one that is called a now holds what the other one held.
+        fs::rename(two.at_desktop("a"), two.at_desktop("c")).unwrap();
+        fs::rename(two.at_desktop("b"), two.at_desktop("a")).unwrap();
+        fs::rename(two.at_desktop("c"), two.at_desktop("b")).unwrap();
+        two.world.sync(&mut two.desktop).await.unwrap();
+        fs::write(two.at_desktop("a"), "first text").unwrap();
+        fs::write(two.at_desktop("b"), "third text").unwrap();
+        two.world.sync(&mut two.desktop).await.unwrap();
+        two.drive.arm(call, Fault::Crash);
+        let _ = two.world.sync(&mut two.laptop).await;
+        let done = two.drive.crashed_in().is_none();
+        two.drive.disarm();
+        two.drive.kill();
+        two.start();
+        // What is taken away cannot come back while the disk is full.
+        two.drive.spell(ErrorKind::Full, MANY);
+        for _ in 0..2 {
+            two.world.sync(&mut two.laptop).await.unwrap();
+            let found = two.on_drive();
+            assert_eq!(found.len(), 2, "killed at call {call}: {found:?}");
+        }
+        two.drive.disarm();
+        two.settle().await;
+        let found = two.on_drive();
+        for (name, text) in [("a", "first text"), ("b", "third text")] {
+            let Item::File { hash, .. } = &found[name] else {
+                panic!("{found:?}");
+            };
+            let expected = Content::new(text.into()).hash();
+            assert_eq!(*hash, expected, "{name}, killed at call {call}");
+        }
+        if done {
+            assert!(call > 5, "a pass made only {call} calls");
+            return;
+        }
+    }
+    panic!("a pass does not end");
+}
+
+#[tokio::test]
 async fn what_may_have_moved_to_where_nothing_can_be_read_is_not_deleted() {
     // The second error is one of all files, for as long as the pass takes.
     for call in 0..MANY {

@@ -177,7 +177,7 @@ impl Engine {
         touched: &mut BTreeSet<TreePath>,
     ) -> Result<(), ClientError> {
         let mut staged = self.stage(batch, local, copies, applied).await?;
-        self.remember_ids(batch)?;
+        self.remember_ids(batch, applied)?;
         point(Point::IdsNoted);
         self.remember_moves(batch, with_ops)?;
         let folder = Arc::clone(&self.folder);
@@ -199,7 +199,12 @@ impl Engine {
                 applied.fail(step);
                 continue;
             }
-            match self.do_step(&folder, step, local, applied, staged.remove(&node)) {
+            // Only what fetches takes it: the same node may be moved first.
+            let content = match step {
+                Step::Fetch { .. } => staged.remove(&node),
+                _ => None,
+            };
+            match self.do_step(&folder, step, local, applied, content) {
                 Ok(left) => {
                     applied.done += 1;
                     if let Some(Left { mark, seen, other }) = left {
@@ -318,9 +323,10 @@ impl Engine {
     }
 
     /// Before a step makes something: a crash must not make a stranger of it.
-    fn remember_ids(&mut self, batch: &[Step]) -> Result<(), ClientError> {
+    fn remember_ids(&mut self, batch: &[Step], applied: &Applied) -> Result<(), ClientError> {
         let mut ids = Vec::new();
-        for step in batch {
+        let able = |step: &&Step| !applied.failed.contains(&step.node());
+        for step in batch.iter().filter(able) {
             match step {
                 Step::MakeDir { node, path } => ids.push((path.clone(), *node)),
                 Step::Fetch {
@@ -428,10 +434,14 @@ impl Engine {
 
     /// Takes away what was fetched under a free name and is of no use any more.
     pub(super) fn remove_leftovers(&mut self) -> Result<(), ClientError> {
+        // What has a row at that path is the file of that row, not what was to take its place.
+        let is_stray = |path: &TreePath, id: NodeId| {
+            self.ancestor_path(id).is_some_and(|was| was != *path) && !self.ancestor.knows(path)
+        };
         let leftovers: Vec<(TreePath, NodeId)> = self
             .pending_ids
             .iter()
-            .filter(|(path, id)| self.ancestor_path(**id).is_some_and(|was| was != **path))
+            .filter(|(path, id)| is_stray(path, **id))
             .map(|(path, id)| (path.clone(), *id))
             .collect();
         for (path, id) in leftovers {
