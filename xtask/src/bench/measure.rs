@@ -77,10 +77,19 @@ fn has_ended(pid: u32) -> bool {
     stat(pid).is_none_or(|stat| stat[0] == "Z")
 }
 
+/// Those that any thread of a process started.
 fn children(pid: u32) -> Vec<u32> {
-    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    text.split_whitespace()
-        .filter_map(|pid| pid.parse().ok())
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return Vec::new();
+    };
+    let lists = threads
+        .flatten()
+        .map(|thread| fs::read_to_string(thread.path().join("children")).unwrap_or_default());
+    lists
+        .flat_map(|list| {
+            let pids = list.split_whitespace().filter_map(|pid| pid.parse().ok());
+            pids.collect::<Vec<_>>()
+        })
         .collect()
 }
 
@@ -104,4 +113,21 @@ pub(super) fn peak(pid: u32) -> u64 {
         .and_then(|line| line.trim().trim_end_matches(" kB").parse().ok())
         .unwrap_or(0);
     children(pid).into_iter().map(peak).fold(own, u64::max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_counts_whichever_thread_started_it() {
+        if stat(std::process::id()).is_none() {
+            return; // No Linux, so no bench.
+        }
+        let found = thread::spawn(|| {
+            let child = Running(Command::new("sleep").arg("60").spawn().unwrap());
+            children(std::process::id()).contains(&child.0.id())
+        });
+        assert!(found.join().unwrap());
+    }
 }
