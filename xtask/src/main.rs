@@ -96,7 +96,7 @@ enum Command {
     },
     /// Make docs/config.md and docs/reference.md from the code.
     Docs,
-    /// Measure A -> server -> B beside rsync: time, processor, bytes on the wire, memory.
+    /// Measure A -> server -> B beside rsync and Syncthing: time, processor, bytes on the wire, memory.
     Bench(bench::Options),
 }
 

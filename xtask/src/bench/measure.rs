@@ -19,8 +19,8 @@ pub(super) struct Cost {
     pub(super) wall: f64,
     /// Seconds of all processes, in user and system.
     pub(super) cpu: f64,
-    /// On the wire, both ways.
-    pub(super) bytes: u64,
+    /// Bytes between A and the server, and between the server and B, both ways.
+    pub(super) links: [u64; 2],
     /// Most KiB in memory: A, server, B.
     pub(super) peaks: [u64; 3],
 }
@@ -73,7 +73,7 @@ fn stat(pid: u32) -> Option<Vec<String>> {
     Some(rest.split_whitespace().map(str::to_owned).collect())
 }
 
-fn has_ended(pid: u32) -> bool {
+pub(super) fn has_ended(pid: u32) -> bool {
     stat(pid).is_none_or(|stat| stat[0] == "Z")
 }
 
@@ -107,12 +107,61 @@ pub(super) fn cpu(pid: u32) -> f64 {
 
 /// The largest VmHWM in KiB of a process and its children that run.
 pub(super) fn peak(pid: u32) -> u64 {
+    children(pid)
+        .into_iter()
+        .map(peak)
+        .fold(memory(pid, "VmHWM:"), u64::max)
+}
+
+/// A figure of `/proc/PID/status` in KiB; 0 once the process is gone.
+fn memory(pid: u32, field: &str) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let own = line
-        .and_then(|line| line.trim().trim_end_matches(" kB").parse().ok())
-        .unwrap_or(0);
-    children(pid).into_iter().map(peak).fold(own, u64::max)
+    let line = text.lines().find_map(|line| line.strip_prefix(field));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok())
+        .unwrap_or(0)
+}
+
+/// What A, the server and B need when there is nothing to do.
+pub(super) struct Idle {
+    /// Seconds of processor in a minute.
+    pub(super) cpu: [f64; 3],
+    /// Most KiB in memory, of what was seen once a second.
+    pub(super) resident: [u64; 3],
+}
+
+/// Looks on for as long as is said.
+pub(super) fn idle(pids: [u32; 3], window: Duration) -> Result<Idle> {
+    let (start, before) = (Instant::now(), pids.map(cpu));
+    let mut resident = [0; 3];
+    while start.elapsed() < window {
+        thread::sleep(Duration::from_secs(1).min(window));
+        for (most, pid) in resident.iter_mut().zip(pids) {
+            if has_ended(pid) {
+                bail!("process {pid} ended while there was nothing to do");
+            }
+            *most = memory(pid, "VmRSS:").max(*most);
+        }
+    }
+    let minutes = start.elapsed().as_secs_f64() / 60.0;
+    let now = pids.map(cpu);
+    Ok(Idle {
+        cpu: [0, 1, 2].map(|role| (now[role] - before[role]) / minutes),
+        resident,
+    })
+}
+
+/// Waits until processes have come to rest: 20 ms of processor in half a second, or 20 s.
+pub(super) fn until_quiet(pids: &[u32]) {
+    let used = || pids.iter().map(|pid| cpu(*pid)).sum::<f64>();
+    let mut before = used();
+    for _ in 0..40 {
+        thread::sleep(Duration::from_millis(500));
+        let now = used();
+        if now - before <= 0.02 {
+            break;
+        }
+        before = now;
+    }
 }
 
 #[cfg(test)]
