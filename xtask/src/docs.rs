@@ -8,10 +8,7 @@ use anyhow::{Context, Result, bail};
 use crate::workspace::{Workspace, cargo};
 
 /// Page as the product calls it, and its file.
-const PAGES: [(&str, &str); 2] = [
-    ("config", "docs/config.md"),
-    ("commands", "docs/reference.md"),
-];
+const PAGES: [(&str, &str); 2] = [("config", "docs/config.md"), ("cli", "docs/cli.md")];
 
 pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
     for (page, file) in PAGES {

@@ -94,7 +94,7 @@ enum Command {
         /// Where the demonstration keeps its folders.
         dir: Option<PathBuf>,
     },
-    /// Make docs/config.md and docs/reference.md from the code.
+    /// Make docs/config.md and docs/cli.md from the code.
     Docs,
     /// Measure A -> server -> B beside rsync and Syncthing: time, processor, bytes on the wire, memory.
     Bench(bench::Options),

@@ -1,9 +1,11 @@
-//! The whole grammar on a page. What a verb does stands in `commands/<verb>.rs`, what it means in docs/cli.md.
+//! The whole grammar on a page. What a verb does stands in `commands/<verb>.rs`. The first paragraph of a
+//! verb is its line in `--help` and in the table of docs/cli.md, the rest is what its own `--help` and its section there say:
+//! plain words that read well in a terminal.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 const FIRST_STEPS: &str = "\
 First steps: `syncagent demo` shows it all on this computer. For your own folder, run `syncagent server` somewhere, then \
@@ -22,6 +24,28 @@ pub(crate) struct Cli {
     pub(crate) global: Global,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Cli {
+    /// What was typed. Help, and a mistake in the grammar, end the process: with 0, and with 2 as `E_USAGE` does.
+    pub(crate) fn read() -> Self {
+        let matches = compact(Self::command()).get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+}
+
+/// The same grammar with shorter help: clap spreads the flags of a command with a long text over three lines each.
+fn compact(command: clap::Command) -> clap::Command {
+    let text = command.get_long_about().map(ToString::to_string);
+    let rest = text.and_then(|text| Some(text.split_once("\n\n")?.1.to_owned()));
+    let command = match rest {
+        Some(rest) => command
+            .long_about(None)
+            .after_help(rest)
+            .help_template("{about}{after-help}\n\n{usage-heading} {usage}\n\n{all-args}"),
+        None => command,
+    };
+    command.mut_subcommands(compact)
 }
 
 /// Under what the flags of every command stand.
@@ -49,12 +73,17 @@ pub(crate) struct Global {
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// See it work: a server and two machines on this computer
+    ///
+    /// Asks nothing, and runs until Ctrl-C. Started again with the same directory, it goes on with the same vault. A
+    /// directory that it did not make is refused.
     Demo {
         /// Where the demonstration lives; made if it is not there
         #[arg(default_value = "syncagent-demo")]
         dir: PathBuf,
     },
     /// Run or look after a server
+    ///
+    /// Without a command after it, it runs one.
     #[command(args_conflicts_with_subcommands = true)]
     Server {
         #[command(subcommand)]
@@ -63,6 +92,10 @@ pub(crate) enum Command {
         run: Box<ServerRun>,
     },
     /// Make a new vault: its key, protected by a master password
+    ///
+    /// The master password has at least 12 characters. A recovery code is shown, once: keep it safe, for it opens the vault
+    /// when the password is lost. Without a terminal it is printed on stdout. --recovery-file writes it into a file that
+    /// only you may read.
     Init {
         #[command(flatten)]
         password: PasswordArgs,
@@ -76,7 +109,12 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE")]
         recovery_file: Option<PathBuf>,
     },
-    /// Set up a further machine in one go: register, get the key, synchronise
+    /// Set up a further machine in one go: register, key, first pass
+    ///
+    /// Takes what `register` takes. The key comes through the server's password slot (`init --cloud-slot`), by the
+    /// recovery code, or from a file that `export-key` made.
+    ///
+    /// On a machine that has the key and whose password is lost, naming one of the two files sets a new password.
     Join {
         /// Address of the server and invitation, as URL#INVITATION
         link: String,
@@ -97,6 +135,12 @@ pub(crate) enum Command {
         recovery_code_file: Option<PathBuf>,
     },
     /// Register this machine with a server
+    ///
+    /// Makes the folder, too. If the invitation carries the hash of a certificate, that certificate is accepted and no
+    /// other, from now on. Otherwise the system's authorities vouch for the server, or those in the file of --ca.
+    ///
+    /// Plain http goes to this computer only, unless --insecure is given: whoever is on the way then sees which machine
+    /// talks when, and can take its place at the server, but can neither read nor forge what is in the vault.
     Register {
         /// Address of the server [default: the one in config.toml]
         #[arg(long, value_name = "URL")]
@@ -115,14 +159,24 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Option<MachinesCommand>,
     },
-    /// Keep the key in the system's keyring, or else in memory until log-out, so that no command asks
+    /// Keep the key at hand, so that nothing asks for the password
+    ///
+    /// In the system's keyring (Secret Service, Keychain, Credential Manager) until `lock`; where there is none, or the
+    /// setting `keyring` is `false`, in memory until `lock` or log-out. Says which, and why not in the keyring. A
+    /// `sync` that was locked goes on.
     Unlock {
         #[command(flatten)]
         password: PasswordArgs,
     },
-    /// Forget the key that `unlock` keeps; a running `sync` drops its own and waits
+    /// Forget the key that `unlock` keeps; a running `sync` waits
+    ///
+    /// Takes the key from keyring and memory. A running `sync` stops at once, drops its own, and waits for `unlock` in
+    /// the state `locked`.
     Lock,
     /// Change the master password on this machine
+    ///
+    /// Seals the key on this machine under the new password; nothing else changes. A password slot on the server
+    /// follows with the next pass.
     ChangePassword {
         #[command(flatten)]
         password: PasswordArgs,
@@ -130,7 +184,9 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE")]
         new_password_file: Option<PathBuf>,
     },
-    /// Print the key for another machine, protected by a password of its own
+    /// Print the key for another machine, under its own password
+    ///
+    /// In one line, for `import-key` or `join --export-file` there.
     ExportKey {
         #[command(flatten)]
         password: PasswordArgs,
@@ -139,6 +195,8 @@ pub(crate) enum Command {
         export_password_file: Option<PathBuf>,
     },
     /// Take over the key that `export-key` printed, from stdin
+    ///
+    /// A key with which nothing was written is replaced; otherwise it asks first, or takes --yes for an answer.
     ImportKey {
         #[command(flatten)]
         password: PasswordArgs,
@@ -151,9 +209,15 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: RecoveryCommand,
     },
-    /// Six words to compare between machines: equal words, equal history
+    /// Six words to compare: equal words, equal history
+    ///
+    /// They stand for the position up to which this machine has verified the history. Two machines at one position show
+    /// the same words.
     Fingerprint,
     /// Keep the folder up to date, or make one pass with --once
+    ///
+    /// Runs until it is ended. `status` says how things stand; `pause`, `resume` and `now` tell it what to do. One pass
+    /// looks at everything, brings folder and vault together, and ends: its exit status says how it went.
     Sync {
         #[command(flatten)]
         password: PasswordArgs,
@@ -168,16 +232,25 @@ pub(crate) enum Command {
         locked: bool,
     },
     /// Say how things stand
+    ///
+    /// What a running `sync` says, or else what the last pass found. With --watch once more after every change, until
+    /// `sync` ends.
     Status {
         /// Go on showing it
         #[arg(long)]
         watch: bool,
     },
     /// Stop synchronising until `resume`
+    ///
+    /// Told to a running `sync`.
     Pause,
     /// Go on synchronising
+    ///
+    /// Told to a running `sync`.
     Resume,
     /// Look for changes now
+    ///
+    /// Told to a running `sync`. With --yes, a change of very many files that waits for a yes is made.
     Now,
     /// List what is in the vault
     Ls {
@@ -189,11 +262,15 @@ pub(crate) enum Command {
         recursive: bool,
     },
     /// List the versions of a file
+    ///
+    /// Newest first, across renames.
     Versions {
         /// A file in the vault
         path: String,
     },
     /// Bring back a version of a file
+    ///
+    /// What stands in its place is left alone, unless --keep-both or --replace says what to do.
     Restore {
         #[command(flatten)]
         password: PasswordArgs,
@@ -217,17 +294,24 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Option<ConflictsCommand>,
     },
-    /// Say why a file or directory is in the state it is in, and what to do
+    /// Say why a file is in the state it is in, and what to do
+    ///
+    /// Of a directory, too. Asks for no key, and may be used while `sync` runs. A path that nobody knows is exit status
+    /// 3.
     Explain {
         /// A path in the folder
         path: PathBuf,
     },
-    /// Say whether files are left out, and which line of `.syncignore` says so
+    /// Say whether files are left out, and by which rule
     Ignore {
         #[command(subcommand)]
         command: IgnoreCommand,
     },
     /// Read what the server keeps and prove that it is whole
+    ///
+    /// Reads the content of every known version from the server, or a part of it, and checks it as a download does.
+    /// Names the files and versions that a bad piece touches, and then exits with 1. Writes nothing, and may be used
+    /// while `sync` runs.
     Verify {
         #[command(flatten)]
         password: PasswordArgs,
@@ -235,7 +319,14 @@ pub(crate) enum Command {
         #[arg(long, value_name = "N")]
         sample: Option<usize>,
     },
-    /// Give a server that was restored from a backup what it has lost, and go on with it
+    /// Give a server restored from a backup what it has lost
+    ///
+    /// For a machine that stopped because the server shows an older history. Says what it will do, and whose changes
+    /// were lost, and asks; then it gives those changes back as they were, other machines' too, with the content that
+    /// this disk still has, and makes a pass. Nothing is deleted anywhere.
+    ///
+    /// Where that is not possible, or with --unite, both sides are united. Where nothing was lost, it gives the server
+    /// content that it lacks. Works through a running `sync`.
     Recover {
         #[command(flatten)]
         password: PasswordArgs,
@@ -245,11 +336,17 @@ pub(crate) enum Command {
         #[command(flatten)]
         dry_run: DryRun,
     },
-    /// Look at everything that has to be right, and say what to do about what is not
+    /// Check everything that has to be right, and say what to do
+    ///
+    /// Looks at settings, key, server, clock, folder, disk space and the limit of watched directories. Each line begins
+    /// with `ok`, `look` (it works, but) or `bad`. Exits with the status of the worst `bad`.
     Doctor,
     /// Say where this machine keeps its files
     Paths,
-    /// Forget what was observed and find it again; no file is touched
+    /// Forget what was observed and find it again
+    ///
+    /// Asks first, and touches no file: the next pass finds again what was forgotten. With --new-machine this machine
+    /// also becomes a new one to the vault, which needs a new invitation: the way back for one that was removed.
     Reset {
         /// Also become a new machine to the vault, with a new invitation: for one that was removed
         #[arg(long)]
@@ -288,8 +385,14 @@ impl Command {
 #[derive(Subcommand)]
 pub(crate) enum ServerCommand {
     /// Run the server (the default)
+    ///
+    /// Until Ctrl-C or SIGTERM, and then ends in order. Settings may also stand in variables and in a file. Without TLS
+    /// it speaks plain http, which machines on other computers refuse.
     Run(ServerRun),
     /// Print an invitation for one machine, valid for 24 hours
+    ///
+    /// Works beside a running server, and finds it by the same flags, variables or file. If the server's certificate
+    /// vouches for itself, the invitation carries its hash.
     Invite {
         #[command(flatten)]
         places: ServerPlaces,
@@ -303,8 +406,10 @@ pub(crate) enum ServerCommand {
 
 #[derive(Subcommand)]
 pub(crate) enum AdminCommand {
-    /// Say that the server was restored from a backup: for 30 days, machines may give back what it lost although not all
-    /// of it is left
+    /// Say that the server was restored from a backup
+    ///
+    /// For 30 days, machines may then give back what it lost although not all of it is left. Works beside a running
+    /// server.
     Restored {
         /// End that now
         #[arg(long)]
@@ -312,7 +417,10 @@ pub(crate) enum AdminCommand {
         #[command(flatten)]
         vault: VaultArgs,
     },
-    /// Remove the end of a vault's log. What it names stays; machines that have seen more stop with E_ROLLBACK
+    /// Remove the end of a vault's log
+    ///
+    /// Lists what goes, and asks. What it names stays. Machines that have seen more stop with E_ROLLBACK. Not while the
+    /// server runs.
     Cut {
         /// The last position that stays
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -433,9 +541,16 @@ pub(crate) struct PlaceArgs {
 
 #[derive(Subcommand)]
 pub(crate) enum MachinesCommand {
-    /// List them (the default)
+    /// List the machines (the default)
+    ///
+    /// With each: its state, when it was last seen, and the files in sync there.
     List,
-    /// Remove a machine: it gets nothing any more. No data is touched
+    /// Remove a machine: it gets nothing any more
+    ///
+    /// The removal is signed into the history, and the server ends the machine's token. Its files stay.
+    ///
+    /// Without the key (exit status 11), or with the folder away (13), the token ends none the less; `machines` then
+    /// says "not yet signed", and the same command again signs it.
     Remove {
         /// Its name
         name: String,
@@ -449,6 +564,8 @@ pub(crate) enum MachinesCommand {
 #[derive(Subcommand)]
 pub(crate) enum RecoveryCommand {
     /// Prove that the recovery code works
+    ///
+    /// `status` reminds of it until it has succeeded once.
     Test {
         /// File with the code
         #[arg(long, value_name = "FILE")]
@@ -461,6 +578,8 @@ pub(crate) enum TrashCommand {
     /// List what was deleted (the default)
     List,
     /// Bring back what was deleted
+    ///
+    /// If something stands in its place, --keep-both or --replace says what to do.
     Restore {
         #[command(flatten)]
         password: PasswordArgs,
@@ -475,14 +594,23 @@ pub(crate) enum TrashCommand {
 
 #[derive(Subcommand)]
 pub(crate) enum ConflictsCommand {
-    /// List them (the default)
+    /// List the conflicts (the default)
+    ///
+    /// What two machines changed at once, and nobody has resolved; the same on every machine.
     List,
-    /// Show in what the two differ: the file under the name (theirs) and the conflict copy (mine)
+    /// Show in what the two differ
+    ///
+    /// PATH is the file that has the name (`theirs`), its conflict copy (`mine`), or the id of either. Reads what is in
+    /// the folder and asks for no key. Texts up to 1 MiB and 10,000 lines are compared line by line; of the rest it
+    /// says sizes and times.
     Diff {
         /// The file, its conflict copy, or the id of either
         path: String,
     },
-    /// Keep one of the two, both, or the changes of both. Each way can be taken back, and the answer says how
+    /// Keep one of the two, both, or the changes of both
+    ///
+    /// Without --keep a terminal is asked, and before --all. Each way can be taken back, and the answer says how. Works
+    /// beside a running `sync`, and touches no file itself: what is edited meanwhile is kept.
     Resolve {
         #[command(flatten)]
         password: PasswordArgs,
@@ -492,7 +620,7 @@ pub(crate) enum ConflictsCommand {
         /// All conflicts there are
         #[arg(long)]
         all: bool,
-        /// Which side
+        /// What to keep
         #[arg(long, value_enum, value_name = "SIDE")]
         keep: Option<KeepSide>,
         #[command(flatten)]
@@ -504,17 +632,20 @@ pub(crate) enum ConflictsCommand {
 pub(crate) enum KeepSide {
     /// What has the name; the copy goes to the trash
     Theirs,
-    /// The copy: its content comes under the name, and the copy goes to the trash
+    /// The copy: its content comes under the name, where the other becomes a version, and the copy goes to the trash
     Mine,
-    /// Both, under the names they have
+    /// Both, under the names they have; they are no conflict any more
     Both,
-    /// The changes of both in one text; where they clash, nothing is changed
+    /// The changes of both in one text, from the version both started from; where they clash, nothing is changed, and
+    /// the exit status is 10
     Merge,
 }
 
 #[derive(Subcommand)]
 pub(crate) enum IgnoreCommand {
     /// Say whether paths are synchronised, and which line says so
+    ///
+    /// Names the rule, its line, and the file it stands in.
     Check {
         /// Paths in the folder
         #[arg(required = true)]
@@ -532,8 +663,8 @@ pub(crate) enum Dedup {
 pub(crate) enum Page {
     /// docs/config.md
     Config,
-    /// docs/reference.md
-    Commands,
+    /// docs/cli.md
+    Cli,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -551,10 +682,10 @@ pub(crate) enum TlsHow {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
 
     #[test]
     fn the_grammar_is_sound() {
         Cli::command().debug_assert();
+        compact(Cli::command()).debug_assert();
     }
 }

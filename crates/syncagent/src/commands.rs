@@ -4,7 +4,7 @@ mod agent;
 mod browse;
 mod conflicts;
 mod doctor;
-mod explain;
+pub(crate) mod explain;
 mod fingerprint;
 mod ignore;
 mod init;

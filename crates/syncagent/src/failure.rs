@@ -159,12 +159,44 @@ impl From<TlsError> for Failure {
     }
 }
 
+/// Every exit status, and when it comes: the table in docs/cli.md and the manual page.
+pub(crate) const STATUSES: [(u8, &str); 11] = [
+    (
+        0,
+        "fine; also names that cannot be placed here, which are listed in `skipped`",
+    ),
+    (1, "one or more files failed, the rest is in sync"),
+    (2, "not understood, or not done because nobody said yes"),
+    (3, "not set up, or not found"),
+    (
+        5,
+        "try again: server away (`--once`), disk full, somebody else is at it",
+    ),
+    (7, "the local state is corrupt beyond rebuilding"),
+    (
+        Exit::CONFLICTS,
+        "conflicts: `sync --once` made copies in this run; `status`: some are there; `conflicts resolve`: some could not \
+         be merged",
+    ),
+    (11, "wrong password, damaged slot, locked and nobody to ask"),
+    (
+        12,
+        "refused: token, invitation, removed machine; or the server, for its certificate",
+    ),
+    (
+        13,
+        "everything waits: mass change, folder missing, emptied or replaced",
+    ),
+    (14, "the history does not fit"),
+];
+
 /// The exit status of several outcomes at once: what a person must look at first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Exit(u8);
 
 impl Exit {
-    const ORDER: [u8; 9] = [14, 12, 11, 13, 7, 5, 1, 10, 0];
+    /// The first of those that came up wins.
+    pub(crate) const ORDER: [u8; 9] = [14, 12, 11, 13, 7, 5, 1, 10, 0];
 
     /// Unresolved conflicts, and nothing worse.
     pub(crate) const CONFLICTS: u8 = 10;
@@ -189,6 +221,15 @@ impl Exit {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_status_has_its_sentence() {
+        let said = |status| STATUSES.iter().any(|(known, _)| *known == status);
+        for code in Code::ALL {
+            assert!(said(code.exit()), "{code} exits with {}", code.exit());
+        }
+        assert!(Exit::ORDER.into_iter().all(said));
+    }
 
     #[test]
     fn the_worst_comes_first() {

@@ -29,7 +29,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use clap::Parser as _;
 use syncagent_protocol::time::Clock;
 use syncagent_vault::random::OsRandom;
 
@@ -56,11 +55,7 @@ fn main() -> ExitCode {
     if let Ok(at) = std::env::var(crash::VARIABLE) {
         crash::arm(&at);
     }
-    let Cli { global, command } = match Cli::try_parse() {
-        Ok(cli) => cli,
-        // Help is no error; a mistake is E_USAGE, whose exit status clap uses, too.
-        Err(error) => error.exit(),
-    };
+    let Cli { global, command } = Cli::read();
     let output = Output::new(&global);
     let context = context(global, output.clone());
     let status = context.and_then(|context| {

@@ -1,7 +1,6 @@
 //! Where a password comes from, and in which order it is looked for.
 //!
-//! `--password-file`, `--password-command`, `SYNCAGENT_PASSWORD_FILE`, `password_command` in config.toml, the keyring or
-//! agent in which `unlock` keeps the key, and last a question on the terminal. Where there is none, the flags are named.
+//! [`ORDER`] says it. Where there is none, the flags are named.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -21,6 +20,16 @@ use crate::cli::PasswordArgs;
 use crate::context::{Context, no_key};
 use crate::failure::{Failure, Result};
 use crate::shell;
+
+/// What [`open_key`] tries, one after the other: the list in docs/cli.md.
+pub(crate) const ORDER: [&str; 6] = [
+    "`--password-file FILE`: its first line",
+    "`--password-command COMMAND`: the first line of its output",
+    "the file that `SYNCAGENT_PASSWORD_FILE` names",
+    "`SYNCAGENT_PASSWORD_COMMAND`, or `password_command` in `config.toml`",
+    "the key that `unlock` keeps, in keyring or memory",
+    "a question on the terminal",
+];
 
 /// How often somebody may mistype the password before the command gives up.
 const TRIES: u32 = 3;

@@ -204,6 +204,23 @@ pub(crate) const MACHINE: &[Setting] = &[
     },
 ];
 
+/// Variables that are no settings, and what they mean.
+pub(crate) const OTHERS: &[(&str, &str)] = &[
+    (
+        "SYNCAGENT_HOME",
+        "one directory for everything of this machine",
+    ),
+    (
+        "SYNCAGENT_PASSWORD_FILE",
+        "file whose first line is the master password",
+    ),
+    (
+        "SYNCAGENT_DUMPS",
+        "`true` allows core dumps and debuggers also for processes that may have the key",
+    ),
+    ("NO_COLOR", "no colours"),
+];
+
 /// How a server is to run.
 pub(crate) struct ServerSettings {
     pub(crate) places: Places,
@@ -528,10 +545,22 @@ mod tests {
     use crate::context::VARIABLES;
 
     #[test]
-    fn every_variable_is_read() {
-        let named = SERVER.iter().chain(MACHINE).map(|setting| setting.variable);
-        for variable in named.filter(|variable| !variable.is_empty()) {
-            assert!(VARIABLES.contains(&variable), "{variable}");
+    fn every_variable_is_read_and_every_one_of_ours_is_told() {
+        let settings = SERVER.iter().chain(MACHINE).map(|setting| setting.variable);
+        let others = OTHERS.iter().map(|(name, _)| *name);
+        let told: BTreeSet<&str> = settings
+            .chain(others)
+            .filter(|name| !name.is_empty())
+            .collect();
+        for variable in &told {
+            assert!(VARIABLES.contains(variable), "{variable} is not read");
+        }
+        for variable in VARIABLES {
+            let is_ours = variable.starts_with("SYNCAGENT_");
+            assert!(
+                !is_ours || told.contains(variable),
+                "{variable} is not told"
+            );
         }
     }
 

@@ -241,23 +241,6 @@ fn a_folder_with_the_key_in_it_is_refused() {
 }
 
 #[test]
-fn the_document_lists_every_code_with_its_exit() {
-    let text =
-        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/cli.md")).unwrap();
-    for code in syncagent_protocol::Code::ALL {
-        assert!(
-            text.contains(&format!("| `{code}` | {} |", code.meaning())),
-            "{code} has no row"
-        );
-        let row = format!("| {} | ", code.exit());
-        let listed = text
-            .lines()
-            .any(|line| line.starts_with(&row) && line.contains(&format!("`{code}`")));
-        assert!(listed, "{code} is not beside exit {}", code.exit());
-    }
-}
-
-#[test]
 fn the_page_of_failures_has_codes_with_their_exits() {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/failures.md");
     let text = fs::read_to_string(page).unwrap();

@@ -323,3 +323,100 @@ fn json_is_all_that_is_on_stdout() {
         (vec!["code", "exit", "message"], &3.into())
     );
 }
+
+/// The names in the first `{...}` of a row of the page's table, and whether each is always there.
+fn documented(page: &str, verb: &str) -> Vec<(String, bool)> {
+    let (alone, first) = (format!("| `{verb}` |"), format!("| `{verb}`, "));
+    let second = format!(", `{verb}` |");
+    let names_it = |line: &&str| {
+        line.starts_with(&alone)
+            || line.starts_with(&first)
+            || line.contains(&second)
+            || line.starts_with(&format!("| `{verb}` / "))
+    };
+    let row = page
+        .lines()
+        .filter(|line| line.contains("| `{"))
+        .find(names_it);
+    let shape = row
+        .unwrap_or_else(|| panic!("{verb} has no row"))
+        .split_once("| `{")
+        .unwrap()
+        .1;
+    let (mut depth, mut names, mut name) = (0, Vec::new(), String::new());
+    for c in shape.chars() {
+        match c {
+            '{' | '[' => depth += 1,
+            '}' | ']' if depth > 0 => depth -= 1,
+            ',' | '}' if depth == 0 => {
+                let key = name.split(':').next().unwrap().trim();
+                names.push((key.trim_end_matches('?').to_owned(), !key.ends_with('?')));
+                name.clear();
+                if c == '}' {
+                    return names;
+                }
+            }
+            _ if depth == 0 => name.push(c),
+            _ => {}
+        }
+    }
+    panic!("{verb}: {shape}");
+}
+
+#[test]
+fn the_page_names_what_json_has() {
+    let page =
+        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/cli.md")).unwrap();
+    let world = World::new();
+    let a = world.first("a");
+    for text in ["one", "two"] {
+        a.write("x", text);
+        a.sync_once().exits(0);
+    }
+    fs::remove_file(a.folder.join("x")).unwrap();
+    a.write("y", "y");
+    for (verb, more, with_password) in [
+        ("sync --once --dry-run", &[][..], true),
+        ("sync --once", &[], true),
+        ("status", &[], false),
+        ("ls", &[], false),
+        ("versions", &["y"], false),
+        ("trash list", &[], false),
+        ("trash restore --dry-run", &["x"], true),
+        ("trash restore", &["x"], true),
+        ("conflicts list", &[], false),
+        ("machines", &[], false),
+        ("fingerprint", &[], false),
+        ("explain", &["y"], false),
+        ("ignore check", &["y"], false),
+        ("recover", &["--dry-run"], true),
+        ("verify", &[], true),
+        ("doctor", &[], false),
+        ("paths", &[], false),
+        ("reset", &["--yes"], false),
+        ("export-key", &["--export-password-file", "password"], true),
+        ("lock", &[], false),
+    ] {
+        let mut line: Vec<&str> = verb.split(' ').collect();
+        line.extend(more);
+        line.push("--json");
+        if with_password {
+            line.extend(["--password-file", "password"]);
+        }
+        let answer = a.run(&line).json();
+        let told = documented(&page, verb);
+        let here = keys(&answer);
+        for (key, is_always) in &told {
+            assert!(
+                !is_always || here.contains(&key.as_str()),
+                "{verb}: no {key} in {answer}"
+            );
+        }
+        for key in here {
+            assert!(
+                told.iter().any(|(told, _)| told == key),
+                "{verb}: {key} is not told of"
+            );
+        }
+    }
+}

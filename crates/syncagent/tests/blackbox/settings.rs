@@ -211,7 +211,7 @@ fn a_machine_reads_variables_before_its_file() {
 fn the_pages_about_settings_and_commands_are_current() {
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
     let dir = tempfile::tempdir().unwrap();
-    for (page, file) in [("config", "config.md"), ("commands", "reference.md")] {
+    for (page, file) in [("config", "config.md"), ("cli", "cli.md")] {
         let made = run(command(dir.path()).args(["reference", page]))
             .exits(0)
             .stdout;
