@@ -13,11 +13,13 @@ mod system;
 
 use std::fs::{self, TryLockError};
 use std::io::{self, Read as _, Write as _};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use interprocess::local_socket::prelude::*;
 use interprocess::local_socket::{ListenerOptions, Stream};
+use notify::Watcher as _;
 use syncagent_vault::keys::VaultKey;
 use syncagent_vault::random::{self, Random};
 use syncagent_vault::recovery::RecoveryCode;
@@ -37,6 +39,8 @@ const LOCK: u8 = b'l';
 const DONE: u8 = b'.';
 /// How long either end waits for the other, which is on the same computer.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// From one look at a home whose key is gone to the next.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What is handed to the agent: a slot, and the code that opens it.
 pub struct Keepsake(Secret<KEEPSAKE_LEN>);
@@ -149,7 +153,8 @@ fn connect(home: &Home) -> Option<Stream> {
     Some(stream)
 }
 
-/// Is the agent: says `ready` once it can be asked, and returns when it was told to lock.
+/// Is the agent: says `ready` once it can be asked, and returns when it was told to lock, or when the home is gone, whose
+/// key nobody can ask for any more.
 pub fn run(home: &Home, keepsake: Keepsake, ready: impl FnOnce()) -> Result<(), ClientError> {
     let path = home.agent_path();
     let dir = path.parent().unwrap_or(&path);
@@ -175,8 +180,9 @@ pub fn run(home: &Home, keepsake: Keepsake, ready: impl FnOnce()) -> Result<(), 
     let keepsake = Arc::new(Mutex::new(Some(keepsake)));
     let kept = Arc::clone(&keepsake);
     system::detach();
-    ready();
     let (told, locked) = std::sync::mpsc::channel();
+    let _watched = watch(home, told.clone());
+    ready();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             match stream {
@@ -190,14 +196,58 @@ pub fn run(home: &Home, keepsake: Keepsake, ready: impl FnOnce()) -> Result<(), 
             }
         }
     });
-    let whoever_locked: Result<Stream, _> = locked.recv();
+    let whoever_locked = wait(home, &locked);
     // Whoever is told that it is locked finds nobody to ask any more, and nothing in memory. The process ends with this.
     drop(take(&kept));
     let _ = fs::remove_file(&path);
-    if let Ok(mut stream) = whoever_locked {
+    if let Some(mut stream) = whoever_locked {
         let _ = stream.write_all(&[DONE]);
     }
     Ok(())
+}
+
+/// What an agent wakes for.
+enum Told {
+    Lock(Stream),
+    /// Something is missing in the home.
+    Look,
+}
+
+/// Tells when the key's file is gone. Asleep until the system says that something happened in its directory; none where
+/// the system cannot say that.
+fn watch(home: &Home, told: Sender<Told>) -> Option<notify::RecommendedWatcher> {
+    let key = home.key_path();
+    let dir = key.parent().unwrap_or(&key).to_owned();
+    // It may be gone before it is watched.
+    let _ = told.send(Told::Look);
+    let look = move |_: notify::Result<notify::Event>| {
+        if !key.exists() {
+            let _ = told.send(Told::Look);
+        }
+    };
+    let mut watcher = notify::recommended_watcher(look).ok()?;
+    let watched = watcher.watch(&dir, notify::RecursiveMode::NonRecursive);
+    watched.ok().map(|()| watcher)
+}
+
+/// Returns whoever locks, or none once the home is gone.
+fn wait(home: &Home, told: &Receiver<Told>) -> Option<Stream> {
+    let key = home.key_path();
+    let dir = key.parent().unwrap_or(&key);
+    let mut is_whole = true;
+    loop {
+        // Nobody hears of the end of a directory in which a socket is open, so where the key is gone, it is looked for.
+        let next = match is_whole {
+            true => told.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            false => told.recv_timeout(LOOK_AGAIN),
+        };
+        match next {
+            Ok(Told::Lock(stream)) => return Some(stream),
+            Err(RecvTimeoutError::Disconnected) => return None,
+            Ok(Told::Look) | Err(RecvTimeoutError::Timeout) if !dir.exists() => return None,
+            Ok(Told::Look) | Err(RecvTimeoutError::Timeout) => is_whole = key.exists(),
+        }
+    }
 }
 
 type Kept = Mutex<Option<Keepsake>>;
@@ -206,7 +256,7 @@ fn take(kept: &Kept) -> Option<Keepsake> {
     kept.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
-fn serve(mut stream: Stream, kept: &Kept, told: &std::sync::mpsc::Sender<Stream>) {
+fn serve(mut stream: Stream, kept: &Kept, told: &Sender<Told>) {
     let mut request = [0];
     let answered =
         system::set_patience(&stream, PATIENCE).and_then(|()| stream.read_exact(&mut request));
@@ -218,7 +268,7 @@ fn serve(mut stream: Stream, kept: &Kept, told: &std::sync::mpsc::Sender<Stream>
                 let _ = keepsake.write(&mut stream);
             }
         }
-        (Ok(()), [LOCK]) => drop(told.send(stream)),
+        (Ok(()), [LOCK]) => drop(told.send(Told::Lock(stream))),
         _ => {}
     }
 }

@@ -329,3 +329,13 @@ fn no_process_with_the_key_is_written_to_disk_or_read_by_others() {
     let slip = run(a.command(&["status"]).env("SYNCAGENT_DUMPS", "1"));
     slip.exits(2).says("E_USAGE");
 }
+
+#[test]
+fn an_agent_ends_with_its_home() {
+    let world = World::new();
+    let a = world.first("a");
+    a.run(&["unlock", "--password-file", "password"]).exits(0);
+    let agent = agent(&a);
+    fs::remove_dir_all(a.home()).unwrap();
+    until("the agent to end", || (!runs(agent)).then_some(()));
+}

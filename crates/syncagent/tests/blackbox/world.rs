@@ -144,6 +144,24 @@ pub(crate) struct World {
     pub(crate) url: String,
 }
 
+#[cfg(unix)]
+impl Drop for World {
+    /// Ends the agents that were started here, before their homes go.
+    fn drop(&mut self) {
+        use std::io::Write as _;
+        let homes = fs::read_dir(self.dir.path())
+            .into_iter()
+            .flatten()
+            .flatten();
+        for home in homes {
+            let socket = home.path().join("agent/agent.sock");
+            if let Ok(mut agent) = std::os::unix::net::UnixStream::connect(socket) {
+                let _ = agent.write_all(b"l");
+            }
+        }
+    }
+}
+
 impl World {
     pub(crate) fn new() -> Self {
         let mut world = Self::without_server();
@@ -181,10 +199,9 @@ impl World {
     /// server runs yet.
     #[cfg(target_os = "linux")]
     pub(crate) fn with_mounts() -> Self {
-        Self {
-            mounts: Some(Arc::new(Mounts::new())),
-            ..Self::without_server()
-        }
+        let mut world = Self::without_server();
+        world.mounts = Some(Arc::new(Mounts::new()));
+        world
     }
 
     /// What is mounted for the processes of a world [`World::with_mounts`].
