@@ -238,7 +238,7 @@ pub(super) fn run(context: &Context, path: &Path) -> Result {
         index,
         log,
         ancestor,
-        status,
+        status: status::with_folder(status, Some(&folder)),
     };
     let answer = world.explain(&path)?;
     context.output.result(&answer, || {

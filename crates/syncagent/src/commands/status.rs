@@ -1,5 +1,7 @@
 //! `status`, `pause`, `resume`, `now`: how the daemon does, and what it is told.
 
+use std::path::Path;
+
 use serde::Serialize;
 use syncagent_client::ClientError;
 use syncagent_client::daemon::control::{Client, Command};
@@ -79,18 +81,34 @@ pub(super) fn last(home: &Home) -> Result<Status> {
     Ok(status)
 }
 
+/// Names the folder in what keeps it from being synchronised: an engine does not know its path.
+pub(super) fn with_folder(mut status: Status, folder: Option<&Path>) -> Status {
+    if let (Some(held), Some(folder)) = (&mut status.held, folder)
+        && held.code == Code::Root
+    {
+        let folder = folder.display().to_string();
+        if !held.message.contains(&folder) {
+            held.message = format!("{folder}: {}", held.message);
+        }
+    }
+    status
+}
+
 pub(super) fn run(context: &Context, watch: bool) -> Result<u8> {
     let home = context.home()?;
     let here = home.credentials()?.ok_or_else(not_registered)?;
     let recovery_tested = here.recovery_tested;
+    // What is wrong with the settings keeps nobody from asking.
+    let folder = context.config(&home).ok().and_then(|config| config.folder);
+    let folder = folder.as_deref();
     context.block_on(async {
         match (Client::connect(&home).await, watch) {
-            (Some(daemon), true) => follow(context, &home, daemon, recovery_tested).await,
+            (Some(daemon), true) => follow(context, &home, daemon, folder, recovery_tested).await,
             (Some(daemon), false) => show(
                 context,
                 Answer {
                     running: true,
-                    status: daemon.status().await?,
+                    status: with_folder(daemon.status().await?, folder),
                     recovery_tested,
                 },
             ),
@@ -119,6 +137,7 @@ async fn follow(
     context: &Context,
     home: &Home,
     daemon: Client,
+    folder: Option<&Path>,
     recovery_tested: bool,
 ) -> Result<u8> {
     let told_to_end = signals::told_to_end(context.global.until_eof)?;
@@ -144,7 +163,7 @@ async fn follow(
             context,
             Answer {
                 running: true,
-                status,
+                status: with_folder(status, folder),
                 recovery_tested,
             },
         )?;

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use crate::patience::until;
 use crate::world::{World, command, run};
 
 #[test]
@@ -238,6 +239,30 @@ fn a_folder_with_the_key_in_it_is_refused() {
         "a",
     ]);
     assert!(far.exits(2).says("E_USAGE").stderr.contains("--insecure"));
+}
+
+#[test]
+fn a_folder_that_goes_while_a_daemon_runs_is_named() {
+    let world = World::new();
+    let a = world.first("a");
+    a.write("x", "x");
+    let daemon = a.start_daemon();
+    fs::rename(&a.folder, world.path("elsewhere")).unwrap();
+    a.run(&["now"]).exits(0);
+    let held = until("the daemon to miss its folder", || {
+        let status = a.status();
+        (status["state"] == "held").then(|| status["held"].clone())
+    });
+    assert_eq!(held["code"], "E_ROOT");
+    let named = |text: &str| text.contains(&a.folder.display().to_string());
+    assert!(named(held["message"].as_str().unwrap()), "{held}");
+    let said = a.run(&["status"]).exits(13);
+    assert!(named(&said.stdout), "{}", said.stdout);
+    let why = a.run(&["explain", a.folder.join("x").to_str().unwrap()]);
+    assert!(named(&why.exits(0).stdout));
+    assert_eq!(daemon.terminate(), 0);
+    let last = a.run(&["status"]).exits(13);
+    assert!(named(&last.stdout), "{}", last.stdout);
 }
 
 #[test]
