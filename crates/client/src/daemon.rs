@@ -28,7 +28,7 @@ use crate::engine::{Engine, Hint, State, Status};
 use crate::error::ClientError;
 use crate::folder::disk::NativeDisk;
 use crate::folder::watch::Watcher;
-use crate::home::Home;
+use crate::home::{Home, LockMark};
 use crate::remote::Remote;
 
 /// The first and the longest wait before the event socket is opened again.
@@ -44,6 +44,10 @@ pub struct Options {
     pub home: Option<Home>,
     /// Waiting times.
     pub schedule: Config,
+    /// Begin paused, as it was before a lock.
+    pub paused: bool,
+    /// What [`Home::last_lock`] said before the key was read: somebody who locked since then did not find this daemon.
+    pub before_key: Option<LockMark>,
 }
 
 /// Why a daemon ended.
@@ -55,28 +59,54 @@ pub enum Reason {
 }
 
 /// Somebody waits for the key to be gone. They learn that it is when this is done, or when the process ends.
-pub struct Locking(Request);
+pub struct Locking {
+    /// None if they did not find anybody to ask.
+    request: Option<Request>,
+    was_paused: bool,
+}
 
 impl Locking {
+    /// Whether somebody had asked for quiet, which a lock does not end.
+    pub fn was_paused(&self) -> bool {
+        self.was_paused
+    }
+
     /// Nothing of the key is left.
     pub fn done(self) {
-        let _ = self.0.answer.send(Ok(serde_json::Value::Null));
+        if let Some(request) = self.request {
+            let _ = request.answer.send(Ok(serde_json::Value::Null));
+        }
     }
 }
 
 /// Runs until `shutdown` ends or somebody locks. Errors of single passes are states, not ends; only what cannot get better by
 /// waiting, such as a lock that somebody else holds, returns.
 pub async fn run(
-    engine: Engine,
+    mut engine: Engine,
     options: Options,
     shutdown: impl Future<Output = ()>,
 ) -> Result<Reason, ClientError> {
     let (mailbox, inbox) = Mailbox::new();
+    if options.paused {
+        engine.show_paused();
+    }
     let status = engine.watch();
     let control = match &options.home {
         Some(home) => Some(control::listen(home, mailbox, status)?),
         None => None,
     };
+    // Whoever locks from here on finds the socket.
+    if let (Some(home), Some(before)) = (&options.home, &options.before_key)
+        && home.last_lock()? != *before
+    {
+        if let Some(control) = control {
+            control.close().await;
+        }
+        return Ok(Reason::Locked(Locking {
+            request: None,
+            was_paused: options.paused,
+        }));
+    }
     let (heads, head_inbox) = mpsc::channel(16);
     let listener = tokio::spawn(listen_to_server(engine.remote(), heads));
     let reporter = tokio::spawn(report(engine.remote(), engine.watch()));
@@ -90,6 +120,10 @@ pub async fn run(
         wake_at: None,
         engine,
     };
+    if options.paused {
+        // Nothing to do comes of this; what `Started` asks for waits.
+        let _ = daemon.tell(Event::Pause);
+    }
     let result = daemon.run(inbox, head_inbox, shutdown).await;
     listener.abort();
     reporter.abort();
@@ -129,7 +163,9 @@ pub async fn rest<T>(
                     let _ = answer.send(Ok(serde_json::Value::Null));
                     break Some(key);
                 }
-                Ok(None) => locked("there is no key to go on with: run `syncagent unlock` again"),
+                Ok(None) => locked(
+                    "no key is in reach of the running `sync`: run `syncagent unlock` again, or end `sync` and start it anew",
+                ),
                 Err(error) => Err(error),
             },
             _ => locked("the key is locked: run `syncagent unlock` first"),
@@ -171,7 +207,7 @@ impl Daemon {
                 let ended = tokio::select! {
                     biased;
                     () = &mut shutdown => return Ok(Reason::Shutdown),
-                    Some(request) = locks.recv() => return Ok(Reason::Locked(Locking(request))),
+                    Some(request) = locks.recv() => return Ok(self.locked(request)),
                     ended = self.pass(hint) => ended,
                 };
                 self.tell_position();
@@ -191,7 +227,7 @@ impl Daemon {
             effects = tokio::select! {
                 biased;
                 () = &mut shutdown => return Ok(Reason::Shutdown),
-                Some(request) = locks.recv() => return Ok(Reason::Locked(Locking(request))),
+                Some(request) = locks.recv() => return Ok(self.locked(request)),
                 Some(request) = commands.recv() => self.obey(request).await,
                 Some(heard) = heads.recv() => {
                     if heard.is_first {
@@ -206,6 +242,13 @@ impl Daemon {
                 }
             };
         }
+    }
+
+    fn locked(&self, request: Request) -> Reason {
+        Reason::Locked(Locking {
+            request: Some(request),
+            was_paused: self.schedule.is_paused(),
+        })
     }
 
     fn tell(&mut self, event: Event) -> Vec<Effect> {

@@ -29,6 +29,10 @@ pub struct Home {
     runtime_dir: PathBuf,
 }
 
+/// One lock: no two are the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockMark(Vec<u8>);
+
 /// What a person may edit: `config.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -220,6 +224,10 @@ impl Home {
     /// Path of the slot that a code in the system's keyring opens, while `unlock` keeps the key there.
     pub fn unlocked_path(&self) -> PathBuf {
         self.state_dir.join("unlocked.saks")
+    }
+
+    fn last_lock_path(&self) -> PathBuf {
+        self.state_dir.join("last-lock")
     }
 
     /// Whether this machine's own files, the key among them, lie in `folder`, which then would be sent.
@@ -435,9 +443,16 @@ impl Home {
         self.replace(&self.unlocked_path(), slot.as_bytes())
     }
 
-    /// Removes it, for good; false if there was none.
+    /// Removes it, for good, and what a crash left of one that was to be; false if there was none.
     pub(crate) fn remove_unlocked(&self) -> Result<bool, ClientError> {
         let path = self.unlocked_path();
+        let left = temp_of(&path);
+        match fs::remove_file(&left) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(ClientError::io("remove", left)(error));
+            }
+            _ => {}
+        }
         match fs::remove_file(&path) {
             Ok(()) => {
                 // After a crash it may otherwise be there again.
@@ -448,6 +463,27 @@ impl Home {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(ClientError::io("remove", path)(error)),
         }
+    }
+
+    /// The last lock, to be compared with a later look. Whoever reads it before the key, and again once they can be
+    /// told to lock, has missed none.
+    pub fn last_lock(&self) -> Result<LockMark, ClientError> {
+        let path = self.last_lock_path();
+        match fs::read(&path) {
+            Ok(bytes) => Ok(LockMark(bytes)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(LockMark(Vec::new())),
+            Err(error) => Err(ClientError::io("read", path)(error)),
+        }
+    }
+
+    /// Notes that somebody locks, before they look who has the key.
+    pub fn note_lock(&self, random: &dyn Random) -> Result<(), ClientError> {
+        // Where nothing is set up nobody opens anything.
+        if !self.state_dir.exists() {
+            return Ok(());
+        }
+        let mark: [u8; 16] = syncagent_vault::random::bytes(random);
+        self.replace(&self.last_lock_path(), &mark)
     }
 
     /// Opens the vault key with the password.
@@ -466,7 +502,7 @@ impl Home {
 
     fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), ClientError> {
         self.create()?;
-        let temp = path.with_extension("tmp");
+        let temp = temp_of(path);
         let write = || -> std::io::Result<()> {
             let mut file = private::create_file(&temp)?;
             file.write_all(bytes)?;
@@ -475,8 +511,17 @@ impl Home {
             // The directory too: after a crash the rename may otherwise be gone.
             private::sync_dir(path.parent().unwrap_or(Path::new(".")))
         };
-        write().map_err(ClientError::io("write", path))
+        write().map_err(|error| {
+            // It may hold half of something by now, and nobody asks for it.
+            let _ = fs::remove_file(&temp);
+            ClientError::io("write", path)(error)
+        })
     }
+}
+
+/// Where what is to stand at `path` is written first.
+fn temp_of(path: &Path) -> PathBuf {
+    path.with_extension("tmp")
 }
 
 impl Credentials {

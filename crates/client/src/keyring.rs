@@ -106,20 +106,25 @@ pub fn keep(
     let keepsake = Keepsake::new(key, random, now_ms)?;
     let slot = keepsake.slot()?;
     let entry = Entry::of(home, &slot);
-    keyring.put(&entry, keepsake.code())?;
-    let stands = keyring
-        .get(&entry)
-        .map(|read| read.is_some_and(|read| read.as_slice() == keepsake.code()));
-    let kept = match stands {
-        Ok(true) => home.save_unlocked(&slot).map_err(KeepError::from),
-        Ok(false) => Err(KeyringError::Failed("it did not keep what it was given".into()).into()),
-        Err(error) => Err(error.into()),
-    };
-    if kept.is_err() {
+    // The file first: wherever this is cut short, `forget` finds which entry to remove.
+    home.save_unlocked(&slot)?;
+    let kept = keyring.put(&entry, keepsake.code()).and_then(|()| {
+        let stands = keyring
+            .get(&entry)
+            .map(|read| read.is_some_and(|read| read.as_slice() == keepsake.code()));
+        let stands = match stands {
+            Ok(true) => return Ok(()),
+            Ok(false) => KeyringError::Failed("it did not keep what it was given".into()),
+            Err(error) => error,
+        };
         // Alone it opens nothing; it only should not lie about.
         let _ = keyring.remove(&entry);
+        Err(stands)
+    });
+    if kept.is_err() {
+        home.remove_unlocked()?;
     }
-    kept
+    Ok(kept?)
 }
 
 /// The key that [`keep`] put there; none if there is none, or one of another time or vault.
@@ -200,6 +205,7 @@ pub mod conformance {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::sync::Mutex;
 
     use syncagent_vault::random::OsRandom;
@@ -211,6 +217,8 @@ mod tests {
     struct Memory {
         entries: Mutex<BTreeMap<String, Vec<u8>>>,
         dead: Mutex<bool>,
+        /// Whoever puts something here ends as soon as it is there.
+        last_word: Mutex<bool>,
     }
 
     impl Memory {
@@ -231,6 +239,8 @@ mod tests {
 
         fn put(&self, entry: &Entry, secret: &[u8]) -> Result<(), KeyringError> {
             self.entries()?.insert(entry.id.clone(), secret.to_vec());
+            let ends = *self.last_word.lock().unwrap();
+            assert!(!ends, "the process ends here");
             Ok(())
         }
 
@@ -318,6 +328,21 @@ mod tests {
             assert!(fetch(&home, &keyring).unwrap().is_none());
         }
         assert!(forget(&home, Some(&keyring)).unwrap().was_kept);
+        assert!(!is_kept(&home));
+    }
+
+    #[test]
+    fn a_lock_finds_the_entry_of_an_unlock_that_was_cut_short() {
+        let dir = tempfile::tempdir().unwrap();
+        let (random, keyring) = (OsRandom::default(), Memory::default());
+        let home = Home::at(dir.path());
+        let key = VaultKey::generate(&random);
+        *keyring.last_word.lock().unwrap() = true;
+        let cut = || keep(&home, &keyring, &key, &random, 1);
+        assert!(catch_unwind(AssertUnwindSafe(cut)).is_err());
+        assert_eq!(keyring.entries().unwrap().len(), 1);
+        forget(&home, Some(&keyring)).unwrap();
+        assert_eq!(keyring.entries().unwrap().len(), 0);
         assert!(!is_kept(&home));
     }
 }

@@ -227,9 +227,8 @@ pub(crate) enum Command {
         /// With --once: say what the pass would do, and change nothing
         #[arg(long, requires = "once")]
         dry_run: bool,
-        /// Begin locked: what a daemon that was told to lock starts itself anew with
-        #[arg(long, hide = true, conflicts_with = "once")]
-        locked: bool,
+        #[command(flatten)]
+        begin: Begin,
     },
     /// Say how things stand
     ///
@@ -514,6 +513,17 @@ pub(crate) struct PasswordArgs {
     /// Command whose first line of output is the master password
     #[arg(long, value_name = "COMMAND", conflicts_with = "password_file")]
     pub(crate) password_command: Option<String>,
+}
+
+/// What a daemon that was told to lock starts itself anew with.
+#[derive(Args, Clone, Copy, Default)]
+pub(crate) struct Begin {
+    /// Begin locked
+    #[arg(long, hide = true, conflicts_with = "once")]
+    pub(crate) locked: bool,
+    /// Begin paused
+    #[arg(long, hide = true, conflicts_with = "once")]
+    pub(crate) paused: bool,
 }
 
 #[derive(Args, Clone, Copy, Default)]

@@ -342,6 +342,8 @@ async fn nobody_says_in_sync_while_a_change_waits() {
             settle_ms: HOUR_MS,
             ..Config::default()
         },
+        paused: false,
+        before_key: None,
     };
     let said = async {
         let first = |status: &Status| status.state == State::Idle && status.last_sync.is_some();

@@ -34,16 +34,37 @@ struct Unlocked {
 
 pub(super) fn unlock(context: &Context, args: &PasswordArgs) -> Result {
     let home = context.home()?;
-    let (place, why) = match password::kept(context, &home)? {
-        Some((_, place)) => (place, None),
-        None => keep(context, &home, &password::open_key(context, &home, args)?)?,
+    let (key, place, why) = match password::kept(context, &home)? {
+        Some((key, place)) => (key, place, None),
+        None => {
+            let key = password::open_key(context, &home, args)?;
+            let (place, why) = keep(context, &home, &key)?;
+            (key, place, why)
+        }
     };
-    wake(context, &home)?;
+    let too_far = match wake(context, &home) {
+        // A `sync` that was started outside of the session, by a service manager for one, has no way to its keyring.
+        Err(failure) if failure.code == Code::Locked && place == Place::Keyring => {
+            let keepsake = Keepsake::new(&key, &*context.random, context.now_ms())?;
+            start(context, &keepsake)?;
+            wake(context, &home)?;
+            true
+        }
+        woken => {
+            woken?;
+            false
+        }
+    };
     let answer = Unlocked {
         unlocked: true,
         kept: place,
     };
     context.output.result(&answer, || match (place, why) {
+        (Place::Keyring, _) if too_far => {
+            "unlocked until `syncagent lock`: the key is in the system's keyring, and until log-out in memory, too, for the \
+             running `sync`, which cannot ask the keyring"
+                .to_owned()
+        }
         (Place::Keyring, _) => {
             "unlocked until `syncagent lock`: the key is in the system's keyring".to_owned()
         }
@@ -152,11 +173,18 @@ struct Locked {
 pub(super) fn lock(context: &Context) -> Result {
     let home = context.home()?;
     let keyring = context.keyring();
+    // First of all: a `sync` that is just opening looks at it once it can be told.
+    let noted = home.note_lock(&*context.random);
     // Who holds the key gives it up first: a keyring may ask a person before it forgets what opens nothing any more.
     let agent = agent::lock(&home);
     let daemon = context.block_on(lock_daemon(&home));
     let forgotten = keyring::forget(&home, keyring.as_deref().ok())?;
     let was_unlocked = agent? | daemon? | forgotten.was_kept;
+    if let Err(error) = noted {
+        context.output.remark(&format!(
+            "A `sync` that was starting at this moment may not have noticed ({error})."
+        ));
+    }
     if let Some(error) = forgotten.left {
         context.output.remark(&format!(
             "An entry may be left in the keyring; it opens nothing any more ({error})."

@@ -1,6 +1,6 @@
 //! `sync`: keep the folder and the vault the same.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use syncagent_client::engine::{
     Engine, EngineConfig, FileError, Foreseen, Hint, Outcome, Preview, State, Status,
 };
 use syncagent_client::folder::disk::{ErrorKind, NativeDisk};
-use syncagent_client::home::{Home, HomeLock};
+use syncagent_client::home::{Home, HomeLock, LockMark};
 use syncagent_client::index::Index;
 use syncagent_client::remote::http::HttpRemote;
 use syncagent_client::setup;
@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::status;
-use crate::cli::{LogTo, PasswordArgs};
+use crate::cli::{Begin, LogTo, PasswordArgs};
 use crate::context::{Context, no_key, not_registered};
 use crate::failure::{Exit, Result};
 use crate::output::Output;
@@ -31,28 +31,31 @@ use crate::output::progress::Progress;
 use crate::output::text::{self, shown};
 use crate::{host, logs, memory, password, signals};
 
-/// How a daemon that begins locked is told to.
+/// How a daemon that begins locked, or paused, is told to.
 const LOCKED: &str = "--locked";
+const PAUSED: &str = "--paused";
 
 pub(super) fn run(
     context: &Context,
     args: &PasswordArgs,
     once: bool,
     dry_run: bool,
-    locked: bool,
+    begin: Begin,
 ) -> Result<u8> {
     let home = context.home()?;
     is_set_up(context, &home)?;
-    if locked {
-        return watch(context, &home, None);
+    if begin.locked {
+        return watch(context, &home, None, begin.paused);
     }
+    // Before the key: whoever locks while this opens may not find anybody to tell.
+    let before_key = home.last_lock()?;
     let key = password::open_key(context, &home, args)?;
     if dry_run {
         foresee(context, &home, key)
     } else if once {
         self::once(context, &home, key)
     } else {
-        watch(context, &home, Some(key))
+        watch(context, &home, Some((key, before_key)), begin.paused)
     }
 }
 
@@ -183,9 +186,10 @@ pub(super) fn once(context: &Context, home: &Home, key: VaultKey) -> Result<u8> 
         let result = engine.pass(Hint::Everything).await;
         progress.abort();
         let _ = progress.await;
-        let status = engine.status();
+        let folder = context.config(home)?.folder.ok_or_else(not_registered)?;
+        let status = status::with_folder(engine.status(), Some(&folder));
         status::keep(engine.index(), &status)?;
-        let outcome = result?;
+        let outcome = result.map_err(|error| in_folder(error, &folder))?;
         // What other machines are shown of this one; a daemon tells the same.
         let report = MachineReport {
             state: status.state.as_str().to_owned(),
@@ -340,7 +344,12 @@ fn summary(outcome: &Outcome) -> String {
 }
 
 /// The daemon: runs until it is told to end, and rests while it has no key.
-fn watch(context: &Context, home: &Home, mut key: Option<VaultKey>) -> Result<u8> {
+fn watch(
+    context: &Context,
+    home: &Home,
+    mut key: Option<(VaultKey, LockMark)>,
+    mut paused: bool,
+) -> Result<u8> {
     logs::start(
         context,
         LogTo::Stderr,
@@ -355,7 +364,7 @@ fn watch(context: &Context, home: &Home, mut key: Option<VaultKey>) -> Result<u8
                 None => rest(context, home, told_to_end.as_mut()).await?,
             };
             let ended = match has_key {
-                Some(key) => work(context, home, key, told_to_end.as_mut()).await?,
+                Some(key) => work(context, home, key, paused, told_to_end.as_mut()).await?,
                 None => Reason::Shutdown,
             };
             let Reason::Locked(locking) = ended else {
@@ -367,9 +376,12 @@ fn watch(context: &Context, home: &Home, mut key: Option<VaultKey>) -> Result<u8
             };
             // Keys wipe themselves where they are dropped, but what reads, seals and sends with them leaves copies: on
             // stacks, in buffers, in libraries. A new run of the program has none of that.
+            paused = locking.was_paused();
             let mut arguments = context.arguments.clone();
-            if !arguments.iter().any(|argument| argument == LOCKED) {
-                arguments.push(LOCKED.into());
+            arguments.retain(|argument| argument != LOCKED && argument != PAUSED);
+            arguments.push(LOCKED.into());
+            if paused {
+                arguments.push(PAUSED.into());
             }
             let error = memory::start_over(&context.binary, &arguments);
             tracing::warn!(%error, "locked within the same process");
@@ -382,7 +394,8 @@ fn watch(context: &Context, home: &Home, mut key: Option<VaultKey>) -> Result<u8
 async fn work(
     context: &Context,
     home: &Home,
-    key: VaultKey,
+    (key, before_key): (VaultKey, LockMark),
+    paused: bool,
     told_to_end: impl Future<Output = ()>,
 ) -> Result<Reason> {
     let (_lock, engine) = open(context, home, key)?;
@@ -391,16 +404,20 @@ async fn work(
         schedule: config.schedule(),
         folder: config.folder.ok_or_else(not_registered)?,
         home: Some(home.clone()),
+        paused,
+        before_key: Some(before_key),
     };
     context.output.remark(&format!(
         "Keeping {} up to date. Ctrl-C ends it.",
         options.folder.display()
     ));
+    let folder = options.folder.clone();
     let status = engine.watch();
     let told = tokio::spawn(tell(
         context.output.clone(),
         Progress::new(context),
         engine.watch(),
+        options.folder.clone(),
     ));
     let result = daemon::run(engine, options, told_to_end).await;
     told.abort();
@@ -409,7 +426,7 @@ async fn work(
     let index = Index::open(&home.state_path());
     let kept = index
         .map_err(crate::failure::Failure::from)
-        .and_then(|index| status::keep(&index, &last));
+        .and_then(|index| status::keep(&index, &status::with_folder(last, Some(&folder))));
     if let Err(error) = kept {
         // For questions while it does not run; nothing depends on it.
         tracing::warn!(%error, "the last state could not be kept");
@@ -422,7 +439,7 @@ async fn rest(
     context: &Context,
     home: &Home,
     told_to_end: impl Future<Output = ()>,
-) -> Result<Option<VaultKey>> {
+) -> Result<Option<(VaultKey, LockMark)>> {
     let _lock = HomeLock::acquire(home)?;
     let status = Status {
         state: State::Locked,
@@ -437,18 +454,25 @@ async fn rest(
     }
     let unlock = || {
         // It may take as long as a person needs to unlock their keyring.
+        let before_key = home.last_lock()?;
         tokio::task::block_in_place(|| password::kept(context, home))
-            .map(|kept| kept.map(|(key, _)| key))
+            .map(|kept| kept.map(|(key, _)| (key, before_key)))
             .map_err(|failure| ClientError::Locked(failure.message))
     };
     Ok(daemon::rest(home, status, told_to_end, unlock).await?)
 }
 
 /// Says how the daemon does: a line for each change of its state, or JSON for each change of anything.
-async fn tell(output: Output, mut progress: Progress, mut status: watch::Receiver<Status>) {
+async fn tell(
+    output: Output,
+    mut progress: Progress,
+    mut status: watch::Receiver<Status>,
+    folder: PathBuf,
+) {
     let mut told = None;
     loop {
         let now = status.borrow_and_update().clone();
+        let now = status::with_folder(now, Some(&folder));
         if output.is_json() {
             // Who no longer reads does not keep the folder from being synchronised.
             let _ = output.json_line(&now);

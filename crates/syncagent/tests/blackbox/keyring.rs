@@ -5,6 +5,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::patience::until;
 use crate::secrets::Secrets;
 use crate::session::Session;
 use crate::world::{self, Machine, Run, World};
@@ -188,4 +189,26 @@ fn a_keyring_that_goes_away_keeps_nobody_from_locking_or_working() {
     assert!(lock.stderr.contains("opens nothing"), "{}", lock.stderr);
     assert!(!a.home().join("unlocked.saks").exists());
     sync(&session, &a).exits(11).says("E_LOCKED");
+}
+
+/// As one that a service manager or `cron` started before anybody logged in.
+#[test]
+fn a_daemon_without_a_bus_is_unlocked_all_the_same() {
+    let session = Session::new();
+    let world = World::new();
+    let a = world.first("a");
+    a.write("x", "x");
+    let daemon = a.start_daemon();
+    run(&session, &a, &["lock"]).exits(0);
+    for _ in 0..2 {
+        assert_eq!(unlock(&session, &a).exits(0).json()["kept"], "keyring");
+        until("the daemon to go on", || {
+            let status = a.status();
+            (status["running"] == true && status["state"] == "idle").then_some(())
+        });
+        run(&session, &a, &["lock"]).exits(0);
+        assert_eq!(session.entries(), 0);
+        sync(&session, &a).exits(11).says("E_LOCKED");
+    }
+    assert_eq!(daemon.terminate(), 0);
 }

@@ -1,8 +1,12 @@
 //! Passwords, the agent, the ways a key takes to another machine.
 
 use std::fs;
+use std::process::Stdio;
 
-use crate::world::World;
+use serde_json::Value;
+
+use crate::patience::until;
+use crate::world::{Machine, Running, World};
 
 #[test]
 fn the_agent_answers_until_it_is_locked() {
@@ -274,4 +278,77 @@ fn files_with_secrets_are_their_owners_alone() {
         (0o600, 0o700)
     );
     a.run(&["lock"]).exits(0);
+}
+
+/// What a daemon comes to after an `unlock`.
+fn state_after_unlock(machine: &Machine) -> Value {
+    machine
+        .run(&["unlock", "--password-file", "password"])
+        .exits(0);
+    until("the daemon to work or pause", || {
+        let status = machine.status();
+        let state = status["state"].clone();
+        (status["running"] == true && state != "locked" && state != "syncing").then_some(state)
+    })
+}
+
+#[test]
+fn a_pause_outlasts_a_lock() {
+    let world = World::new();
+    let a = world.first("a");
+    a.write("one", "1");
+    let daemon = a.start_daemon();
+    a.run(&["pause"]).exits(0);
+    for _ in 0..2 {
+        a.run(&["lock"]).exits(0);
+        assert_eq!(state_after_unlock(&a), "paused");
+    }
+    a.write("two", "2");
+    assert_eq!(a.status()["files"], 1);
+    a.run(&["resume"]).exits(0);
+    until("what was written while paused", || {
+        (a.status()["files"] == 2).then_some(())
+    });
+    a.run(&["lock"]).exits(0);
+    assert_eq!(state_after_unlock(&a), "idle");
+    a.run(&["lock"]).exits(0);
+    assert_eq!(daemon.terminate(), 0);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_daemon_that_is_just_opening_hears_of_a_lock() {
+    let world = World::new();
+    let a = world.first("a");
+    let fifo = world.path("fifo");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+    assert!(made.unwrap().success());
+    let daemon = Running::start(
+        a.command(&["sync", "--password-command", "touch asked; cat fifo"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null()),
+    );
+    until("the question for the password", || {
+        world.path("asked").exists().then_some(())
+    });
+    a.run(&["lock"]).exits(0);
+    fs::write(&fifo, fs::read(&a.password).unwrap()).unwrap();
+    let state = until("the daemon to answer", || {
+        let status = a.status();
+        (status["running"] == true && status["state"] != "syncing").then(|| status["state"].clone())
+    });
+    assert_eq!(state, "locked");
+    assert_eq!(state_after_unlock(&a), "idle");
+    a.run(&["lock"]).exits(0);
+    assert_eq!(daemon.terminate(), 0);
+}
+
+#[test]
+fn a_lock_removes_what_a_crash_left_of_an_unlock() {
+    let world = World::new();
+    let a = world.first("a");
+    let left = a.home().join("unlocked.tmp");
+    fs::write(&left, "half of a key").unwrap();
+    a.run(&["lock"]).exits(0);
+    assert!(!left.exists());
 }
