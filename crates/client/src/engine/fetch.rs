@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use syncagent_protocol::{Body, Code, ContentHash, NodeId, OpHash, TreePath};
+use syncagent_protocol::{Body, ChunkId, Code, ContentHash, NodeId, OpHash, TreePath};
 use syncagent_sync::scan::{Fingerprint, Observed};
 use syncagent_sync::{LastOp, Local, LocalState, Plan, Step};
-use syncagent_vault::op::{Content, PutBody};
+use syncagent_vault::chunk::Entry;
+use syncagent_vault::manifest::Manifest;
+use syncagent_vault::op::{Content, File, PutBody};
 
 use super::Engine;
 use super::apply::Applied;
@@ -213,10 +215,12 @@ impl Engine {
             return Ok(None);
         };
         let leaves = match &file.content {
-            Content::Chunks(manifest) if manifest.level > 0 => self
-                .index
-                .leaves(node, entry.op_hash)?
-                .map(|bytes| decode_leaves(&bytes)),
+            Content::Chunks(manifest) if manifest.level > 0 => {
+                match self.index.leaves(node, entry.op_hash)? {
+                    Some(bytes) => Some(decode_leaves(&bytes)),
+                    None => self.leaves_of_equal(manifest, file.size)?,
+                }
+            }
             _ => None,
         };
         let mut sources: Vec<Source> = copies.get(&file.hash).cloned().into_iter().collect();
@@ -232,6 +236,33 @@ impl Engine {
             leaves,
             sources,
         }))
+    }
+
+    /// The data chunks below a manifest, if those of another file are known that begins with the same lists.
+    fn leaves_of_equal(
+        &self,
+        manifest: &Manifest,
+        size: u64,
+    ) -> Result<Option<Vec<Entry>>, ClientError> {
+        for (node, op_hash) in self.alike(size) {
+            let Some(PutBody::File(File {
+                content: Content::Chunks(other),
+                ..
+            })) = self.index.put(node, op_hash)?.map(|put| put.body)
+            else {
+                continue;
+            };
+            let ids = |manifest: &Manifest| -> Vec<ChunkId> {
+                manifest.entries.iter().map(|entry| entry.id).collect()
+            };
+            if other.level == manifest.level
+                && ids(&other) == ids(manifest)
+                && let Some(bytes) = self.index.leaves(node, op_hash)?
+            {
+                return Ok(Some(decode_leaves(&bytes)));
+            }
+        }
+        Ok(None)
     }
 
     /// The version of a node that stands on this disk, by its chunks.
@@ -258,7 +289,7 @@ impl Engine {
         &self,
         node: NodeId,
         op_hash: OpHash,
-    ) -> Result<Option<Vec<(syncagent_protocol::ChunkId, u64)>>, ClientError> {
+    ) -> Result<Option<Vec<(ChunkId, u64)>>, ClientError> {
         let Some(put) = self.index.put(node, op_hash)? else {
             return Ok(None);
         };

@@ -33,6 +33,8 @@ use crate::transfer::upload::Uploader;
 const COMMIT_LEN: usize = 4 * 1024 * 1024;
 /// Files up to this size are sealed many at a time.
 const SMALL_LEN: u64 = 1024 * 1024;
+/// Files of one size whose chunks are remembered while another of that size is sent.
+const MAX_ALIKE: usize = 4;
 /// Content of small files sealed at one time.
 const SMALL_BATCH_LEN: u64 = 8 * 1024 * 1024;
 /// An acknowledged chunk no commit names is collected after a day; believed for half of that.
@@ -551,7 +553,8 @@ impl Engine {
             .based_on
             .map(|op_hash| (put.node, op_hash))
             .into_iter()
-            .chain(put.conflict_of);
+            .chain(put.conflict_of)
+            .chain(self.alike(size));
         for (node, op_hash) in versions {
             known.extend(
                 self.leaves_of(node, op_hash)?
@@ -575,6 +578,19 @@ impl Engine {
             size,
             scanned,
         })
+    }
+
+    /// Versions whose chunks a large file of `size` bytes may well be made of, where chunks are the vault's: asking the
+    /// server for each would cost 32 bytes a chunk. If it has lost one, it refuses the commit and says which.
+    pub(super) fn alike(&self, size: u64) -> Vec<(NodeId, OpHash)> {
+        if !self.genesis.dedup_vault || size <= SMALL_LEN {
+            return Vec::new();
+        }
+        let files = self.placed.tree.iter().filter(
+            |(_, node)| matches!(node.body, Body::File { size: other, .. } if other == size),
+        );
+        let versions = files.filter_map(|(id, _)| Some((id, self.log.get(id)?.op_hash)));
+        versions.take(MAX_ALIKE).collect()
     }
 
     async fn seal_small(
