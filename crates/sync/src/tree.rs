@@ -425,17 +425,26 @@ mod tests {
         }
     }
 
-    /// Placed paths with their ids, then unplaced ids with the reason.
-    fn check(commits: Vec<Vec<Change>>, placed: &[(&str, u8)], unplaced: &[(u8, Why)]) {
+    /// What the commits lead to, followed one by one or not.
+    fn follow(commits: Vec<Vec<Change>>) -> Placed {
         let mut log = LogTree::default();
         let mut followed = Placed::default();
         for (n, commit) in commits.into_iter().enumerate() {
             let changed = commit.iter().map(|change| change.node).collect();
             log.apply(n as u64 + 1, commit);
             followed.follow(&log, &changed);
+            assert_eq!(followed, log.placed());
         }
-        let got = log.placed();
-        assert_eq!(followed, got);
+        followed
+    }
+
+    /// Placed paths with their ids, then unplaced ids with the reason.
+    fn check(commits: Vec<Vec<Change>>, placed: &[(&str, u8)], unplaced: &[(u8, Why)]) {
+        // Beside many others a commit is followed change by change, alone everything is worked out anew.
+        let mut beside = vec![dir(100, 0, "others")];
+        beside.extend((101..130).map(|n| file(n, 100, &format!("{n}"))));
+        follow([vec![beside], commits.clone()].concat());
+        let got = follow(commits);
         let walked: Vec<_> = got.tree.walk(NodeId::ROOT);
         let walked: Vec<_> = walked
             .iter()
@@ -537,6 +546,72 @@ mod tests {
             &[("a", 2), ("b", 1)],
             &[],
         );
+    }
+
+    #[test]
+    fn a_change_that_leaves_something_nowhere_is_noticed_among_many() {
+        let start = vec![dir(1, 0, "a"), dir(2, 1, "b"), file(3, 2, "c")];
+        for (commit, nowhere) in [
+            (file(4, 0, ".syncagent"), (4, Why::Reserved)),
+            (file(4, 1, "b"), (4, Why::NameTaken(id(2)))),
+            (file(4, 3, "d"), (4, Why::Orphan)),
+            (file(2, 1, "b"), (3, Why::Orphan)),
+            (other(2, LastOp::Purged), (3, Why::Orphan)),
+            (other(3, LastOp::Unreadable), (3, Why::Unreadable)),
+            (dir(3, 3, "c"), (3, Why::Cycle)),
+        ] {
+            let mut commits = vec![start.clone(), vec![commit]];
+            commits[0].extend((101..130).map(|n| file(n, 0, &format!("{n}"))));
+            let got = follow(commits);
+            assert_eq!(got.unplaced, BTreeMap::from([(id(nowhere.0), nowhere.1)]));
+        }
+    }
+
+    #[test]
+    fn a_small_commit_costs_what_it_changes() {
+        let mut log = LogTree::default();
+        let mut placed = Placed::default();
+        let start = (1..=9).map(|n| dir(n, 0, &format!("{n}")));
+        log.apply(
+            1,
+            start.chain((11..=30).map(|n| file(n, 1, &format!("{n}")))),
+        );
+        placed.follow(&log, &log.iter().map(|(id, _)| id).collect());
+        assert!(matches!(placed.tree.take_touched(), Touched::All));
+        log.apply(2, [file(11, 2, "x"), file(31, 3, "y"), dir(4, 5, "z")]);
+        placed.follow(&log, &[11, 31, 4].map(id).into());
+        let Touched::Some(touched) = placed.tree.take_touched() else {
+            panic!("everything was worked out anew for three changes among thirty");
+        };
+        let want = [id(1), id(2), id(3), NodeId::ROOT, id(5)];
+        assert_eq!(touched, BTreeSet::from(want));
+        assert_eq!(placed, log.placed());
+    }
+
+    #[test]
+    fn only_what_hangs_somewhere_is_in_the_tree() {
+        let tree = follow(vec![vec![dir(1, 0, "a"), file(2, 1, "b"), file(3, 9, "c")]]).tree;
+        assert!(tree.contains(NodeId::ROOT) && tree.contains(id(1)) && tree.contains(id(2)));
+        assert!(!tree.contains(id(3)) && !tree.contains(id(9)));
+        assert!(!tree.is_empty());
+        assert!(follow(vec![vec![file(3, 9, "c")]]).tree.is_empty());
+        assert!(Tree::default().is_empty());
+    }
+
+    #[test]
+    fn a_log_that_was_stored_goes_on_where_it_was() {
+        let mut log = LogTree::default();
+        assert_eq!(log.head(), 0);
+        log.apply(1, [dir(1, 0, "a"), file(2, 1, "b")]);
+        log.apply(7, [other(2, LastOp::Trashed)]);
+        assert_eq!(log.head(), 7);
+        let nodes: Vec<_> = log.iter().map(|(id, entry)| (id, entry.clone())).collect();
+        let mut restored = LogTree::restore(log.head(), nodes);
+        assert_eq!(restored, log);
+        for log in [&mut restored, &mut log] {
+            log.apply(8, [file(3, 1, "c")]);
+        }
+        assert_eq!((restored.placed(), restored.head()), (log.placed(), 8));
     }
 
     #[test]

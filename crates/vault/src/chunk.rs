@@ -439,6 +439,58 @@ mod tests {
     }
 
     #[test]
+    fn a_piece_is_neither_empty_nor_longer_than_the_format_allows() {
+        let keys = keys(1);
+        let seal = |len: usize| seal_data(&keys, Scope::VAULT, &vec![7; len], Codec::Zstd);
+        assert!(seal(0).is_err());
+        assert!(seal(MAX_CONTENT_LEN + 1).is_err());
+        for len in [1, MAX_CONTENT_LEN] {
+            let sealed = seal(len).unwrap();
+            let opened = open_data(&keys, Scope::VAULT, &sealed.entry, &sealed.blob);
+            assert!(opened.unwrap() == vec![7; len]);
+        }
+        let list = |len: usize| {
+            let entry = |n: usize| Entry {
+                id: ChunkId(sha256(&[&n.to_be_bytes()])),
+                key: ChunkKey::from_bytes(&[3; 32]),
+                len: 1 + n as u64,
+            };
+            let entries: Vec<Entry> = (0..len).map(entry).collect();
+            seal_list(&keys, Scope::VAULT, &entries)
+        };
+        assert!(list(0).is_err());
+        assert!(list(MAX_LIST_ENTRIES + 1).is_err());
+        for len in [1, MAX_LIST_ENTRIES] {
+            let sealed = list(len).unwrap();
+            let opened = open_list(&keys, Scope::VAULT, &sealed.entry, &sealed.blob).unwrap();
+            assert_eq!(opened.len(), len);
+        }
+    }
+
+    #[test]
+    fn it_is_compressed_where_that_saves_a_tenth() {
+        let keys = keys(1);
+        let mut random = vec![0; 10_000];
+        blake3::Hasher::new().finalize_xof().fill(&mut random);
+        // So many zeros behind random bytes; what they are packed into is next to nothing.
+        let is_compressed = |zeros: usize| {
+            random[10_000 - zeros..].fill(0);
+            let sealed = seal_data(&keys, Scope::VAULT, &random, Codec::Zstd).unwrap();
+            let (_, frame) = open(
+                &keys,
+                Scope::VAULT,
+                &sealed.entry,
+                &sealed.blob,
+                ChunkKind::Data,
+            )
+            .unwrap();
+            unframe(&frame).unwrap().0 == 1
+        };
+        let got = [0, 500, 900, 1_100, 5_000, 10_000].map(is_compressed);
+        assert_eq!(got, [false, false, false, true, true, true]);
+    }
+
+    #[test]
     fn what_was_compressed_before_changes_no_byte() {
         // Text of any length, some that repeats from far away, some that is found in what came before.
         let content = |i: u32| -> Vec<u8> {
