@@ -3,6 +3,7 @@
 //! The whole grammar stands on this page. A command is one variant here and one module beside it.
 
 mod bench;
+mod coverage;
 mod cross;
 mod demo;
 mod docs;
@@ -89,6 +90,15 @@ enum Command {
         /// Only those of `crates/testkit/mutants` with this in their name.
         names: Vec<String>,
     },
+    /// Count the lines that tests run through; `protocol`, `vault` and `sync` have a limit.
+    Coverage {
+        /// Only the crates with a limit.
+        #[arg(long)]
+        quick: bool,
+        /// Install what is missing without asking.
+        #[arg(long)]
+        yes: bool,
+    },
     /// Build in release mode and run `syncagent demo`.
     Demo {
         /// Where the demonstration keeps its folders.
@@ -132,6 +142,7 @@ fn run(command: Command) -> Result<ExitCode> {
             simulate::run(&workspace, &worlds)
         }
         Command::Mutants { names } => mutants::run(&workspace, &names),
+        Command::Coverage { quick, yes } => coverage::run(&workspace, Consent::new(yes), quick),
         Command::Demo { dir } => demo::run(&workspace, dir),
         Command::Docs => docs::run(&workspace),
         Command::Bench(options) => bench::run(&workspace, &options),

@@ -10,10 +10,13 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use crate::cross;
-use crate::workspace::Workspace;
+use crate::workspace::{Workspace, cargo};
 
 /// What Python is called here.
 const PYTHON: &str = if cfg!(windows) { "python" } else { "python3" };
+
+/// The version of cargo-llvm-cov that was tried.
+const LLVM_COV: &str = "0.9.1";
 
 /// Whether things may be fetched and installed without a question.
 #[derive(Clone, Copy)]
@@ -41,6 +44,8 @@ pub(crate) enum Need {
     Cross,
     /// What `bench` compares with.
     Rsync,
+    /// What `coverage` counts with.
+    Coverage,
     /// A session bus and a keyring, for tests to start their own; on Linux alone.
     Keyring,
 }
@@ -64,6 +69,7 @@ pub(crate) fn ensure(workspace: &Workspace, consent: Consent, needs: &[Need]) ->
             Need::Cross if cross::targets().is_empty() => {}
             Need::Cross => wants.extend(cross::wanted(workspace)?),
             Need::Rsync => wants.extend(rsync()?),
+            Need::Coverage => wants.extend(coverage()),
             Need::Keyring if !cfg!(target_os = "linux") => {}
             Need::Keyring => wants.extend(keyring()?),
         }
@@ -149,6 +155,51 @@ fn keyring() -> Result<Option<Want>> {
         what: "Debian packages dbus, gnome-keyring (apt-get install)".to_owned(),
         fetch: Box::new(|_| apt_install_all(&["dbus", "gnome-keyring"])),
     }))
+}
+
+/// The tool, and the part of the compiler that reads its counters.
+fn coverage() -> Vec<Want> {
+    let mut wants = Vec::new();
+    if !llvm_tools() {
+        wants.push(Want {
+            what: "llvm-tools of this compiler (rustup component add llvm-tools)".to_owned(),
+            fetch: Box::new(|_| {
+                quietly(Command::new("rustup").args(["component", "add", "llvm-tools"])).context(
+                    "without rustup: set LLVM_COV and LLVM_PROFDATA to llvm's own, of the version that rustc -vV names",
+                )
+            }),
+        });
+    }
+    if !succeeds(cargo().args(["llvm-cov", "--version"])) {
+        let line = [
+            "install",
+            "--locked",
+            "cargo-llvm-cov",
+            "--version",
+            LLVM_COV,
+        ];
+        wants.push(Want {
+            what: format!("cargo-llvm-cov {LLVM_COV} (cargo {})", line.join(" ")),
+            fetch: Box::new(move |_| quietly(cargo().args(line))),
+        });
+    }
+    wants
+}
+
+/// Whether llvm-cov and llvm-profdata are beside the compiler, or were named.
+fn llvm_tools() -> bool {
+    if env::var_os("LLVM_COV").is_some() && env::var_os("LLVM_PROFDATA").is_some() {
+        return true;
+    }
+    let libraries = capture(Command::new("rustc").args(["--print", "target-libdir"]));
+    libraries.is_ok_and(|path| {
+        let tools = Path::new(path.trim()).with_file_name("bin");
+        ["llvm-cov", "llvm-profdata"].iter().all(|name| {
+            tools
+                .join(format!("{name}{}", env::consts::EXE_SUFFIX))
+                .exists()
+        })
+    })
 }
 
 fn apt_install(package: &str) -> Result<()> {

@@ -211,6 +211,10 @@ impl Field {
     fn command(&self, home: &Path, args: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
         command.env_clear();
+        // Where `cargo xtask coverage` has its counters written; a file beside the user's own, if nobody said.
+        if let Some(counters) = std::env::var_os("LLVM_PROFILE_FILE") {
+            command.env("LLVM_PROFILE_FILE", counters);
+        }
         if let Some(at) = self.crash.lock().unwrap().take() {
             command.env("SYNCAGENT_CRASH_AT", at);
         }
