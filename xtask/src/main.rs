@@ -10,6 +10,7 @@ mod docs;
 #[cfg(test)]
 mod features;
 mod mutants;
+mod mutation;
 mod needs;
 mod report;
 mod simulate;
@@ -90,6 +91,17 @@ enum Command {
         /// Only those of `crates/testkit/mutants` with this in their name.
         names: Vec<String>,
     },
+    /// Change operators and results in the code that decides and seals, and see unit and property tests fail.
+    Mutation {
+        /// Only these: reconcile, state, commit, chunk.
+        modules: Vec<String>,
+        /// A part of each, such as 0/4.
+        #[arg(long, value_name = "K/N")]
+        shard: Option<String>,
+        /// Install what is missing without asking.
+        #[arg(long)]
+        yes: bool,
+    },
     /// Count the lines that tests run through; `protocol`, `vault` and `sync` have a limit.
     Coverage {
         /// Only the crates with a limit.
@@ -142,6 +154,11 @@ fn run(command: Command) -> Result<ExitCode> {
             simulate::run(&workspace, &worlds)
         }
         Command::Mutants { names } => mutants::run(&workspace, &names),
+        Command::Mutation {
+            modules,
+            shard,
+            yes,
+        } => mutation::run(&workspace, Consent::new(yes), &modules, shard.as_deref()),
         Command::Coverage { quick, yes } => coverage::run(&workspace, Consent::new(yes), quick),
         Command::Demo { dir } => demo::run(&workspace, dir),
         Command::Docs => docs::run(&workspace),

@@ -15,8 +15,9 @@ use crate::workspace::{Workspace, cargo};
 /// What Python is called here.
 const PYTHON: &str = if cfg!(windows) { "python" } else { "python3" };
 
-/// The version of cargo-llvm-cov that was tried.
+/// The versions of cargo-llvm-cov and cargo-mutants that were tried.
 const LLVM_COV: &str = "0.9.1";
+const MUTANTS: &str = "27.1.0";
 
 /// Whether things may be fetched and installed without a question.
 #[derive(Clone, Copy)]
@@ -46,6 +47,8 @@ pub(crate) enum Need {
     Rsync,
     /// What `coverage` counts with.
     Coverage,
+    /// What `mutation` makes its changes with.
+    Mutation,
     /// A session bus and a keyring, for tests to start their own; on Linux alone.
     Keyring,
 }
@@ -70,6 +73,7 @@ pub(crate) fn ensure(workspace: &Workspace, consent: Consent, needs: &[Need]) ->
             Need::Cross => wants.extend(cross::wanted(workspace)?),
             Need::Rsync => wants.extend(rsync()?),
             Need::Coverage => wants.extend(coverage()),
+            Need::Mutation => wants.extend(cargo_tool("mutants", MUTANTS)),
             Need::Keyring if !cfg!(target_os = "linux") => {}
             Need::Keyring => wants.extend(keyring()?),
         }
@@ -170,20 +174,20 @@ fn coverage() -> Vec<Want> {
             }),
         });
     }
-    if !succeeds(cargo().args(["llvm-cov", "--version"])) {
-        let line = [
-            "install",
-            "--locked",
-            "cargo-llvm-cov",
-            "--version",
-            LLVM_COV,
-        ];
-        wants.push(Want {
-            what: format!("cargo-llvm-cov {LLVM_COV} (cargo {})", line.join(" ")),
-            fetch: Box::new(move |_| quietly(cargo().args(line))),
-        });
-    }
+    wants.extend(cargo_tool("llvm-cov", LLVM_COV));
     wants
+}
+
+/// `cargo <name>`, which crates.io has as `cargo-<name>`.
+fn cargo_tool(name: &str, version: &'static str) -> Option<Want> {
+    if succeeds(cargo().args([name, "--version"])) {
+        return None;
+    }
+    let line = format!("install --locked cargo-{name} --version {version}");
+    Some(Want {
+        what: format!("cargo-{name} {version} (cargo {line})"),
+        fetch: Box::new(move |_| quietly(cargo().args(line.split(' ')))),
+    })
 }
 
 /// Whether llvm-cov and llvm-profdata are beside the compiler, or were named.

@@ -491,6 +491,27 @@ mod tests {
     }
 
     #[test]
+    fn a_piece_is_not_judged_by_one_place() {
+        let keys = keys(1);
+        let mut random = vec![0; 100_000];
+        blake3::Hasher::new().finalize_xof().fill(&mut random);
+        let (len, sample) = (random.len(), 4096);
+        // What half of each byte is known of takes half the space, wherever in the piece that is.
+        for plain in [0..len, 0..len / 3, len / 3..2 * len / 3, len - sample..len] {
+            let mut content = random.clone();
+            content[plain.clone()].iter_mut().for_each(|b| *b &= 0x0f);
+            if plain.len() == sample {
+                // The rest would not save a tenth otherwise.
+                content[sample..len / 2].fill(0);
+            }
+            let sealed = seal_data(&keys, Scope::VAULT, &content, Codec::Zstd).unwrap();
+            assert!(sealed.blob.len() < len * 9 / 10, "{plain:?}");
+        }
+        let sealed = seal_data(&keys, Scope::VAULT, &random, Codec::Zstd).unwrap();
+        assert!(sealed.blob.len() > len);
+    }
+
+    #[test]
     fn what_was_compressed_before_changes_no_byte() {
         // Text of any length, some that repeats from far away, some that is found in what came before.
         let content = |i: u32| -> Vec<u8> {
