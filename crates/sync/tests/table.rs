@@ -784,6 +784,23 @@ fn what_this_disk_cannot_hold_stays_in_the_vault() {
 }
 
 #[test]
+fn a_conflict_that_has_no_place_here_waits() {
+    // The vault's version has a name that this disk refuses, or the copy would have one that is too long.
+    let windows =
+        case("f1@a=1", "f1@a=2", "f1@a:=3").with(|case| case.policy.placement = Placement::WINDOWS);
+    let short_names =
+        case("f1@a=1", "f1@a=2", "f1@a=3").with(|case| case.policy.placement.max_name_len = 10);
+    for (case, vault) in [(windows, "f1@a:=3"), (short_names, "f1@a=3")] {
+        let plan = case.leads_to("f1@a=2", vault);
+        assert!(plan.is_idle() && plan.conflicts.is_empty(), "{plan:#?}");
+        assert!(
+            plan.records.is_empty() && plan.forget.is_empty(),
+            "{plan:#?}"
+        );
+    }
+}
+
+#[test]
 fn unreadable_and_unplaced_nodes_are_left_alone() {
     let plan = case("f1@a=1", "f1@a=1", "f1!").leads_to("f1@a=1", "");
     assert!(plan.is_idle() && plan.forget.is_empty() && plan.skipped.len() == 1);
@@ -837,8 +854,8 @@ fn unreadable_and_unplaced_nodes_are_left_alone() {
 
 #[test]
 fn names_claimed_by_unplaced_nodes() {
-    // f0 would push a newcomer with a larger id off the name as soon as f1 leaves it.
-    let make = |local: &str| {
+    // It gets the name, or pushes a newcomer with a larger id off it, as soon as f1 leaves it.
+    let make = |unplaced: &str, local: &str| {
         case("f1@a=1", local, "f1@a=1").with(|case| {
             let node = Node {
                 parent: NodeId::ROOT,
@@ -849,15 +866,18 @@ fn names_claimed_by_unplaced_nodes() {
             case.log.apply(
                 2,
                 [Change {
-                    node: id("zz"),
+                    node: id(unplaced),
                     op: LastOp::Put(node.into()),
-                    op_hash: op_hash(id("zz"), 1),
+                    op_hash: op_hash(id(unplaced), 1),
                 }],
             );
         })
     };
-    assert_eq!(make("f1@a=1").log.placed().unplaced.len(), 1);
-    make("f1@b=1").leads_to("f1@b=1", "f1@b=1 zz@a/");
+    assert_eq!(make("zz", "f1@a=1").log.placed().unplaced.len(), 1);
+    make("zz", "f1@b=1").leads_to("f1@b=1", "f1@b=1 zz@a/");
+    make("f2", "f1@b=1 x1@a=5").leads_to("f1@b=1 x1@a~=5", "f1@b=1 f2@a/ x1@a~=5");
+    // With a smaller id the newcomer has it.
+    make("zz", "f1@b=1 x1@a=5").becomes("f1@b=1 x1@a=5");
 }
 
 #[test]
