@@ -201,4 +201,18 @@ mod tests {
             serde_json::json!({"code": "E_AUTH", "status": 401, "title": "t"})
         );
     }
+
+    #[test]
+    fn a_path_names_its_vault() {
+        let path = vault_path(VaultId([0xab; 16]), "commits");
+        assert_eq!(path, format!("/api/v1/vaults/{}/commits", "ab".repeat(16)));
+    }
+
+    #[test]
+    fn a_registration_is_signed_for_one_invitation_and_one_name() {
+        let message = register_message(&[1; 32], "abc");
+        assert!(message.starts_with(b"SyncAgent/v1/register\0") && message.ends_with(b"abc"));
+        assert_ne!(message, register_message(&[2; 32], "abc"));
+        assert_ne!(message, register_message(&[1; 32], "abd"));
+    }
 }

@@ -214,4 +214,19 @@ mod tests {
             assert_eq!(serde_json::to_value(code).unwrap(), code.as_str());
         }
     }
+
+    #[test]
+    fn the_page_tells_every_code_with_its_exit_and_meaning() {
+        let page = include_str!("../../../docs/cli.md");
+        for code in Code::ALL {
+            let meaning = format!("| `{code}` | {} |", code.meaning());
+            assert!(page.lines().any(|line| line == meaning), "{meaning}");
+            let exit = format!("| {} |", code.exit());
+            let mut rows = page.lines().filter(|line| line.starts_with(&exit));
+            assert!(
+                rows.any(|row| row.contains(&format!("`{code}`"))),
+                "{code}: {exit}"
+            );
+        }
+    }
 }

@@ -136,3 +136,20 @@ pub fn point(_point: Point) {
         hook(_point);
     }
 }
+
+#[cfg(all(test, debug_assertions))]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    #[test]
+    fn only_the_first_hook_is_told_where_the_process_is() {
+        static SEEN: Mutex<Vec<&str>> = Mutex::new(Vec::new());
+        point(Point::PackReady);
+        arm(|_| SEEN.lock().unwrap().push("first"));
+        arm(|_| SEEN.lock().unwrap().push("second"));
+        point(Point::PackReady);
+        point(Point::RowsWritten);
+        assert_eq!(*SEEN.lock().unwrap(), ["first", "first"]);
+    }
+}

@@ -157,4 +157,15 @@ mod tests {
         assert!(good.parse::<Invitation>().is_ok());
         assert!(spare.parse::<Invitation>().is_err());
     }
+
+    #[test]
+    fn a_server_knows_an_invitation_by_its_secret_alone() {
+        let plain = Invitation::new([3; 16], None);
+        let hash = plain.hash();
+        let pinned = plain.pinning(Some([9; 32]));
+        assert_eq!(pinned.certificate(), Some(&[9; 32]));
+        assert_eq!((pinned.secret(), pinned.hash()), (&[3; 16], hash));
+        assert_eq!(pinned.pinning(None).certificate(), None);
+        assert_ne!(Invitation::new([4; 16], None).hash(), hash);
+    }
 }

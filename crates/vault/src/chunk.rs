@@ -493,7 +493,7 @@ mod tests {
     #[test]
     fn a_piece_is_not_judged_by_one_place() {
         let keys = keys(1);
-        let mut random = vec![0; 100_000];
+        let mut random = vec![0; 600_000];
         blake3::Hasher::new().finalize_xof().fill(&mut random);
         let (len, sample) = (random.len(), 4096);
         // What half of each byte is known of takes half the space, wherever in the piece that is.

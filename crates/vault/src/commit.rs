@@ -317,6 +317,7 @@ mod tests {
         assert!(matches!(opener.open(1), Ok(Opened::Put(node, _)) if node == nodes[0]));
         let served = commit.to_served();
         assert_eq!(Commit::parse_served(&served).unwrap().hash(), second.hash);
+        assert_eq!(commit.to_posted(), Some(second.bytes.clone()));
 
         let other = VaultKey::from_parts(crate::random::secret(&random), keys.vault())
             .keys()
