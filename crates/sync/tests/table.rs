@@ -829,6 +829,12 @@ fn unreadable_and_unplaced_nodes_are_left_alone() {
     );
     // Its path belongs to another now.
     case("f1@a=1", "f1@a=1", "f1! f2@a=2").leads_to("f2@a=2 f1@a~=1", "f2@a=2");
+    // Its row says where it stands then.
+    let moved = case("d1@d/ f1@a=1", "d1@d/ f1@d/a=1", "d1@d/ f1! f2@d/a=2");
+    let plan = moved.leads_to("d1@d/ f2@d/a=2 f1@d/a~=1", "d1@d/ f2@d/a=2");
+    let row = &plan.records[&id("f1")].node;
+    let name = Name::parse(&format!("a{LONG}")).unwrap();
+    assert_eq!((row.parent, &row.name), (id("d1"), &name));
     // A directory that hangs nowhere: what is in it waits, old and new.
     let plan = case("d1@d/ f1@d/a=1", "d1@d/ f1@d/a=2 x1@d/b=3", "d1! f1@zz/a=1");
     let plan = plan.with(|case| {
@@ -874,6 +880,9 @@ fn names_claimed_by_unplaced_nodes() {
         })
     };
     assert_eq!(make("zz", "f1@a=1").log.placed().unplaced.len(), 1);
+    // People know it by its name, and restore it by its id.
+    let told = make("zz", "f1@a=1").plan().skipped;
+    assert_eq!(told[0].path, format!("a ({})", id("zz")));
     make("zz", "f1@b=1").leads_to("f1@b=1", "f1@b=1 zz@a/");
     make("f2", "f1@b=1 x1@a=5").leads_to("f1@b=1 x1@a~=5", "f1@b=1 f2@a/ x1@a~=5");
     // With a smaller id the newcomer has it.
@@ -941,6 +950,50 @@ fn without_an_ancestor_nothing_goes() {
     // A row for a node that the log never named proves nothing.
     let orphan = case("f1@a=1", "f1@a=1", "").with(|case| case.log = LogTree::default());
     orphan.becomes("f1@a=1");
+}
+
+#[test]
+fn rows_say_what_both_sides_hold() {
+    // What is sent, as it is here.
+    let plan = case("f1@a=1", "f1@a=2", "f1@a=1").plan();
+    let sent = &plan.records[&id("f1")];
+    assert_eq!(sent.node.body, parse("f1@a=2")[0].2.clone().unwrap());
+    assert_eq!(sent.op_hash, None);
+    // Nothing differs: nothing is written.
+    let same = || case("f1@a=1", "f1@a=1", "f1@a=1");
+    assert!(same().plan().records.is_empty());
+    // It was read and is what it was: it need not be read again.
+    let read = same().with(|case| {
+        let fingerprint = case.ancestor.get(id("f1")).unwrap().fingerprint.unwrap();
+        case.local.nodes.get_mut(&id("f1")).unwrap().state = LocalState::File {
+            hash: Some(hash("1")),
+            size: 1,
+            exec: false,
+            mtime_ns: 5,
+            fingerprint: Fingerprint {
+                ctime_ns: 6,
+                ..fingerprint
+            },
+        };
+    });
+    // Another machine said the same once more: what is sent next is based on that.
+    let said_again = same().with(|case| {
+        let LastOp::Put(node) = case.log.get(id("f1")).unwrap().op.clone() else {
+            panic!("f1 is put");
+        };
+        let change = Change {
+            node: id("f1"),
+            op: LastOp::Put(node),
+            op_hash: op_hash(id("f1"), 2),
+        };
+        case.log.apply(2, [change]);
+    });
+    for (case, n) in [(read, 1), (said_again, 2)] {
+        let plan = case.plan();
+        assert!(plan.is_idle() && plan.steps.is_empty());
+        assert_eq!(plan.agreed, [id("f1")]);
+        assert_eq!(plan.records[&id("f1")].op_hash, Some(op_hash(id("f1"), n)));
+    }
 }
 
 #[test]
