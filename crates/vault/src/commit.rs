@@ -332,6 +332,105 @@ mod tests {
     }
 
     #[test]
+    fn what_has_no_body_opens_as_what_it_is() {
+        let random = OsRandom::default();
+        let keys = VaultKey::generate(&random).keys().unwrap();
+        let machine = MachineKey::generate(&random).unwrap();
+        let position = Position {
+            n: 2,
+            prev: CommitHash([1; 32]),
+            time_ms: 6,
+        };
+        let drafts = vec![
+            Draft::trash(NodeId([1; 16])),
+            Draft::purge(NodeId([2; 16])),
+            Draft::machine_revoke(MachineId([3; 16])),
+        ];
+        let sealed = seal(&keys, &machine, position, drafts, &random).unwrap();
+        let commit = Commit::parse(&sealed.bytes).unwrap();
+        let opener = Opener::new(&keys, &commit).unwrap();
+        let opened = |index| opener.open(index).unwrap();
+        assert!(matches!(opened(0), Opened::Trash(node) if node == NodeId([1; 16])));
+        assert!(matches!(opened(1), Opened::Purge(node) if node == NodeId([2; 16])));
+        assert!(matches!(opened(2), Opened::MachineRevoke(id) if id == MachineId([3; 16])));
+        assert!(opener.open(3).is_err());
+    }
+
+    #[test]
+    fn a_machine_without_the_key_is_told_from_a_damaged_op() {
+        let random = OsRandom::default();
+        let vault_key = VaultKey::generate(&random);
+        let keys = vault_key.keys().unwrap();
+        let (machine, stranger) = (
+            MachineKey::generate(&random).unwrap(),
+            MachineKey::generate(&random).unwrap(),
+        );
+        let position = Position {
+            n: 2,
+            prev: CommitHash([1; 32]),
+            time_ms: 6,
+        };
+        let add = MachineAdd {
+            public_key: *machine.public(),
+            name: "abc".into(),
+            platform: "linux".into(),
+            web: false,
+        };
+        let code = |keys: &Keys, signer: &MachineKey, draft: Draft| {
+            let told = |error: VaultError| error.code().as_str();
+            let sealed = seal(keys, signer, position, vec![draft], &random).map_err(told)?;
+            let commit = Commit::parse(&sealed.bytes).unwrap();
+            let opener = Opener::new(&vault_key.keys().unwrap(), &commit).unwrap();
+            opener.open(0).map(drop).map_err(told)
+        };
+        let other = VaultKey::from_parts(crate::random::secret(&random), keys.vault())
+            .keys()
+            .unwrap();
+        let put = || Draft::put(NodeId([9; 16]), &link("a")).unwrap();
+        let added = || Draft::machine_add(&add).unwrap();
+        assert_eq!(code(&keys, &machine, added()), Ok(()));
+        assert_eq!(code(&other, &machine, added()), Err("E_MACHINE"));
+        // Nobody adds another machine than the one that signs.
+        assert_eq!(code(&keys, &stranger, added()), Err("E_MACHINE"));
+        assert_eq!(code(&keys, &machine, put()), Ok(()));
+        assert_eq!(code(&other, &machine, put()), Err("E_COMMIT"));
+    }
+
+    #[test]
+    fn an_op_opens_only_under_the_head_it_was_sealed_with() {
+        let random = OsRandom::default();
+        let keys = VaultKey::generate(&random).keys().unwrap();
+        let machine = MachineKey::generate(&random).unwrap();
+        let position = Position {
+            n: 2,
+            prev: CommitHash([1; 32]),
+            time_ms: 6,
+        };
+        let put = Draft::put(NodeId([9; 16]), &link("a")).unwrap();
+        let sealed = seal(&keys, &machine, position, vec![put], &random).unwrap();
+        // Everything else is made to fit, and signed: what a machine could do that has no key.
+        let under = |node: [u8; 16]| {
+            let mut bytes = sealed.bytes.clone();
+            let (header_bytes, rest) = bytes.split_first_chunk_mut::<HEADER_LEN>().unwrap();
+            let (op, signature) = rest.split_last_chunk_mut::<SIGNATURE_LEN>().unwrap();
+            let (head, ct) = op.split_first_chunk_mut::<OP_HEAD_LEN>().unwrap();
+            let at = head.windows(16).position(|id| id == [9; 16]).unwrap();
+            head[at..at + 16].copy_from_slice(&node);
+            let hash = sha256(&[&[2], head, &sha256(&[]), &sha256(&[ct])]);
+            let mut header = Header::parse(header_bytes).unwrap();
+            header.ops_root = syncagent_protocol::commit::ops_root(&[OpHash(hash)]);
+            *header_bytes = header.encode();
+            *signature = machine.sign(&Header::signed_message(header_bytes));
+            let commit = Commit::parse(&bytes).unwrap();
+            commit.verify().unwrap();
+            let opened = Opener::new(&keys, &commit).unwrap().open(0);
+            opened.map(drop).map_err(|error| error.code().as_str())
+        };
+        assert_eq!(under([9; 16]), Ok(()));
+        assert_eq!(under([8; 16]), Err("E_COMMIT"));
+    }
+
+    #[test]
     fn a_name_that_nothing_can_have_is_told_as_such_and_can_be_replaced() {
         let random = OsRandom::default();
         let keys = VaultKey::generate(&random).keys().unwrap();
@@ -475,12 +574,16 @@ mod tests {
         let node = NodeId([9; 16]);
         assert_eq!(code(2, vec![Draft::trash(node)]), Ok(()));
         assert_eq!(code(2, Vec::new()), Err("E_LIMIT"));
-        let many = (0..1025u32).map(|i| {
-            let mut id = [1; 16];
-            id[..4].copy_from_slice(&i.to_be_bytes());
-            Draft::trash(NodeId(id))
-        });
-        assert_eq!(code(2, many.collect()), Err("E_LIMIT"));
+        let many = |n: u32| {
+            let draft = |i: u32| {
+                let mut id = [1; 16];
+                id[..4].copy_from_slice(&i.to_be_bytes());
+                Draft::trash(NodeId(id))
+            };
+            (0..n).map(draft).collect()
+        };
+        assert_eq!(code(2, many(1024)), Ok(()));
+        assert_eq!(code(2, many(1025)), Err("E_LIMIT"));
         let twice = vec![Draft::trash(node), Draft::purge(node)];
         assert_eq!(code(2, twice), Err("E_COMMIT"));
         assert_eq!(code(1, vec![Draft::trash(node)]), Err("E_COMMIT"));
@@ -491,6 +594,7 @@ mod tests {
     fn time_never_runs_backwards_but_a_mad_clock_is_not_followed() {
         assert_eq!(Position::time_after(10, 20), 20);
         assert_eq!(Position::time_after(20, 10), 20);
+        assert_eq!(Position::time_after(3_600_010, 10), 3_600_010);
         assert_eq!(Position::time_after(3_600_011, 10), 10);
     }
 }
