@@ -203,14 +203,18 @@ fn is_product(path: &Path) -> bool {
     }
 }
 
-/// Lines behind `#[cfg(test)]`, up to the brace that closes where it began. rustfmt keeps that true.
+/// Lines behind `#[cfg(test)]`, or behind that and more, up to the brace that closes where it began. rustfmt keeps that true.
 fn for_tests(source: &str) -> Vec<std::ops::RangeInclusive<u64>> {
     let lines: Vec<&str> = source.lines().collect();
     let mut ranges = Vec::new();
     for (start, line) in lines.iter().enumerate() {
-        let Some(indent) = line.strip_suffix("#[cfg(test)]") else {
+        let indent = &line[..line.len() - line.trim_start().len()];
+        if !["#[cfg(test)]", "#[cfg(all(test,"]
+            .iter()
+            .any(|cfg| line.trim_start().starts_with(cfg))
+        {
             continue;
-        };
+        }
         let rest = &lines[start + 1..];
         let end = rest.iter().position(|line| {
             let line = line.strip_prefix(indent).unwrap_or_default();
