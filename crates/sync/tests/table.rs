@@ -909,6 +909,8 @@ fn a_directory_that_holds_skipped_things_stays_on_disk() {
     assert!(plan.forget.is_empty());
     let again = case("d1@d/", "d1@d/+", "").leads_to("d1@d/", "");
     assert!(again.is_idle() && again.records.is_empty() && again.forget.is_empty());
+    // It goes where the vault has it.
+    case("d1@d/", "d1@d/+", "d1@e/").becomes("d1@e/");
     // Sent again when something appears in it.
     case("d1@d/", "d1@d/+ x1@d/b=2", "").becomes("d1@d/ x1@d/b=2");
 }
@@ -1094,6 +1096,25 @@ fn nothing_is_put_where_the_name_may_be_taken() {
         case.local.nodes.get_mut(&id("d1")).unwrap().state = state;
     });
     unseen.leads_to("d1@d/", "d1@d/ f1@d/a=1");
+    // The same of the root; what is deeper is seen.
+    let blind = |case: Case| case.with(|case| case.local.root_incomplete = true);
+    blind(case("", "", "f1@a=1")).leads_to("", "f1@a=1");
+    let below = "d1@d/ d2@d/e/ f1@d/e/a=1";
+    blind(case("d1@d/", "d1@d/", below)).becomes(below);
+    // What stands in it already stays there, and is brought up to date.
+    let half_seen = |remote: &str| {
+        case("d1@d/ f1@d/a=1", "d1@d/ f1@d/a=1", remote).with(|case| {
+            let state = LocalState::Directory {
+                inode: 0,
+                holds_skipped: true,
+                complete: false,
+            };
+            case.local.nodes.get_mut(&id("d1")).unwrap().state = state;
+        })
+    };
+    let plan = half_seen("d1@d/ f1@d/a=3").becomes("d1@d/ f1@d/a=3");
+    assert!(plan.skipped.is_empty());
+    half_seen("d1@d/ f1@d/b=1").leads_to("d1@d/ f1@d/a=1", "d1@d/ f1@d/b=1");
     // A directory that cannot be looked at.
     case("d1@d/", "d1@d/?", "d1@d/ f1@d/a=1").leads_to("d1@d/", "d1@d/ f1@d/a=1");
     // Unplaced and unknown: it does not give way.
