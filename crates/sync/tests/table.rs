@@ -955,6 +955,13 @@ fn without_an_ancestor_nothing_goes() {
 }
 
 #[test]
+fn what_is_new_is_sent_in_the_order_of_paths() {
+    let plan = case("", "x1@c=1 x2@b/ x3@b/z=3 x4@a=2 x5@b/y=5", "").plan();
+    let order: Vec<_> = plan.all_ops().map(|op| short(op.node())).collect();
+    assert_eq!(order, ["x4", "x2", "x5", "x3", "x1"]);
+}
+
+#[test]
 fn rows_say_what_both_sides_hold() {
     // What is sent, as it is here.
     let plan = case("f1@a=1", "f1@a=2", "f1@a=1").plan();

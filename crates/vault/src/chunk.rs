@@ -570,6 +570,15 @@ mod tests {
         assert!(!whole(&[&largest[..], &skippable].concat()));
         assert!(!whole(&[&skippable, &largest[..]].concat()));
         assert_eq!(decompress(&[&largest[..], &largest].concat(), 10), None);
+        // Of a single segment, whose length stands behind the number of a dictionary that nobody has.
+        let mut dictionary = vec![0x28, 0xb5, 0x2f, 0xfd, 1 << 5 | 1, 7, 5];
+        dictionary.extend_from_slice(&largest[6..]);
+        assert_eq!(decompress(&dictionary, 5), None);
+        // It declares a length that to the library is none.
+        let mut endless = vec![0x28, 0xb5, 0x2f, 0xfd, 3 << 6, 13 << 3];
+        endless.extend_from_slice(&[0xff; 8]);
+        endless.extend_from_slice(&largest[6..]);
+        assert_eq!(decompress(&endless, 5), None);
         assert_eq!(decompress(&largest, 4), None);
         assert_eq!(decompress(&largest, 6), None);
         assert_eq!(decompress(&[], 5), None);
