@@ -578,10 +578,16 @@ mod tests {
         );
         placed.follow(&log, &log.iter().map(|(id, _)| id).collect());
         assert!(matches!(placed.tree.take_touched(), Touched::All));
-        log.apply(2, [file(11, 2, "x"), file(31, 3, "y"), dir(4, 5, "z")]);
-        placed.follow(&log, &[11, 31, 4].map(id).into());
+        let commit = [
+            file(11, 2, "x"),
+            file(12, 0, "w"),
+            file(31, 3, "y"),
+            dir(4, 5, "z"),
+        ];
+        log.apply(2, commit);
+        placed.follow(&log, &[11, 12, 31, 4].map(id).into());
         let Touched::Some(touched) = placed.tree.take_touched() else {
-            panic!("everything was worked out anew for three changes among thirty");
+            panic!("everything was worked out anew for four changes among thirty");
         };
         let want = [id(1), id(2), id(3), NodeId::ROOT, id(5)];
         assert_eq!(touched, BTreeSet::from(want));

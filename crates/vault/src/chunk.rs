@@ -565,6 +565,7 @@ mod tests {
         let skippable = [0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0];
         let whole = |frame: &[u8]| decompress(frame, 5).as_deref() == Some(b"hello");
         assert!(whole(&largest));
+        assert!(whole(&frame(12 << 3 | 7)));
         assert!(!whole(&larger));
         assert!(!whole(&[&largest[..], &[0]].concat()));
         assert!(!whole(&[&largest[..], &skippable].concat()));
