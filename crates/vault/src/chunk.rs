@@ -468,6 +468,26 @@ mod tests {
     }
 
     #[test]
+    fn a_list_is_its_entries_and_nothing_else() {
+        let keys = keys(1);
+        let opens = |codec: u8, lens: &[u64], total: u64| {
+            let clear = [&[0, 0, 0, 2][..], &[1; 32], &[2; 32]].concat();
+            let entry = |len: &u64| [&[7; 32][..], &len.to_be_bytes()].concat();
+            let stored: Vec<u8> = lens.iter().flat_map(entry).collect();
+            let (kind, scope) = (ChunkKind::List, Scope::VAULT);
+            let sealed = seal(&keys, kind, scope, &clear, codec, &[&stored], total).unwrap();
+            open_list(&keys, scope, &sealed.entry, &sealed.blob).is_ok()
+        };
+        assert!(opens(0, &[1, 2], 3));
+        assert!(!opens(1, &[1, 2], 3), "nothing is compressed");
+        assert!(!opens(0, &[1], 1), "an entry for each id");
+        assert!(!opens(0, &[1, 2, 3], 6), "and for each entry an id");
+        assert!(!opens(0, &[0, 3], 3), "nothing is empty");
+        assert!(!opens(0, &[1, 2], 4), "it adds up");
+        assert!(!opens(0, &[u64::MAX, 2], 1), "and not beyond");
+    }
+
+    #[test]
     fn it_is_compressed_where_that_saves_a_tenth() {
         let keys = keys(1);
         let mut random = vec![0; 10_000];
