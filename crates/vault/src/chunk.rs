@@ -415,6 +415,23 @@ mod tests {
     }
 
     #[test]
+    fn a_frame_has_one_form() {
+        let mut frame = vec![0; 4096];
+        frame[..4].copy_from_slice(&2u32.to_be_bytes());
+        frame[FRAME_HEADER_LEN..][..2].copy_from_slice(b"ok");
+        assert_eq!(unframe(&frame).unwrap(), (0, &b"ok"[..]));
+        // Each alone: a byte kept for later, a byte behind the content, a length that is no step of the padding.
+        let mut reserved = frame.clone();
+        reserved[7] = 1;
+        let mut padded = frame.clone();
+        padded[4095] = 1;
+        let longer = [&frame[..], &[0; 4096]].concat();
+        for other in [reserved, padded, longer] {
+            assert!(matches!(unframe(&other), Err(VaultError::Chunk)));
+        }
+    }
+
+    #[test]
     fn a_chunk_opens_in_its_vault_and_scope_only() {
         let keys_a = keys(1);
         let text = b"all work and no play ".repeat(1000);
