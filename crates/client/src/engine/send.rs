@@ -33,6 +33,8 @@ use crate::transfer::upload::Uploader;
 const COMMIT_LEN: usize = 4 * 1024 * 1024;
 /// Files up to this size are sealed many at a time.
 const SMALL_LEN: u64 = 1024 * 1024;
+/// Below this a file has too few chunks for their ids to matter, and files are too many to look for alike ones.
+const MIN_ALIKE_LEN: u64 = 16 * 1024 * 1024;
 /// Files of one size whose chunks are remembered while another of that size is sent.
 const MAX_ALIKE: usize = 4;
 /// Content of small files sealed at one time.
@@ -583,7 +585,7 @@ impl Engine {
     /// Versions whose chunks a large file of `size` bytes may well be made of, where chunks are the vault's: asking the
     /// server for each would cost 32 bytes a chunk. If it has lost one, it refuses the commit and says which.
     pub(super) fn alike(&self, size: u64) -> Vec<(NodeId, OpHash)> {
-        if !self.genesis.dedup_vault || size <= SMALL_LEN {
+        if !self.genesis.dedup_vault || size < MIN_ALIKE_LEN {
             return Vec::new();
         }
         let files = self.placed.tree.iter().filter(
