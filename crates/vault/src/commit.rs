@@ -271,6 +271,13 @@ mod tests {
         }
     }
 
+    /// Right after the genesis.
+    const SECOND: Position = Position {
+        n: 2,
+        prev: CommitHash([1; 32]),
+        time_ms: 6,
+    };
+
     #[test]
     fn what_is_sealed_opens_and_nothing_else_does() {
         let random = OsRandom::default();
@@ -336,17 +343,12 @@ mod tests {
         let random = OsRandom::default();
         let keys = VaultKey::generate(&random).keys().unwrap();
         let machine = MachineKey::generate(&random).unwrap();
-        let position = Position {
-            n: 2,
-            prev: CommitHash([1; 32]),
-            time_ms: 6,
-        };
         let drafts = vec![
             Draft::trash(NodeId([1; 16])),
             Draft::purge(NodeId([2; 16])),
             Draft::machine_revoke(MachineId([3; 16])),
         ];
-        let sealed = seal(&keys, &machine, position, drafts, &random).unwrap();
+        let sealed = seal(&keys, &machine, SECOND, drafts, &random).unwrap();
         let commit = Commit::parse(&sealed.bytes).unwrap();
         let opener = Opener::new(&keys, &commit).unwrap();
         let opened = |index| opener.open(index).unwrap();
@@ -365,11 +367,6 @@ mod tests {
             MachineKey::generate(&random).unwrap(),
             MachineKey::generate(&random).unwrap(),
         );
-        let position = Position {
-            n: 2,
-            prev: CommitHash([1; 32]),
-            time_ms: 6,
-        };
         let add = MachineAdd {
             public_key: *machine.public(),
             name: "abc".into(),
@@ -378,7 +375,7 @@ mod tests {
         };
         let code = |keys: &Keys, signer: &MachineKey, draft: Draft| {
             let told = |error: VaultError| error.code().as_str();
-            let sealed = seal(keys, signer, position, vec![draft], &random).map_err(told)?;
+            let sealed = seal(keys, signer, SECOND, vec![draft], &random).map_err(told)?;
             let commit = Commit::parse(&sealed.bytes).unwrap();
             let opener = Opener::new(&vault_key.keys().unwrap(), &commit).unwrap();
             opener.open(0).map(drop).map_err(told)
@@ -401,13 +398,8 @@ mod tests {
         let random = OsRandom::default();
         let keys = VaultKey::generate(&random).keys().unwrap();
         let machine = MachineKey::generate(&random).unwrap();
-        let position = Position {
-            n: 2,
-            prev: CommitHash([1; 32]),
-            time_ms: 6,
-        };
         let put = Draft::put(NodeId([9; 16]), &link("a")).unwrap();
-        let sealed = seal(&keys, &machine, position, vec![put], &random).unwrap();
+        let sealed = seal(&keys, &machine, SECOND, vec![put], &random).unwrap();
         // Everything else is made to fit, and signed: what a machine could do that has no key.
         let under = |node: [u8; 16]| {
             let mut bytes = sealed.bytes.clone();
@@ -435,11 +427,6 @@ mod tests {
         let random = OsRandom::default();
         let keys = VaultKey::generate(&random).keys().unwrap();
         let machine = MachineKey::generate(&random).unwrap();
-        let position = Position {
-            n: 2,
-            prev: CommitHash([1; 32]),
-            time_ms: 6,
-        };
         let node = NodeId([9; 16]);
         let put_named = |name: &[u8; 4], target: &str| {
             let mut draft = Draft::put(node, &link(target)).unwrap();
@@ -450,7 +437,7 @@ mod tests {
         let better = Name::parse("better").unwrap();
         for name in [b"../x", b"/etc", b"a\0bc", b"a\xff\xffb"] {
             let drafts = vec![put_named(name, "target")];
-            let sealed = seal(&keys, &machine, position, drafts, &random).unwrap();
+            let sealed = seal(&keys, &machine, SECOND, drafts, &random).unwrap();
             let commit = Commit::parse(&sealed.bytes).unwrap();
             let opener = Opener::new(&keys, &commit).unwrap();
             let error = opener.open(0).map(drop).unwrap_err();
@@ -464,7 +451,7 @@ mod tests {
         let mut broken = put_named(b"../x", "target");
         let at = broken.clear.windows(6).position(|six| six == b"target");
         broken.clear[at.unwrap()] = 0;
-        let sealed = seal(&keys, &machine, position, vec![broken], &random).unwrap();
+        let sealed = seal(&keys, &machine, SECOND, vec![broken], &random).unwrap();
         let commit = Commit::parse(&sealed.bytes).unwrap();
         let opener = Opener::new(&keys, &commit).unwrap();
         for opened in [opener.open(0), opener.open_as(0, &better)] {
@@ -477,14 +464,9 @@ mod tests {
         let random = OsRandom::default();
         let keys = VaultKey::generate(&random).keys().unwrap();
         let machine = MachineKey::generate(&random).unwrap();
-        let position = Position {
-            n: 2,
-            prev: CommitHash([1; 32]),
-            time_ms: 6,
-        };
         let seal = || {
             let draft = Draft::put(NodeId([9; 16]), &link("a")).unwrap();
-            seal(&keys, &machine, position, vec![draft], &random)
+            seal(&keys, &machine, SECOND, vec![draft], &random)
                 .unwrap()
                 .bytes
         };
@@ -501,20 +483,8 @@ mod tests {
         let random = OsRandom::default();
         let keys = VaultKey::generate(&random).keys().unwrap();
         let machine = MachineKey::generate(&random).unwrap();
-        let position = Position {
-            n: 2,
-            prev: CommitHash([1; 32]),
-            time_ms: 6,
-        };
         let put = |node| Draft::put(NodeId([node; 16]), &link("a")).unwrap();
-        let sealed = seal(
-            &keys,
-            &machine,
-            position,
-            (1..9).map(put).collect(),
-            &random,
-        )
-        .unwrap();
+        let sealed = seal(&keys, &machine, SECOND, (1..9).map(put).collect(), &random).unwrap();
         let commit = Commit::parse(&sealed.bytes).unwrap();
         // Equal texts under one key: only the nonce can tell what is sealed apart.
         let mut seen = std::collections::BTreeSet::new();
