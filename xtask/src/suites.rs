@@ -15,7 +15,7 @@ use crate::workspace::Workspace;
 /// How many simulated worlds `test` runs.
 const TEST_SEEDS: u64 = 5_000;
 /// How many property cases and seeds the first round of `soak` takes. Each round doubles them.
-const SOAK_CASES: u64 = 2_048;
+const SOAK_CASES: u64 = 16_384;
 const SOAK_SEEDS: u64 = 4_096;
 /// How long each parser is fuzzed in it, likewise.
 const SOAK_FUZZ_SECONDS: u64 = 30;
@@ -50,8 +50,8 @@ pub(crate) fn test(workspace: &Workspace, consent: Consent) -> Result<ExitCode> 
     Ok(report.finish())
 }
 
-/// The tests in rounds. A round has twice the cases, seeds and time to fuzz of the one before, so about half of
-/// what it tries is new, and all of its worlds are; none is begun that would not end in time, and none after a failure.
+/// The tests in rounds. A round has twice the cases, seeds and time to fuzz of the one before, and
+/// starts from a seed of its own; none is begun that would not end in time, and none after a failure.
 pub(crate) fn soak(workspace: &Workspace, consent: Consent, hours: f64) -> Result<ExitCode> {
     if !(hours > 0.0 && hours.is_finite()) {
         bail!("--hours takes a number above zero");

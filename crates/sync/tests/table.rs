@@ -558,6 +558,10 @@ fn what_was_deleted_before_it_had_a_row_stays_deleted() {
         ("l1@a>u", "l1", &[">t"], "l1@a>u"),
         ("d1@d/ x1@d/b=2", "d1", &["/"], "d1@d/ x1@d/b=2"),
         ("f1@a=1", "f1", &[], "f1@a=1"),
+        // Something of another kind took its name since: a node never changes its kind.
+        ("x1@a=1", "x1", &["/"], "n1@a=1"),
+        ("x1@a/", "x1", &["=1"], "n1@a/"),
+        ("x1@a>t", "x1", &["=1"], "n1@a>t"),
     ] {
         let plan = case("", local, "")
             .with(|case| {
@@ -593,6 +597,12 @@ fn an_earlier_version_without_a_row_is_no_change() {
         .with(|case| case.history = had("f1", &["=1", "=2", "=3"]))
         .plan();
     assert_eq!(plan.conflicts.len(), 1);
+    // So is what is of another kind, whatever the vault says that the node once was.
+    let plan = |versions| {
+        let case = case("", "x1@a/", "f1@a=3");
+        case.with(|case| case.history = had("f1", versions)).plan()
+    };
+    assert_eq!(plan(&["/", "=3"]), plan(&["=3"]));
     // With a row it is: somebody went back to what was before.
     let plan = case("f1@a=2", "f1@a=1", "f1@a=3")
         .with(|case| case.history = had("f1", &["=1", "=2", "=3"]))

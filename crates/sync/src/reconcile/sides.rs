@@ -171,6 +171,19 @@ impl<'a> Sides<'a> {
         kind.is_some_and(|kind| kind != body.kind())
     }
 
+    /// Whether the vault's node `id` is, or was until it was deleted, of another kind than the local thing: a node
+    /// never changes its kind, so the thing only has an id that an interrupted commit gave to what stood there before.
+    fn was_another_kind(&self, id: NodeId, here: &LocalNode) -> bool {
+        match (self.remote(id), self.log.get(id)) {
+            (Some(node), _) => self.is_other_kind(id, here, &node.body),
+            (None, Some(_)) if self.base(id).is_none() => {
+                let mut versions = self.input.history.versions(id).into_iter();
+                versions.any(|body| self.is_other_kind(id, here, &body))
+            }
+            _ => false,
+        }
+    }
+
     /// The content of a local thing, as far as it is known: an unread file has a hash of zeros.
     pub(super) fn local_body(&self, id: NodeId, exec: bool) -> Body {
         match self.local.get(&id).map(|here| &here.state) {
@@ -314,9 +327,7 @@ impl<'a> Sides<'a> {
                         Equal::Ask => self.needs_hash.push(*id),
                     },
                 }
-            } else if let Some(node) = self.remote(*id)
-                && self.is_other_kind(*id, here, &node.body)
-            {
+            } else if self.was_another_kind(*id, here) {
                 parting.push((*id, false));
             }
         }
@@ -393,7 +404,9 @@ impl<'a> Sides<'a> {
             .filter(|twin| !self.local.contains_key(twin))?;
         let body = &self.remote(twin)?.body;
         let same = match self.holds(id, here, body) {
-            Equal::No if body.kind() == Kind::File => self.is_earlier(twin, here),
+            Equal::No if body.kind() == Kind::File && !self.is_other_kind(id, here, body) => {
+                self.is_earlier(twin, here)
+            }
             same => same,
         };
         match same {
