@@ -931,7 +931,7 @@ fn read_rules(folder: &Folder, path: &TreePath) -> Result<Vec<u8>, crate::folder
 
 impl IgnoreRules for Rules {
     fn ignores(&self, path: &TreePath, is_dir: bool) -> Option<String> {
-        match self.0.check(path, is_dir) {
+        match self.0.check_in_kept(path, is_dir) {
             Verdict::Kept => None,
             Verdict::Ignored { rule, source, .. } => Some(format!("{rule} in {source}")),
         }

@@ -160,7 +160,7 @@ impl Ignore {
                 continue;
             };
             above = above.join(&name);
-            let verdict = self.check_one(&above, is_dir || i + 1 < depth);
+            let verdict = self.check_in_kept(&above, is_dir || i + 1 < depth);
             if verdict != Verdict::Kept {
                 return verdict;
             }
@@ -168,7 +168,8 @@ impl Ignore {
         Verdict::Kept
     }
 
-    fn check_one(&self, path: &TreePath, is_dir: bool) -> Verdict {
+    /// The same of something in a directory that is known to be synchronised, without asking about each one above.
+    pub fn check_in_kept(&self, path: &TreePath, is_dir: bool) -> Verdict {
         let order = std::iter::once(&self.fixed)
             .chain(self.sources.iter().rev())
             .chain([&self.fallback]);
