@@ -17,7 +17,7 @@ use syncagent_vault::keys::VaultKey;
 use syncagent_vault::op::Genesis;
 use syncagent_vault::random::{OsRandom, Random};
 
-use crate::transport::RouterTransport;
+use crate::transport::{Carried, Chunks, RouterTransport};
 
 /// The system's clock: worlds on a real disk live in real time.
 #[derive(Debug, Clone, Copy)]
@@ -48,8 +48,16 @@ pub struct Machine {
     /// Its name.
     pub name: String,
     token: String,
+    carried: Carried,
     /// While it runs.
     pub engine: Option<Engine>,
+}
+
+impl Machine {
+    /// The chunks that it has sent and fetched so far.
+    pub fn carried(&self) -> Chunks {
+        self.carried.chunks()
+    }
 }
 
 impl World {
@@ -111,6 +119,7 @@ impl World {
             folder,
             name: name.to_owned(),
             token: response.token,
+            carried: Carried::default(),
             engine: None,
         })
     }
@@ -136,7 +145,11 @@ impl World {
 
     /// Starts a machine's engine on another disk than its folder's.
     pub fn start_on(&self, machine: &mut Machine, disk: Arc<dyn Disk>) -> Result<(), ClientError> {
-        let remote = HttpRemote::new(Arc::new(self.transport()), self.key.vault(), &machine.token);
+        let remote = HttpRemote::new(
+            Arc::new(self.transport().noting(&machine.carried)),
+            self.key.vault(),
+            &machine.token,
+        );
         machine.engine = Some(Engine::open(EngineConfig {
             key: self.key.duplicate(),
             credentials: Self::credentials(machine)?,

@@ -4,11 +4,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use syncagent_client::daemon::{self, Options};
 use syncagent_client::engine::{Hint, State, Status};
 use syncagent_sync::schedule::Config;
+use syncagent_testkit::transport::Chunks;
 use syncagent_testkit::world::{Machine, World};
 use syncagent_vault::op::Genesis;
 
@@ -199,6 +201,47 @@ async fn a_vault_with_dedup_sends_one_copy_of_equal_content() {
     settle(&world, &mut machines).await;
     assert_eq!(tree(&b), tree(&a));
     assert!(fs::read(b.join("two")).unwrap() == content);
+}
+
+#[tokio::test]
+async fn no_chunk_is_sent_or_fetched_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::new(Genesis::default());
+    let mut machines = two(&world, dir.path()).await;
+    let paths = [0, 1].map(|i| machines[i].folder.join("long"));
+    // Some five hundred chunks, in about four lists.
+    let mut content = vec![0; 64 << 20];
+    blake3::Hasher::new().finalize_xof().fill(&mut content);
+    fs::write(&paths[0], &content).unwrap();
+    settle(&world, &mut machines).await;
+    // In place, at the front and at the end, by the one that sent it and the one that fetched it.
+    for (from, at) in [(0, 40 << 20), (1, 3 << 20), (0, 60 << 20)] {
+        content[at] ^= 1;
+        let file = fs::File::options().write(true).open(&paths[from]);
+        file.unwrap()
+            .write_all_at(&content[at..=at], at as u64)
+            .unwrap();
+        settle(&world, &mut machines).await;
+    }
+    content.splice(0..0, *b"more");
+    fs::write(&paths[0], &content).unwrap();
+    settle(&world, &mut machines).await;
+    assert!(fs::read(&paths[1]).unwrap() == content);
+    for machine in &machines {
+        let Chunks { sent, fetched } = machine.carried();
+        assert!(!sent.is_empty() && !fetched.is_empty());
+        for (what, mut ids) in [("sent", sent), ("fetched", fetched)] {
+            let all = ids.len();
+            ids.sort_unstable();
+            ids.dedup();
+            assert_eq!(
+                all - ids.len(),
+                0,
+                "{} of {all}, {what} again",
+                machine.name
+            );
+        }
+    }
 }
 
 #[tokio::test]

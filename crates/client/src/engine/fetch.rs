@@ -1,6 +1,6 @@
 //! Puts the files that a plan wants together, from what this disk holds already and what the vault has.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use syncagent_protocol::{Body, ChunkId, Code, ContentHash, NodeId, OpHash, TreePath};
@@ -15,7 +15,7 @@ use super::apply::Applied;
 use crate::error::ClientError;
 use crate::folder::apply::Staged;
 use crate::transfer::decode_leaves;
-use crate::transfer::download::{Downloader, Job, Source};
+use crate::transfer::download::{Downloader, Job, Lists, Source};
 
 /// Below this a local copy saves nothing over a chunk in a pack.
 const MIN_COPY_LEN: u64 = 16 * 1024;
@@ -214,14 +214,14 @@ impl Engine {
         let PutBody::File(file) = put.body else {
             return Ok(None);
         };
-        let leaves = match &file.content {
+        let lists = match &file.content {
             Content::Chunks(manifest) if manifest.level > 0 => {
-                match self.index.leaves(node, entry.op_hash)? {
-                    Some(bytes) => Some(decode_leaves(&bytes)),
-                    None => self.leaves_of_equal(manifest, file.size)?,
-                }
+                let here = [Some(node), replaces].into_iter().flatten();
+                let here = here.filter_map(|id| Some((id, self.ancestor.get(id)?.op_hash)));
+                let versions = [(node, entry.op_hash)].into_iter().chain(here);
+                self.known_lists(manifest, versions.chain(self.alike(file.size)))?
             }
-            _ => None,
+            _ => Lists::new(),
         };
         let mut sources: Vec<Source> = copies.get(&file.hash).cloned().into_iter().collect();
         if let Some(id) = replaces.filter(|_| file.size >= MIN_COPY_LEN && sources.is_empty()) {
@@ -233,36 +233,45 @@ impl Engine {
             scope,
             exec,
             mtime_ns,
-            leaves,
+            lists,
             sources,
         }))
     }
 
-    /// The data chunks below a manifest, if those of another file are known that begins with the same lists.
-    fn leaves_of_equal(
+    /// The data chunks below the lists of `manifest` that one of `versions` holds too, and whose data chunks were kept.
+    /// A small change leaves all lists but one as they were, and what is in them need not be fetched again.
+    fn known_lists(
         &self,
         manifest: &Manifest,
-        size: u64,
-    ) -> Result<Option<Vec<Entry>>, ClientError> {
-        for (node, op_hash) in self.alike(size) {
-            let Some(PutBody::File(File {
-                content: Content::Chunks(other),
-                ..
-            })) = self.index.put(node, op_hash)?.map(|put| put.body)
-            else {
+        versions: impl IntoIterator<Item = (NodeId, OpHash)>,
+    ) -> Result<Lists, ClientError> {
+        let mut wanted: HashSet<ChunkId> = manifest.entries.iter().map(|entry| entry.id).collect();
+        let mut lists = Lists::new();
+        for (node, op_hash) in versions {
+            if wanted.is_empty() {
+                break;
+            }
+            let Some(other) = self.manifest_of(node, op_hash)? else {
                 continue;
             };
-            let ids = |manifest: &Manifest| -> Vec<ChunkId> {
-                manifest.entries.iter().map(|entry| entry.id).collect()
+            let shares = |entry: &Entry| wanted.contains(&entry.id);
+            if other.level != manifest.level || !other.entries.iter().any(shares) {
+                continue;
+            }
+            let Some(bytes) = self.index.leaves(node, op_hash)? else {
+                continue;
             };
-            if other.level == manifest.level
-                && ids(&other) == ids(manifest)
-                && let Some(bytes) = self.index.leaves(node, op_hash)?
-            {
-                return Ok(Some(decode_leaves(&bytes)));
+            let mut leaves = decode_leaves(&bytes).into_iter();
+            for list in &other.entries {
+                let Some(below) = below(list, &mut leaves) else {
+                    break;
+                };
+                if wanted.remove(&list.id) {
+                    lists.insert(list.id, below);
+                }
             }
         }
-        Ok(None)
+        Ok(lists)
     }
 
     /// The version of a node that stands on this disk, by its chunks.
@@ -284,19 +293,29 @@ impl Engine {
         }))
     }
 
+    /// The manifest of a version that is in chunks, if the log still holds it.
+    pub(super) fn manifest_of(
+        &self,
+        node: NodeId,
+        op_hash: OpHash,
+    ) -> Result<Option<Manifest>, ClientError> {
+        let put = self.index.put(node, op_hash)?;
+        Ok(put.and_then(|put| match put.body {
+            PutBody::File(File {
+                content: Content::Chunks(manifest),
+                ..
+            }) => Some(manifest),
+            _ => None,
+        }))
+    }
+
     /// The data chunks of a version with their lengths, as far as this machine knows them.
     pub(super) fn leaves_of(
         &self,
         node: NodeId,
         op_hash: OpHash,
     ) -> Result<Option<Vec<(ChunkId, u64)>>, ClientError> {
-        let Some(put) = self.index.put(node, op_hash)? else {
-            return Ok(None);
-        };
-        let PutBody::File(file) = &put.body else {
-            return Ok(None);
-        };
-        let Content::Chunks(manifest) = &file.content else {
+        let Some(manifest) = self.manifest_of(node, op_hash)? else {
             return Ok(None);
         };
         if manifest.level == 0 {
@@ -316,4 +335,15 @@ impl Engine {
                 .collect()
         }))
     }
+}
+
+/// The next of `leaves`, as many as make up `list`; none if they do not add up to it.
+fn below(list: &Entry, leaves: &mut impl Iterator<Item = Entry>) -> Option<Vec<Entry>> {
+    let (mut below, mut len) = (Vec::new(), 0_u64);
+    while len < list.len {
+        let leaf = leaves.next()?;
+        len = len.checked_add(leaf.len)?;
+        below.push(leaf);
+    }
+    (len == list.len).then_some(below)
 }

@@ -558,12 +558,13 @@ impl Engine {
             .chain(put.conflict_of)
             .chain(self.alike(size));
         for (node, op_hash) in versions {
+            // Its lists as well as its data: most of them are the same again.
+            let lists = self.manifest_of(node, op_hash)?;
             known.extend(
-                self.leaves_of(node, op_hash)?
-                    .into_iter()
-                    .flatten()
-                    .map(|(id, _)| id),
+                { lists.iter() }.flat_map(|lists| lists.entries.iter().map(|list| list.id)),
             );
+            let leaves = self.leaves_of(node, op_hash)?;
+            known.extend({ leaves.iter() }.flatten().map(|(id, _)| *id));
         }
         known.retain(|id| !self.lost.contains(id));
         let recipe = Recipe {

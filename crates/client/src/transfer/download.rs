@@ -3,7 +3,7 @@
 //! Every chunk is checked against its manifest when it is opened, and every file as a whole against its
 //! content hash before it may be placed. What comes out is staged: complete, but not yet visible.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -39,6 +39,9 @@ pub struct Source {
     pub leaves: Option<Arc<Vec<(ChunkId, u64)>>>,
 }
 
+/// The data chunks below list chunks.
+pub type Lists = HashMap<ChunkId, Vec<Entry>>;
+
 /// A file to be put together.
 pub struct Job {
     /// The file.
@@ -51,8 +54,8 @@ pub struct Job {
     pub exec: bool,
     /// Nanoseconds since 1970.
     pub mtime_ns: i64,
-    /// Its data chunks, if they are known from before and the op holds lists.
-    pub leaves: Option<Vec<Entry>>,
+    /// The data chunks below lists that its op holds, as far as they are known from before.
+    pub lists: Lists,
     /// What may serve as a source.
     pub sources: Vec<Source>,
 }
@@ -113,6 +116,14 @@ pub struct Downloader {
     pub keys: Arc<Keys>,
     /// Where blocking work runs.
     pub work: Work,
+}
+
+/// What is below one entry of a manifest.
+enum Below {
+    /// A list that has to be read.
+    List(Entry),
+    /// Data chunks.
+    Data(Vec<Entry>),
 }
 
 type Outcome = (NodeId, Result<Done, DownloadError>);
@@ -288,25 +299,53 @@ impl Downloader {
         open
     }
 
-    /// The data chunks of a file: from its op, from the index, or through the lists on the server.
+    /// The data chunks of a file: from its op, from what is known of its lists, or through those on the server.
     async fn leaves(&self, job: &mut Job) -> Result<Vec<Entry>, DownloadError> {
-        if let Some(leaves) = job.leaves.take() {
-            return Ok(leaves);
-        }
         let Content::Chunks(manifest) = &job.file.content else {
             return Ok(Vec::new());
         };
-        let mut entries: Vec<Entry> = manifest.entries.iter().map(Entry::duplicate).collect();
-        for _ in 0..manifest.level {
-            let ids: Vec<ChunkId> = entries.iter().map(|entry| entry.id).collect();
+        let lists = std::mem::take(&mut job.lists);
+        let duplicates = |entries: &[Entry]| entries.iter().map(Entry::duplicate).collect();
+        let mut parts: Vec<Below> = match manifest.level {
+            0 => vec![Below::Data(duplicates(&manifest.entries))],
+            _ => { manifest.entries.iter() }
+                .map(|entry| match lists.get(&entry.id) {
+                    Some(leaves) => Below::Data(duplicates(leaves)),
+                    None => Below::List(entry.duplicate()),
+                })
+                .collect(),
+        };
+        for level in (0..manifest.level).rev() {
+            let ids = parts.iter().filter_map(|part| match part {
+                Below::List(entry) => Some(entry.id),
+                Below::Data(_) => None,
+            });
+            let ids: Vec<ChunkId> = ids.collect();
+            if ids.is_empty() {
+                break;
+            }
             let mut blobs = self.remote.fetch(ids);
             let mut below = Vec::new();
-            for entry in &entries {
+            for part in parts {
+                let Below::List(entry) = part else {
+                    below.push(part);
+                    continue;
+                };
                 let blob = blobs.try_next().await?.flatten().ok_or_else(missing)?;
-                below.extend(open_list(&self.keys, job.scope, entry, &blob)?);
+                let entries = open_list(&self.keys, job.scope, &entry, &blob)?;
+                match level {
+                    0 => below.push(Below::Data(entries)),
+                    _ => below.extend(entries.into_iter().map(Below::List)),
+                }
             }
-            entries = below;
+            parts = below;
         }
+        let entries: Vec<Entry> = { parts.into_iter() }
+            .flat_map(|part| match part {
+                Below::List(entry) => vec![entry],
+                Below::Data(entries) => entries,
+            })
+            .collect();
         match entries
             .iter()
             .try_fold(0u64, |sum, entry| sum.checked_add(entry.len))

@@ -23,7 +23,7 @@ use syncagent_vault::manifest::Manifest;
 use syncagent_vault::op::{Content, File};
 use syncagent_vault::random::OsRandom;
 
-use super::download::{Done, DownloadError, Downloader, Job, Source};
+use super::download::{Done, DownloadError, Downloader, Job, Lists, Source};
 use crate::folder::apply::Folder;
 use crate::folder::disk::unix::UnixDisk;
 use crate::folder::disk::{At, Disk};
@@ -201,7 +201,7 @@ impl World {
             scope: SCOPE,
             exec: false,
             mtime_ns: 0,
-            leaves: None,
+            lists: Lists::new(),
             sources,
         };
         self.shelf.fetched.lock().unwrap().clear();
