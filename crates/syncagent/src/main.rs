@@ -12,6 +12,7 @@ mod crash;
 mod demo;
 mod directories;
 mod failure;
+mod heap;
 mod host;
 mod logs;
 mod memory;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
     if let Ok(at) = std::env::var(crash::VARIABLE) {
         crash::arm(&at);
     }
+    heap::few_arenas();
     let Cli { global, command } = Cli::read();
     let output = Output::new(&global);
     let context = context(global, output.clone());

@@ -29,7 +29,7 @@ use crate::failure::{Exit, Result};
 use crate::output::Output;
 use crate::output::progress::Progress;
 use crate::output::text::{self, shown};
-use crate::{host, logs, memory, password, signals};
+use crate::{heap, host, logs, memory, password, signals};
 
 /// How a daemon that begins locked, or paused, is told to.
 const LOCKED: &str = "--locked";
@@ -419,7 +419,9 @@ async fn work(
         engine.watch(),
         options.folder.clone(),
     ));
+    let at_rest = tokio::spawn(heap::give_back_at_rest(engine.watch()));
     let result = daemon::run(engine, options, told_to_end).await;
+    at_rest.abort();
     told.abort();
     let _ = told.await;
     let last = status.borrow().clone();
