@@ -93,6 +93,10 @@ impl Ledger {
             .collect();
         for (hash, paths) in after {
             if !before.contains_key(hash) {
+                // Whoever makes it anew, by a cut at the same place say, wants it, whatever became of it before.
+                if let Some(deletion) = self.dead.get_mut(hash) {
+                    deletion.outdone = true;
+                }
                 self.written
                     .entry(*hash)
                     .or_insert_with(|| format!("{} on {who}", paths.join(", ")));
@@ -392,6 +396,14 @@ mod tests {
         assert_eq!(back(&ledger), 1);
         // Touched again later by somebody who still has it.
         ledger.touched("bob", hash(1));
+        assert_eq!(back(&ledger), 0);
+        // Made anew by somebody who knows that it was deleted.
+        let mut ledger = known_to_both();
+        ledger.edited("ada", &here, &nothing);
+        ledger.passed("ada", 2, &nothing, &nothing);
+        ledger.passed("bob", 2, &nothing, &nothing);
+        assert_eq!(back(&ledger), 1);
+        ledger.edited("bob", &nothing, &moved);
         assert_eq!(back(&ledger), 0);
     }
 
