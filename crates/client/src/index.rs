@@ -505,6 +505,15 @@ impl Index {
         Ok(row.optional()?)
     }
 
+    /// A sealed commit that the server will not take as it is: known for this machine's own if the log should show it
+    /// after all, because a copy of it was on its way, and not posted again.
+    pub fn give_up_sealed(&self, hash: CommitHash) -> Result<()> {
+        // No commit stands at position 0.
+        self.db
+            .execute("UPDATE sealed SET n = 0 WHERE hash = ?1", [hash.0])?;
+        Ok(())
+    }
+
     /// Forgets sealed commits that lost their place between two positions, and those older than `before_ms`, but for the
     /// last positions.
     pub fn drop_sealed(&mut self, from: u64, to: u64, before_ms: u64) -> Result<()> {
@@ -1255,6 +1264,19 @@ mod tests {
             .db
             .query_row("SELECT count(*) FROM sealed_rows", [], |row| row.get(0));
         assert_eq!(rest, Ok(0));
+    }
+
+    #[test]
+    fn what_the_server_will_not_take_is_known_and_not_posted_again() {
+        let mut index = Index::in_memory().unwrap();
+        let (old, new) = (CommitHash([1; 32]), CommitHash([2; 32]));
+        index.store_sealed(1, old, b"old", &[], 0).unwrap();
+        index.store_sealed(1, new, b"new", &[], 1).unwrap();
+        index.give_up_sealed(new).unwrap();
+        assert_eq!(index.sealed_at(1).unwrap(), Some((old, b"old".to_vec())));
+        index.give_up_sealed(old).unwrap();
+        assert_eq!(index.sealed_at(1).unwrap(), None);
+        assert!(index.is_own(old).unwrap() && index.is_own(new).unwrap());
     }
 
     #[test]

@@ -433,7 +433,11 @@ impl Engine {
                             }
                             continue;
                         }
-                        Posted::Missing(chunks) => self.server_lost(&chunks)?,
+                        // What it holds may be gone from this disk by now. What is still here is sent as it is.
+                        Posted::Missing(chunks) => {
+                            self.server_lost(&chunks)?;
+                            self.index.give_up_sealed(hash)?;
+                        }
                     }
                 }
             }

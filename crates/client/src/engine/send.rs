@@ -301,6 +301,7 @@ impl Engine {
             Posted::Conflict(_) => return Ok(Batch::Again),
             Posted::Missing(chunks) => {
                 self.server_lost(&chunks)?;
+                self.index.give_up_sealed(sealed.hash)?;
                 return Ok(Batch::Again);
             }
         }
