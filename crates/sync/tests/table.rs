@@ -265,8 +265,26 @@ impl Case {
     fn leads_to(mut self, disk: &str, vault: &str) -> Plan {
         let plan = self.plan();
         assert_eq!(plan.needs_hash, []);
+        let start = self.disk.clone();
+        let mut kept: BTreeSet<&TreePath> = start.keys().collect();
+        let mut stays = kept.clone();
         for step in &plan.steps {
             self.step(step);
+            kept.retain(|path| self.disk.contains_key(path));
+            stays.retain(|path| {
+                self.disk
+                    .get(path)
+                    .is_some_and(|(id, _)| *id == start[path].0)
+            });
+        }
+        // A name in a directory that stays, in use before and after, is in use all the time.
+        for path in start.keys().filter(|path| self.disk.contains_key(path)) {
+            let mut above =
+                std::iter::successors(path.parent(), TreePath::parent).filter(|p| !p.is_root());
+            assert!(
+                kept.contains(path) || !above.all(|p| stays.contains(&p)),
+                "{path} was gone for a while: {plan:#?}"
+            );
         }
         // What was new on both sides is one node from now on.
         for (id, record) in &plan.records {
@@ -576,6 +594,10 @@ fn what_was_deleted_before_it_had_a_row_stays_deleted() {
             .becomes(want);
         assert_eq!(plan.conflicts, [], "{local}");
     }
+    // Where there is a row, that alone says what the thing is.
+    case("f1@a=1", "f1@a=1", "")
+        .with(|case| case.history = had("f1", &["/", "=1"]))
+        .becomes("");
 }
 
 #[test]
@@ -629,6 +651,37 @@ fn equal_changes_are_no_conflict() {
         let plan = case(ancestor, local, remote).becomes(want);
         assert_eq!(plan.conflicts, []);
     }
+}
+
+#[test]
+fn a_node_that_is_of_another_kind_in_the_vault_is_another_one() {
+    // No machine says such a thing. What is here is kept, changed or not.
+    for (local, content) in [("f1@a=1", "1"), ("f1@a=2", "2")] {
+        let plan = case("f1@a=1", local, "f1@a/ f2@a/b=3").with(|case| {
+            let (_, path, body) = parse(local).remove(0);
+            case.disk = BTreeMap::from([(path, (id("n1"), body.unwrap()))]);
+        });
+        let plan = plan.becomes(&format!("f1@a/ f2@a/b=3 n1@a~={content}"));
+        assert_eq!(plan.forget, [id("f1")]);
+    }
+}
+
+#[test]
+fn only_what_its_size_does_not_tell_apart_is_read() {
+    let unread = |length| {
+        case("f1@a=1", "f1@a=2", "f1@a=3").with(|case| {
+            if let LocalState::File { hash, size, .. } =
+                &mut case.local.nodes.get_mut(&id("f1")).unwrap().state
+            {
+                (*hash, *size) = (None, length);
+            }
+        })
+    };
+    let read = unread(1).plan();
+    assert_eq!(read.needs_hash, [TreePath::parse("a").unwrap()]);
+    assert!(read.steps.is_empty() && read.ops.is_empty() && read.records.is_empty());
+    let told = unread(2).plan();
+    assert_eq!((told.needs_hash.len(), told.conflicts.len()), (0, 1));
 }
 
 #[test]
@@ -752,6 +805,47 @@ fn swaps_and_circles_of_names_are_one_commit() {
 }
 
 #[test]
+fn what_moved_elsewhere_moves_here() {
+    for (was, now) in [
+        // Out of a directory that moves too, and another one takes its name there, or the one above does.
+        ("d1@d/ f1@d/a=1 f2@b=2", "f1@c=1 d1@z/ f2@z/a=2"),
+        ("d1@d/ d2@d/e/ f1@d/e/a=1", "f1@b=1 d2@z/ d1@z/a/"),
+        // Away, and another one takes its name.
+        ("f1@b=1 f2@c=2", "f1@a=1 f2@b=2"),
+        ("d1@d/ f1@d/b=1 f2@d/c=2", "d1@d/ f1@d/a=1 f2@d/b=2"),
+    ] {
+        let plan = case(was, was, now).becomes(now);
+        assert!(
+            plan.steps
+                .iter()
+                .all(|step| matches!(step, Step::Move { .. })),
+            "{plan:#?}"
+        );
+    }
+}
+
+#[test]
+fn what_is_on_its_way_takes_a_free_name() {
+    // A directory cannot change places with one in it.
+    let (was, now) = ("d1@a/ d2@a/b/", "d2@a/ d1@a/b/");
+    let plan = case(was, was, now).becomes(now);
+    assert!(format!("{:?}", plan.steps).contains("\"a.moving\""));
+    // That name is one of a file that is about to go, or to come, or of something that is not synchronised.
+    let goes = format!("{was} f9@a.moving=9");
+    case(&goes, &goes, now).becomes(now);
+    let comes = format!("{now} f9@a.moving=9");
+    case(was, was, &comes).becomes(&comes);
+    let skipped = case(was, was, now).with(|case| {
+        let (id, path, body) = parse("oo@a.moving=0").remove(0);
+        case.local
+            .occupied
+            .insert((NodeId::ROOT, path.name().unwrap()));
+        case.disk.insert(path, (id, body.unwrap()));
+    });
+    skipped.leads_to(&format!("{now} oo@a.moving=0"), now);
+}
+
+#[test]
 fn case_only_renames() {
     let folded = |case: Case| case.with(|case| case.policy.placement.case_insensitive = true);
     folded(case("f1@a=1", "f1@A=1", "f1@a=1")).becomes("f1@A=1");
@@ -781,12 +875,18 @@ fn what_this_disk_cannot_hold_stays_in_the_vault() {
     assert!(plan.is_idle());
     folded(case("f1@a=1", "f1@a=1", "f1@a:=3")).leads_to("f1@a=3", "f1@a:=3");
     folded(case("f1@a=1", "f1@a=2", "f1@a:=1")).leads_to("f1@a=2", "f1@a:=2");
-    folded(case("d1@d/ f1@d/a=1", "d1@d/ f1@d/a=1", "d1@d:/ f1@d:/a=3"))
-        .leads_to("d1@d/ f1@d/a=3", "d1@d:/ f1@d:/a=3");
+    let was = "d1@d/ f1@d/a=1";
+    let plan =
+        folded(case(was, was, "d1@d:/ f1@d:/a=3")).leads_to("d1@d/ f1@d/a=3", "d1@d:/ f1@d:/a=3");
+    assert_eq!(plan.forget, []);
+    // So does the directory that it is in, though the vault has that no longer.
+    folded(case(was, was, "f1@a:=1")).leads_to(was, "f1@a:=1");
     // If the path is needed, it makes room, its row first.
     let plan =
         folded(case("f1@a=1", "f1@a=1", "f1@a:=1 f2@a=2")).leads_to("f2@a=2", "f1@a:=1 f2@a=2");
     assert_eq!(plan.forget, [id("f1")]);
+    folded(case(was, was, "d1@d/ f1@d/a:=1 f2@d/a=2"))
+        .leads_to("d1@d/ f2@d/a=2", "d1@d/ f1@d/a:=1 f2@d/a=2");
     // Unless only this disk has its content.
     folded(case("f1@a=1", "f1@a=2", "f1@a:=1 f2@a=2")).leads_to("f1@a=2", "f1@a:=2 f2@a=2");
     // Links where none can be made.
@@ -897,6 +997,43 @@ fn names_claimed_by_unplaced_nodes() {
     make("f2", "f1@b=1 x1@a=5").leads_to("f1@b=1 x1@a~=5", "f1@b=1 f2@a/ x1@a~=5");
     // With a smaller id the newcomer has it.
     make("zz", "f1@b=1 x1@a=5").becomes("f1@b=1 x1@a=5");
+}
+
+#[test]
+fn a_conflict_name_is_free_on_every_side() {
+    let long = || Name::parse(&format!("a{LONG}")).unwrap();
+    // Something that is not synchronised has it.
+    case("f1@a=1", "f1@a=2", "f1@a=3")
+        .with(|case| case.local.occupied.extend([(NodeId::ROOT, long())]))
+        .becomes("f1@a=3 n1@a~-2=2");
+    // Two take one at once.
+    case("f1@a=1", "f1@a=2 x1@c=5", "f1@c=3").becomes("f1@c=3 x1@c~=5 n1@c~-2=2");
+    // It is that of a file which comes back with its directory: this one would hang nowhere.
+    let was = "d1@d/ f1@d/a=1";
+    let orphans = case(was, "d1@d/ f1@d/a=2", "").with(|case| {
+        let put = |node: &str, name: Name, body: &str| Change {
+            node: id(node),
+            op: LastOp::Put(
+                Node {
+                    parent: id("d1"),
+                    name,
+                    mtime_ns: 5,
+                    body: parse(body)[0].2.clone().unwrap(),
+                }
+                .into(),
+            ),
+            op_hash: op_hash(id(node), 2),
+        };
+        let a = Name::parse("a").unwrap();
+        let changes = [put("f1", a, "f1@a=1"), put("f9", long(), "f9@a=9")];
+        case.log.apply(2, changes);
+        let here = parse("d1@d/ n1@d/a=2");
+        let here = here
+            .into_iter()
+            .map(|(id, path, body)| (path, (id, body.unwrap())));
+        case.disk = here.collect();
+    });
+    orphans.leads_to("d1@d/ n1@d/a~-2=2", "d1@d/ f1@d/a=1 f9@d/a~=9 n1@d/a~-2=2");
 }
 
 #[test]
@@ -1049,6 +1186,36 @@ fn exec_bit_and_time() {
     assert_eq!(touched("f1@a=1").becomes("f1@a=1").ops.len(), 1);
     assert_eq!(touched("f1@a=3").becomes("f1@a=3").ops.len(), 0);
     assert_eq!(touched("").becomes("").ops.len(), 0);
+    // A file system may round what it is told: what it shows is no new time until it shows another one.
+    let rounded = case("f1@a=1", "f1@a=1", "f1@a=1").with(|case| {
+        let mut row = case.ancestor.get(id("f1")).unwrap().clone();
+        let was = Fingerprint {
+            mtime_ns: 4,
+            ..row.fingerprint.unwrap()
+        };
+        row.fingerprint = Some(was);
+        case.ancestor.insert(id("f1"), row);
+        case.local.nodes.get_mut(&id("f1")).unwrap().state = LocalState::File {
+            hash: Some(hash("1")),
+            size: 1,
+            exec: false,
+            mtime_ns: 4,
+            fingerprint: Fingerprint { ctime_ns: 6, ..was },
+        };
+    });
+    assert!(rounded.plan().is_idle());
+}
+
+#[test]
+fn where_there_is_no_exec_bit_it_is_what_the_vault_says() {
+    let without = |case: Case| case.with(|case| case.policy.placement.exec_bit = false);
+    // What such a disk shows says nothing, even of a file that was changed.
+    without(case("f1@a=1x", "f1@a=2", "f1@a=1x")).leads_to("f1@a=2", "f1@a=2x");
+    without(case("f1@a=1", "f1@a=2x", "f1@a=1")).leads_to("f1@a=2x", "f1@a=2");
+    // And it is not told.
+    let plan = without(case("f1@a=1", "f1@a=1", "f1@a=1x")).leads_to("f1@a=1", "f1@a=1x");
+    assert_eq!(plan.steps, []);
+    assert_eq!(plan.agreed, [id("f1")]);
 }
 
 #[test]
@@ -1103,6 +1270,12 @@ fn nothing_is_put_where_the_name_may_be_taken() {
         case.local.occupied.insert(place);
     });
     skipped.leads_to("d1@d/", "d1@d/ f1@d/a=1");
+    // The same where an interrupted commit left it the id of what now hangs nowhere.
+    let skipped = case("", "x1@d/", "x1! d2@d/ f1@d/a=1").with(|case| {
+        let place = (id("x1"), Name::parse("a").unwrap());
+        case.local.occupied.insert(place);
+    });
+    skipped.leads_to("d2@d/", "d2@d/ f1@d/a=1");
     // A directory that was not seen in full.
     let unseen = case("d1@d/", "d1@d/", "d1@d/ f1@d/a=1").with(|case| {
         let state = LocalState::Directory {
