@@ -614,6 +614,10 @@ fn an_earlier_version_without_a_row_is_no_change() {
             .becomes(want);
         assert_eq!(plan.conflicts, []);
     }
+    let plan = case("", "x1@a>1", "l1@a>3")
+        .with(|case| case.history = had("l1", &[">1", ">2", ">3"]))
+        .becomes("l1@a>3");
+    assert_eq!(plan.conflicts, []);
     // Anything else at that name is a person's.
     let plan = case("", "x1@a=4", "f1@a=3")
         .with(|case| case.history = had("f1", &["=1", "=2", "=3"]))
@@ -651,6 +655,40 @@ fn equal_changes_are_no_conflict() {
         let plan = case(ancestor, local, remote).becomes(want);
         assert_eq!(plan.conflicts, []);
     }
+}
+
+#[test]
+fn what_was_deleted_elsewhere_and_made_again_as_it_is_here_is_no_conflict() {
+    for (was, local, vault) in [
+        ("f1@a=1", "f1@a=2", "f2@a=2"),
+        ("f1@a=1", "f1@c=1", "f2@c=1"),
+        ("l1@a>1", "l1@a>2", "l2@a>2"),
+        // Nobody touched it here: nothing is to be done.
+        ("f1@a=1", "f1@a=1", "f2@a=1"),
+        ("l1@a>1", "l1@a>1", "l2@a>1"),
+    ] {
+        let plan = case(was, local, vault).leads_to(local, vault);
+        assert!(plan.is_idle() && plan.conflicts.is_empty(), "{plan:#?}");
+        assert_eq!(plan.forget, [parse(was)[0].0]);
+        assert_eq!(plan.agreed, [parse(vault)[0].0]);
+    }
+    // Here it is another one.
+    for (local, vault, want) in [
+        ("f1@a=2", "f2@a=3", "f2@a=3 f1@a~=2"),
+        ("f1@a=1", "f2@a=3", "f2@a=3"),
+        ("f1@a=2", "l2@a>2", "l2@a>2 f1@a~=2"),
+        // It lives elsewhere.
+        ("f1@c=1", "f1@a=1 f2@c=1", "f2@c=1 f1@c~=1"),
+    ] {
+        case("f1@a=1", local, vault).becomes(want);
+    }
+    // What a person made of it is news, though the other one held the same once.
+    let plan = case("f1@a=1", "f1@a=2", "f2@a=3")
+        .with(|case| case.history = had("f2", &["=2", "=3"]))
+        .becomes("f2@a=3 f1@a~=2");
+    assert_eq!(plan.conflicts.len(), 1);
+    // Of a directory its content decides: what was deleted with the old one stays so.
+    case("d1@d/ f1@d/a=1", "d1@d/ f1@d/a=1", "d2@d/").becomes("d2@d/");
 }
 
 #[test]

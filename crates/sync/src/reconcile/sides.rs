@@ -360,6 +360,7 @@ impl<'a> Sides<'a> {
     }
 
     /// What is new on disk and stands where the vault has the same, or had it, or a directory too, is the vault's node.
+    /// So is a file or link that the vault deleted and has anew.
     fn adopt(&mut self) {
         let mut children: BTreeMap<NodeId, Vec<NodeId>> = BTreeMap::new();
         for (id, here) in &self.local {
@@ -371,8 +372,11 @@ impl<'a> Sides<'a> {
             for id in children.get(&scanned).cloned().unwrap_or_default() {
                 let mut became = id;
                 if let Some(twin) = self.twin(id, directory)
-                    && let Some(here) = self.local.remove(&id)
+                    && let Some(mut here) = self.local.remove(&id)
                 {
+                    if let (LocalState::Same, Some(row)) = (&here.state, self.base(id)) {
+                        here.state = state_from(row);
+                    }
                     self.local.insert(twin, here);
                     became = twin;
                     adopted.insert(id, twin);
@@ -391,20 +395,19 @@ impl<'a> Sides<'a> {
 
     fn twin(&mut self, id: NodeId, directory: NodeId) -> Option<NodeId> {
         let here = self.local.get(&id)?;
-        if self.base(id).is_some() || self.remote(id).is_some() || here.state == LocalState::Unknown
-        {
+        if self.remote(id).is_some() || self.is_unplaced(id) || self.renamed.contains_key(&id) {
             return None;
         }
-        if self.renamed.contains_key(&id) {
-            return None;
-        }
+        // A known one was deleted in the vault. What was in a directory was so with it, and is not what is in another.
+        let is_known = self.base(id).is_some();
         let twin = self
             .tree
             .child(directory, &here.name)
             .filter(|twin| !self.local.contains_key(twin))?;
         let body = &self.remote(twin)?.body;
         let same = match self.holds(id, here, body) {
-            Equal::No if body.kind() == Kind::File && !self.is_other_kind(id, here, body) => {
+            Equal::Yes if is_known && body.kind() == Kind::Directory => Equal::No,
+            Equal::No if !is_known && !self.is_other_kind(id, here, body) => {
                 self.is_earlier(twin, here)
             }
             same => same,
