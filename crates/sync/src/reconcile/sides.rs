@@ -317,7 +317,6 @@ impl<'a> Sides<'a> {
                 match self.base(*id) {
                     // An id that a lost row or an interrupted commit left behind.
                     None => parting.push((*id, false)),
-                    Some(row) if row.node.body == Body::Directory => {}
                     Some(row) => match self.holds(*id, here, &row.node.body) {
                         Equal::Yes
                             if self
