@@ -884,6 +884,28 @@ fn what_is_on_its_way_takes_a_free_name() {
 }
 
 #[test]
+fn what_makes_room_goes_straight_to_its_place() {
+    // A file is linked there before it is replaced; a directory changes places with what comes.
+    for (was, now, steps) in [
+        ("f1@a=1", "f1@b=1 f2@a=2", 1),
+        ("d1@a/", "d1@b/ f2@a=2", 2),
+        ("f1@a=1", "f1@b=1 d2@a/", 2),
+        ("d1@a/", "d1@b/ d2@a/", 2),
+    ] {
+        let plan = case(was, was, now).becomes(now);
+        assert_eq!(plan.steps.len(), steps, "{plan:#?}");
+    }
+    // Not while its directory is not there yet.
+    for (was, now) in [
+        ("f1@a=1", "d1@b/ f1@b/a=1 f2@a=2"),
+        ("d1@d/ f1@a=1", "d1@z/ f1@z/a=1 f2@a=2"),
+        ("d3@a/", "d1@b/ d3@b/a/ f2@a=2"),
+    ] {
+        case(was, was, now).becomes(now);
+    }
+}
+
+#[test]
 fn case_only_renames() {
     let folded = |case: Case| case.with(|case| case.policy.placement.case_insensitive = true);
     folded(case("f1@a=1", "f1@A=1", "f1@a=1")).becomes("f1@A=1");
