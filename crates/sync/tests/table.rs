@@ -999,6 +999,8 @@ fn unreadable_and_unplaced_nodes_are_left_alone() {
     );
     // Its path belongs to another now.
     case("f1@a=1", "f1@a=1", "f1! f2@a=2").leads_to("f2@a=2 f1@a~=1", "f2@a=2");
+    // Even where that holds the same: once it can be read again, its absence would be a deletion.
+    case("f1@a=1", "f1@a=1", "f1! f2@a=1").leads_to("f2@a=1 f1@a~=1", "f2@a=1");
     // Its row says where it stands then.
     let moved = case("d1@d/ f1@a=1", "d1@d/ f1@d/a=1", "d1@d/ f1! f2@d/a=2");
     let plan = moved.leads_to("d1@d/ f2@d/a=2 f1@d/a~=1", "d1@d/ f2@d/a=2");
