@@ -481,7 +481,7 @@ impl Engine {
             self.take_in_own_moves()?;
             self.remove_leftovers()?;
             let mut decision = self.decide()?;
-            if decision.misses && look != Hint::Everything {
+            if !decision.missing.is_empty() && look != Hint::Everything {
                 // It may have been moved to where nobody has looked; only a full look proves an absence.
                 self.look(&Hint::Everything);
                 self.check_root().inspect_err(|_| self.scan = None)?;

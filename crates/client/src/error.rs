@@ -1,6 +1,6 @@
 //! What can go wrong on one machine: what, to which thing, what now.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use syncagent_protocol::{Code, TreePath};
 use syncagent_vault::VaultError;
@@ -88,6 +88,21 @@ impl ClientError {
             Self::Io { source, .. } => io_code(source),
             Self::State(_) => Code::State,
             Self::Busy(_) => Code::Busy,
+        }
+    }
+
+    /// The same, with the path of the folder where that is what is wrong: an engine does not know it.
+    #[must_use]
+    pub fn in_folder(self, folder: &Path) -> Self {
+        match self {
+            Self::Held {
+                code: Code::Root,
+                message,
+            } => Self::Held {
+                code: Code::Root,
+                message: format!("{}: {message}", folder.display()),
+            },
+            error => error,
         }
     }
 

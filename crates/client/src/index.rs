@@ -675,12 +675,13 @@ impl Index {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Forgets the log after `to` and everything that came of it, writes these rows of the ancestor, and notes `why`.
+    /// Forgets the log after `to` and everything that came of it, writes these rows of the ancestor, and sets a note.
+    /// Commits of this machine's own from there are known for its own if the log should ever show them, and not posted.
     pub fn rewind(
         &mut self,
         to: u64,
         rows: &[(NodeId, Option<AncestorNode>)],
-        why: &str,
+        (key, note): (&str, &[u8]),
     ) -> Result<()> {
         let tx = self.db.transaction()?;
         let n = sql(to);
@@ -688,6 +689,8 @@ impl Index {
             "DELETE FROM commits WHERE n > ?1",
             "DELETE FROM kept WHERE n > ?1",
             "DELETE FROM ops WHERE n > ?1",
+            // No commit stands at position 0.
+            "UPDATE sealed SET n = 0 WHERE n > ?1",
             "DELETE FROM machines WHERE added_n > ?1",
             "UPDATE machines SET revoked_n = NULL WHERE revoked_n > ?1",
         ] {
@@ -706,7 +709,10 @@ impl Index {
         tx.execute("DELETE FROM conflicts", [])?;
         find_conflicts(&tx)?;
         tx.execute("DELETE FROM acknowledged", [])?;
-        tx.execute("INSERT OR REPLACE INTO meta VALUES (?1, x'')", [why])?;
+        tx.execute(
+            "INSERT OR REPLACE INTO meta VALUES (?1, ?2)",
+            params![key, note],
+        )?;
         write_rows(&tx, rows.iter().map(|(node, row)| (*node, row)), [])?;
         tx.commit()?;
         Ok(())
@@ -1339,9 +1345,9 @@ mod tests {
             .unwrap();
         assert_eq!(rows(&index), 0);
         // What said so is gone with the log's end.
-        index.rewind(2, &[], "why").unwrap();
+        index.rewind(2, &[], ("why", b"")).unwrap();
         assert_eq!(all(&index), 1);
-        index.rewind(0, &[], "why").unwrap();
+        index.rewind(0, &[], ("why", b"")).unwrap();
         assert_eq!(all(&index), 0);
     }
 
@@ -1427,7 +1433,13 @@ mod tests {
         index.apply(&commits).unwrap();
         index.keep(commits.iter(), 0).unwrap();
         index.acknowledge(&[ChunkId([1; 32])], 5).unwrap();
-        index.rewind(1, &[], "why").unwrap();
+        let own = |n: u8| CommitHash([n; 32]);
+        for n in [1, 2] {
+            index
+                .store_sealed(n.into(), own(n), b"commit", &[], 5)
+                .unwrap();
+        }
+        index.rewind(1, &[], ("why", b"note")).unwrap();
         assert_eq!(index.position().unwrap().unwrap().n, 1);
         let (log, _) = index.load().unwrap();
         let last = |node: u8| log.get(NodeId([node; 16])).map(|entry| entry.n);
@@ -1436,7 +1448,11 @@ mod tests {
         assert_eq!(index.revoked_n(machine(7)).unwrap(), Some(1));
         assert_eq!(index.revoked_n(machine(8)).unwrap(), None);
         assert!(!index.is_acknowledged(ChunkId([1; 32]), 0).unwrap());
-        assert!(index.meta("why").unwrap().is_some());
+        assert_eq!(index.meta("why").unwrap().as_deref(), Some(&b"note"[..]));
+        // What is not given back is not posted by itself, either.
+        assert!(index.sealed_at(1).unwrap().is_some());
+        assert_eq!(index.sealed_at(2).unwrap(), None);
+        assert!(index.is_own(own(2)).unwrap());
         index.drop_meta("why").unwrap();
         assert_eq!(index.meta("why").unwrap(), None);
     }

@@ -8,7 +8,7 @@ use syncagent_client::engine::{Engine, EngineConfig, Hint, Outcome};
 use syncagent_client::folder::disk::{Disk, NativeDisk};
 use syncagent_client::home::{Credentials, Home};
 use syncagent_client::index::Index;
-use syncagent_client::remote::http::{HttpRemote, register};
+use syncagent_client::remote::http::{HttpRemote, Transport, register};
 use syncagent_client::work::Work;
 use syncagent_protocol::api::{RegisterRequest, register_message};
 use syncagent_protocol::time::Clock;
@@ -73,6 +73,12 @@ impl World {
         let entropy: Entropy = Arc::new(move |out: &mut [u8]| for_server.fill(out));
         let app = App::in_memory(Arc::clone(&clock), entropy, syncagent_server::Work::Pool)
             .unwrap_or_else(|error| panic!("a server in memory: {error}"));
+        Self::on(app, genesis, clock)
+    }
+
+    /// A new vault on a server that somebody else made.
+    pub fn on(app: App, genesis: Genesis, clock: Arc<dyn Clock>) -> Self {
+        let random: Arc<dyn Random> = Arc::new(OsRandom::default());
         let key = VaultKey::generate(&*random);
         Self {
             app,
@@ -145,11 +151,19 @@ impl World {
 
     /// Starts a machine's engine on another disk than its folder's.
     pub fn start_on(&self, machine: &mut Machine, disk: Arc<dyn Disk>) -> Result<(), ClientError> {
-        let remote = HttpRemote::new(
-            Arc::new(self.transport().noting(&machine.carried)),
-            self.key.vault(),
-            &machine.token,
-        );
+        let transport = self.transport().noting(&machine.carried);
+        self.start_with(machine, disk, Arc::new(transport), Work::Pool)
+    }
+
+    /// The same, by another way to the server, and with work done elsewhere.
+    pub fn start_with(
+        &self,
+        machine: &mut Machine,
+        disk: Arc<dyn Disk>,
+        transport: Arc<dyn Transport>,
+        work: Work,
+    ) -> Result<(), ClientError> {
+        let remote = HttpRemote::new(transport, self.key.vault(), &machine.token);
         machine.engine = Some(Engine::open(EngineConfig {
             key: self.key.duplicate(),
             credentials: Self::credentials(machine)?,
@@ -159,7 +173,7 @@ impl World {
             index: Index::open(&machine.home.state_path())?,
             disk,
             remote: Arc::new(remote),
-            work: Work::Pool,
+            work,
             clock: Arc::clone(&self.clock),
             random: Arc::clone(&self.random),
         })?);

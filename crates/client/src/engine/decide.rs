@@ -21,8 +21,8 @@ pub(super) struct Decision {
     /// What is on disk, of the part of the world that was in focus.
     pub(super) local: Local,
     pub(super) plan: Plan,
-    /// Whether something known is nowhere to be seen.
-    pub(super) misses: bool,
+    /// What is known and nowhere to be seen.
+    pub(super) missing: Vec<NodeId>,
 }
 
 /// The earlier versions that the log told of.
@@ -113,13 +113,14 @@ impl Engine {
                 continue;
             }
             let is_missing = |id: NodeId| !local.nodes.contains_key(&id);
-            let misses = ancestor
-                .iter()
-                .any(|(id, row)| !row.not_here && is_missing(id));
+            let missing = { ancestor.iter() }
+                .filter(|(id, row)| !row.not_here && is_missing(*id))
+                .map(|(id, _)| id)
+                .collect();
             return Ok(Decision {
                 local,
                 plan,
-                misses,
+                missing,
             });
         }
     }

@@ -13,11 +13,11 @@ use syncagent_protocol::commit::Commit;
 use syncagent_protocol::pack::MAX_IDS_PER_REQUEST;
 use syncagent_protocol::{Body, ChunkId, Code, ContentHash, NodeId, OpHash, TreePath};
 use syncagent_sync::plan::Step;
-use syncagent_sync::{AncestorNode, Op};
+use syncagent_sync::{AncestorNode, LastOp, LocalState, Op};
 use syncagent_vault::chunk::{Scope, Sealed};
 use syncagent_vault::op::{Content, File, Put, PutBody};
 
-use super::decide::hash_file;
+use super::decide::{Decision, hash_file};
 use super::{Engine, Hint, Preview, TouchedFile};
 use crate::error::ClientError;
 use crate::folder::read::open_stable;
@@ -30,8 +30,10 @@ use crate::transfer::upload::Uploader;
 const MAX_ROUNDS: usize = 16;
 /// Deletions that are listed.
 const MAX_LISTED: usize = 10_000;
-/// Under which key the index notes a union that is not finished.
+/// Under which key the index notes a union that is not finished, with the paths that were kept so far.
 const UNITING: &str = "uniting";
+/// Looks at the folder in one try of a union, if something could not be seen before.
+const MAX_LOOKS: usize = 3;
 /// Files that an error names.
 const NAMED: usize = 3;
 
@@ -208,8 +210,10 @@ impl Engine {
                 self.give_chunks(course.common_n, &mut recovered).await?;
                 self.give_back(course.common_n, &mut recovered).await?;
             }
-            Way::Unite => self.unite(course.common_n, &mut recovered).await?,
+            Way::Unite => self.go_back(course.common_n)?,
         }
+        // Also one that was begun before, whatever the server has done since.
+        recovered.not_deleted = self.unite_on().await?;
         self.reconnected();
         Ok(recovered)
     }
@@ -433,70 +437,116 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes the log as the server shows it, and keeps every deletion from being made on the other side.
-    async fn unite(&mut self, common_n: u64, recovered: &mut Recovered) -> Result<(), ClientError> {
+    /// Goes back to the last common position. From here on [`Engine::unite_on`] goes on, whatever happens.
+    fn go_back(&mut self, common_n: u64) -> Result<(), ClientError> {
         let rows = self.rows_at(common_n)?;
+        let mut kept = self.kept_so_far()?.unwrap_or_default();
         for path in self.deleted_after(common_n)? {
-            self.keeps(&path, recovered);
+            list(&mut kept, path);
         }
         // The positions seen before a lost index, too: somebody agreed to go on from what there is.
         self.note(|credentials| credentials.trusted = None)?;
-        self.index.rewind(common_n, &rows, UNITING)?;
-        self.reload()?;
-        self.keep_from_deleting(recovered).await
+        self.index
+            .rewind(common_n, &rows, (UNITING, &listed(&kept)?))?;
+        self.reload()
     }
 
-    /// Goes on with a union that was interrupted.
-    pub(super) async fn unite_on(&mut self) -> Result<(), ClientError> {
-        match self.index.meta(UNITING)? {
-            None => Ok(()),
-            Some(_) => self.keep_from_deleting(&mut Recovered::default()).await,
+    /// Goes on with a union that is not finished. What was deleted on one side only and kept, all that time.
+    pub(super) async fn unite_on(&mut self) -> Result<Vec<String>, ClientError> {
+        let Some(mut kept) = self.kept_so_far()? else {
+            return Ok(Vec::new());
+        };
+        self.keep_from_deleting(&mut kept).await?;
+        for path in &kept {
+            self.notice(format!(
+                "{path} was deleted on one side while the server had lost what came before. It was not deleted on the other: delete it again if that is meant"
+            ));
         }
+        Ok(kept.into_iter().collect())
     }
 
-    /// Drops the rows of what one side no longer has, so that it counts as new on the other.
-    async fn keep_from_deleting(&mut self, recovered: &mut Recovered) -> Result<(), ClientError> {
+    /// Of a union that is not finished; none if there is none.
+    fn kept_so_far(&self) -> Result<Option<BTreeSet<String>>, ClientError> {
+        let note = self.index.meta(UNITING)?;
+        // Without the list it is a union all the same.
+        Ok(note.map(|bytes| serde_json::from_slice(&bytes).unwrap_or_default()))
+    }
+
+    fn look_everywhere(&mut self) -> Result<(), ClientError> {
+        self.errors.clear();
+        self.look(&Hint::Everything);
+        self.check_root().inspect_err(|_| self.scan = None)?;
+        self.take_in_own_moves()
+    }
+
+    /// Drops the rows of what one side no longer has, or may not have, so that it counts as new on the other.
+    async fn keep_from_deleting(&mut self, kept: &mut BTreeSet<String>) -> Result<(), ClientError> {
         self.reconnected();
         self.check_root()?;
         self.pull().await?;
-        self.look(&Hint::Everything);
-        self.check_root().inspect_err(|_| self.scan = None)?;
-        self.take_in_own_moves()?;
+        self.look_everywhere()?;
+        let mut looks = 1;
         for _ in 0..MAX_ROUNDS {
-            let plan = self.decide()?.plan;
-            let mut kept = BTreeSet::new();
+            let Decision {
+                local,
+                plan,
+                missing,
+            } = self.decide()?;
+            // What cannot be seen may be deleted, and that would come out when both are one.
+            let unseen: BTreeSet<NodeId> = { local.nodes.iter() }
+                .filter(|(_, here)| here.state == LocalState::Unknown)
+                .map(|(id, _)| *id)
+                .filter(|id| self.ancestor.get(*id).is_some())
+                .collect();
+            // What is missing may have been moved to where nothing can be read.
+            let is_unsure =
+                local.root_incomplete || !unseen.is_empty() || !self.unreadable_now().is_empty();
+            if is_unsure && looks < MAX_LOOKS {
+                self.look_everywhere()?;
+                looks += 1;
+                continue;
+            }
+            if local.root_incomplete {
+                return Err(super::file_error(
+                    &TreePath::ROOT,
+                    Code::Read,
+                    &"the folder cannot be listed; both sides are united once it can",
+                ));
+            }
+            let mut deleted = BTreeSet::new();
             for op in plan.all_ops() {
                 if let Op::Trash { node } = op {
-                    kept.insert(*node);
+                    deleted.insert(*node);
                 }
             }
             for step in &plan.steps {
                 if let Step::Remove { node, .. } = step {
-                    kept.insert(*node);
+                    deleted.insert(*node);
                 }
             }
-            if kept.is_empty() {
+            let gone = self.ancestor.iter().map(|(id, _)| id).filter(|id| {
+                let last = self.log.get(*id).map(|entry| &entry.op);
+                matches!(last, None | Some(LastOp::Trashed | LastOp::Purged))
+            });
+            let doubtful: BTreeSet<NodeId> = { deleted.iter().copied() }
+                .chain(unseen)
+                .chain(missing)
+                .chain(gone)
+                .collect();
+            if doubtful.is_empty() {
                 return self.index.drop_meta(UNITING);
             }
-            let paths = kept.iter().filter_map(|node| self.ancestor_path(*node));
-            let paths: Vec<TreePath> = paths.collect();
-            for path in paths {
-                self.keeps(path.as_str(), recovered);
+            for node in deleted {
+                if let Some(path) = self.ancestor_path(node) {
+                    list(kept, path.as_str().to_owned());
+                }
             }
-            let rows = kept.into_iter().map(|node| (node, None)).collect();
+            // First the list: what has no row any more is not found again.
+            self.index.set_meta(UNITING, &listed(kept)?)?;
+            let rows = doubtful.into_iter().map(|node| (node, None)).collect();
             self.record(rows, Vec::new())?;
         }
         Err(super::unfinished())
-    }
-
-    /// Says that something was deleted on one side only.
-    fn keeps(&mut self, path: &str, recovered: &mut Recovered) {
-        if recovered.not_deleted.len() < MAX_LISTED {
-            recovered.not_deleted.push(path.to_owned());
-        }
-        self.notice(format!(
-            "{path} was deleted on one side while the server had lost what came before. It was not deleted on the other: delete it again if that is meant"
-        ));
     }
 
     /// What was there at `common_n` and was deleted in the commits after it.
@@ -548,6 +598,17 @@ impl Engine {
         }
         Ok(rows)
     }
+}
+
+/// Adds what was kept to what is said.
+fn list(kept: &mut BTreeSet<String>, path: String) {
+    if kept.len() < MAX_LISTED {
+        kept.insert(path);
+    }
+}
+
+fn listed(kept: &BTreeSet<String>) -> Result<Vec<u8>, ClientError> {
+    serde_json::to_vec(kept).map_err(|error| ClientError::State(error.to_string()))
 }
 
 fn lacking(n: u64, recovered: &Recovered) -> ClientError {

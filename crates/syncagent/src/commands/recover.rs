@@ -12,7 +12,7 @@ use syncagent_vault::keys::VaultKey;
 use super::{status, sync};
 use crate::ask;
 use crate::cli::{DryRun, PasswordArgs};
-use crate::context::Context;
+use crate::context::{Context, not_registered};
 use crate::failure::{Failure, Result};
 use crate::output::text::{self, shown};
 use crate::password;
@@ -53,26 +53,6 @@ pub(super) fn run(
             None => here(context, &home, key, unite).await,
         }
     })?;
-    for lost in &recovered.versions_lost {
-        let (path, what) = (
-            shown(&lost.path),
-            match lost.current {
-                true => "any machine that has it gives it to the server with `syncagent recover`",
-                false => "this old version is lost, unless another machine has it",
-            },
-        );
-        context.output.remark(&format!(
-            "{}: {path}, version {}: its content is neither on the server nor here; {what}",
-            Code::Chunk,
-            lost.version
-        ));
-    }
-    for path in &recovered.not_deleted {
-        context.output.remark(&format!(
-            "not deleted: {}: it is gone on one side only; delete it again if that is meant",
-            shown(path)
-        ));
-    }
     let answer = Answer {
         dry_run: false,
         recovery: &recovery,
@@ -121,6 +101,7 @@ async fn through_daemon(
     let answer = daemon.tell(Command::Recover(recovery.course)).await?;
     let recovered = serde_json::from_value(answer)
         .map_err(|_| Failure::new(Code::Busy, "the daemon speaks another version: restart it"))?;
+    remark(context, &recovered);
     Ok((recovery, recovered, 0))
 }
 
@@ -132,13 +113,42 @@ async fn here(
     unite: bool,
 ) -> Result<(Recovery, Recovered, u8)> {
     let (_lock, mut engine) = sync::open(context, home, key)?;
+    let folder = context.config(home)?.folder.ok_or_else(not_registered)?;
     let recovery = chosen(engine.recovery().await?, unite);
     agree(context, &recovery)?;
-    let recovered = engine.rejoin(recovery.course).await?;
+    let rejoined = engine.rejoin(recovery.course).await;
+    let recovered = rejoined.map_err(|error| error.in_folder(&folder))?;
+    // Before the pass, which may wait for a yes.
+    remark(context, &recovered);
     let passed = engine.pass(Hint::Everything).await;
-    status::keep(engine.index(), &engine.status())?;
-    let exit = sync::exit_of(&passed?);
-    Ok((recovery, recovered, exit))
+    let status = status::with_folder(engine.status(), Some(&folder));
+    status::keep(engine.index(), &status)?;
+    let passed = passed.map_err(|error| error.in_folder(&folder))?;
+    Ok((recovery, recovered, sync::exit_of(&passed)))
+}
+
+/// What a person has to know of it.
+fn remark(context: &Context, recovered: &Recovered) {
+    for lost in &recovered.versions_lost {
+        let (path, what) = (
+            shown(&lost.path),
+            match lost.current {
+                true => "any machine that has it gives it to the server with `syncagent recover`",
+                false => "this old version is lost, unless another machine has it",
+            },
+        );
+        context.output.remark(&format!(
+            "{}: {path}, version {}: its content is neither on the server nor here; {what}",
+            Code::Chunk,
+            lost.version
+        ));
+    }
+    for path in &recovered.not_deleted {
+        context.output.remark(&format!(
+            "not deleted: {}: it is gone on one side only; delete it again if that is meant",
+            shown(path)
+        ));
+    }
 }
 
 fn foreseen(recovery: &Recovery) -> String {
@@ -183,6 +193,9 @@ fn done(recovery: &Recovery, recovered: &Recovered) -> String {
         n => format!(", {} sealed again", text::count(n, "chunk")),
     };
     match recovery.course.way {
+        Way::Nothing if !recovered.not_deleted.is_empty() => {
+            format!("a union that was interrupted is finished{chunks}")
+        }
         Way::Nothing => format!("nothing was lost that this machine knows of{chunks}"),
         Way::GiveBack => format!(
             "the server has {} again{chunks}",

@@ -89,15 +89,8 @@ pub(super) fn open(context: &Context, home: &Home, key: VaultKey) -> Result<(Hom
 /// What the engine says of a folder, whose path it does not know, with that path.
 fn in_folder(error: ClientError, folder: &Path) -> ClientError {
     match error {
-        ClientError::Held {
-            code: Code::Root,
-            message,
-        } => ClientError::Held {
-            code: Code::Root,
-            message: format!("{}: {message}", folder.display()),
-        },
         ClientError::Busy(message) => ClientError::Busy(format!("{}: {message}", folder.display())),
-        error => error,
+        error => error.in_folder(folder),
     }
 }
 

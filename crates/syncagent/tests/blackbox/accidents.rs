@@ -486,6 +486,120 @@ fn a_tail_that_is_cut_is_noticed_by_those_who_saw_it_alone() {
     assert_eq!(a.names(), ["of b", "x", "y"]);
 }
 
+#[test]
+fn what_is_not_given_back_does_not_come_again_by_itself() {
+    let mut world = World::new();
+    let a = world.first("a");
+    for name in ["kept", "x"] {
+        a.write(name, "1");
+    }
+    a.sync_once().exits(0);
+    let b = world.next("b", &a);
+    b.sync_once().exits(0);
+    a.sync_once().exits(0);
+    let to = a.status()["head"]["n"].as_u64().unwrap().to_string();
+    // All in one commit, and right after the position to which the log is cut because of it.
+    fs::remove_file(a.folder.join("kept")).unwrap();
+    a.write("x", "2");
+    a.sync_once().exits(0);
+    let address = world.address();
+    world.stop_server();
+    admin(&world, &["cut", "--to", &to, "--yes"]).exits(0);
+    world.start_server(&address);
+    a.sync_once().exits(14).says("E_ROLLBACK");
+    let done = recover(&a, &["--yes", "--unite", "--json"]).exits(0).json();
+    assert_eq!(done["recovered"]["not_deleted"], json!(["kept"]));
+    b.sync_once().exits(0);
+    a.sync_once().exits(0);
+    assert_same(&a, &b);
+    assert_eq!(b.names(), ["kept", "x"]);
+    assert_eq!(b.read("x").unwrap(), "2");
+}
+
+/// Three machines with the same files; what A and B did since the backup is lost, and C has gone on from there. Nobody has
+/// recovered yet.
+struct Parted {
+    _world: World,
+    a: Machine,
+    c: Machine,
+}
+
+/// More than a quarter of these is very many.
+const MANY: usize = 120;
+
+impl Parted {
+    fn new(by_a: impl FnOnce(&Machine), by_c: impl FnOnce(&Machine)) -> Self {
+        let mut world = World::new();
+        let a = world.first("a");
+        for n in 0..MANY {
+            a.write(&format!("f{n}"), "before");
+        }
+        a.sync_once().exits(0);
+        let c = world.next("c", &a);
+        c.sync_once().exits(0);
+        a.sync_once().exits(0);
+        back_up(&mut world, "backup");
+        a.write("lost", "by a");
+        a.sync_once().exits(0);
+        restore(&mut world, "backup");
+        by_c(&c);
+        c.write("new", "by c");
+        c.run(&["sync", "--once", "--yes", "--password-file", "password"])
+            .exits(0);
+        by_a(&a);
+        a.sync_once().exits(14).says("E_FORK");
+        Self {
+            _world: world,
+            a,
+            c,
+        }
+    }
+}
+
+#[test]
+fn very_many_deletions_are_kept_by_a_union_and_nobody_has_to_say_yes() {
+    let remove = |machine: &Machine, from: usize| {
+        for n in from..from + 50 {
+            fs::remove_file(machine.folder.join(format!("f{n}"))).unwrap();
+        }
+    };
+    let parted = Parted::new(|a| remove(a, 0), |c| remove(c, 60));
+    let (a, c) = (&parted.a, &parted.c);
+    let done = recover(a, &["--yes", "--json"]).exits(0).json();
+    let kept = done["recovered"]["not_deleted"].as_array().unwrap();
+    assert_eq!(kept.len(), 100);
+    c.sync_once().exits(0);
+    assert_same(a, c);
+    assert_eq!(a.names().len(), MANY + 2);
+}
+
+#[test]
+fn very_much_that_a_union_would_replace_waits_for_a_yes_and_it_deletes_nothing() {
+    let parted = Parted::new(
+        |a| fs::remove_file(a.folder.join("f0")).unwrap(),
+        |c| (10..60).for_each(|n| c.write(&format!("f{n}"), "by c, and longer")),
+    );
+    let (a, c) = (&parted.a, &parted.c);
+    // What was kept is said, although the pass waits; again it is no news.
+    let held = recover(a, &["--yes"]).exits(13).says("E_BRAKE");
+    assert!(held.stderr.contains("not deleted: f0"), "{}", held.stderr);
+    assert_eq!(a.status()["held"]["code"], "E_BRAKE");
+    assert_eq!(a.read("f10").unwrap(), "before");
+    assert!(notices(a).contains("f0 was deleted on one side"));
+    let held = recover(a, &["--yes"]).exits(13).says("E_BRAKE");
+    assert!(!held.stderr.contains("not deleted"), "{}", held.stderr);
+    c.sync_once().exits(0);
+    assert_eq!(c.read("f0").unwrap(), "before");
+
+    a.run(&["sync", "--once", "--yes", "--password-file", "password"])
+        .exits(0);
+    c.sync_once().exits(0);
+    assert_same(a, c);
+    assert_eq!(a.names().len(), MANY + 2);
+    assert_eq!(a.read("f0").unwrap(), "before");
+    assert_eq!(a.read("f10").unwrap(), "by c, and longer");
+}
+
 #[cfg(unix)]
 mod images {
     use std::process::Command;

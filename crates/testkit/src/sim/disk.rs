@@ -73,6 +73,8 @@ struct State {
     calls: u64,
     armed: Option<Armed>,
     spell: Option<Spell>,
+    /// A directory that cannot be listed.
+    closed: Option<String>,
     /// Which round of deciding and doing the program is in.
     seen: Option<Arc<Seen>>,
     /// Names that are missing since a call of this round, by directory.
@@ -108,6 +110,7 @@ impl Drive {
             calls: 0,
             armed: None,
             spell: None,
+            closed: None,
             seen: None,
             gaps: BTreeMap::new(),
             disturbed: None,
@@ -172,6 +175,11 @@ impl Drive {
             until: state.calls + calls,
             felt: false,
         });
+    }
+
+    /// This directory cannot be listed until another one is named, or none.
+    pub fn close(&self, directory: Option<&TreePath>) {
+        self.state().closed = directory.map(TreePath::to_string);
     }
 
     /// Where rounds are counted.
@@ -320,6 +328,9 @@ impl State {
             && let Some(kind) = self.is_under_spell(verb, &at.to_string())
         {
             return Err(self.refuse(verb, at, kind));
+        }
+        if verb == "list" && self.closed.as_ref() == Some(&at.to_string()) {
+            return Err(self.refuse(verb, at, ErrorKind::Denied));
         }
         let due = self.armed.as_ref().is_some_and(|armed| match &armed.fault {
             Fault::Error(ErrorKind::Full) => self.calls >= armed.at && NEED_SPACE.contains(&verb),
