@@ -349,7 +349,12 @@ impl Daemon {
                 let reply =
                     result.map(|recovered| serde_json::to_value(recovered).unwrap_or_default());
                 // Positions may have gone back: what was heard of before counts no more.
+                let was_paused = self.schedule.is_paused();
                 self.schedule = Schedule::default();
+                if was_paused {
+                    let _ = self.tell(Event::Pause);
+                    self.engine.show_paused();
+                }
                 (self.tell(Event::Started), reply)
             }
             Command::Restore(restore) => {
@@ -360,7 +365,7 @@ impl Daemon {
             }
         };
         // Whoever asked may be gone.
-        let _ = answer.send(reply);
+        let _ = answer.send(reply.map_err(|error| error.in_folder(&self.folder)));
         effects
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use syncagent_client::daemon::control::{Client, Command};
-use syncagent_client::engine::{Hint, Recovered, Recovery, Way};
+use syncagent_client::engine::{Hint, Recovered, Recovery, State, Way};
 use syncagent_client::home::Home;
 use syncagent_protocol::Code;
 use syncagent_vault::keys::VaultKey;
@@ -102,6 +102,15 @@ async fn through_daemon(
     let recovered = serde_json::from_value(answer)
         .map_err(|_| Failure::new(Code::Busy, "the daemon speaks another version: restart it"))?;
     remark(context, &recovered);
+    let status = match Client::connect(home).await {
+        Some(daemon) => daemon.status().await.ok(),
+        None => None,
+    };
+    if status.is_some_and(|status| status.state == State::Paused) {
+        context.output.remark(
+            "`sync` is paused, as it was before: what follows comes with `syncagent resume`.",
+        );
+    }
     Ok((recovery, recovered, 0))
 }
 

@@ -4,6 +4,10 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
+use syncagent_client::daemon::control::{Client, Command};
+use syncagent_client::engine::Course;
+use syncagent_client::home::Home;
+use syncagent_protocol::Code;
 
 use crate::world::{Machine, Run, World, command, run, until};
 
@@ -598,6 +602,75 @@ fn very_much_that_a_union_would_replace_waits_for_a_yes_and_it_deletes_nothing()
     assert_eq!(a.names().len(), MANY + 2);
     assert_eq!(a.read("f0").unwrap(), "before");
     assert_eq!(a.read("f10").unwrap(), "by c, and longer");
+}
+
+#[test]
+fn recover_does_not_end_a_pause() {
+    let mut world = World::new();
+    let a = world.first("a");
+    a.write("old", "from before the backup");
+    a.sync_once().exits(0);
+    let b = world.next("b", &a);
+    b.sync_once().exits(0);
+    a.sync_once().exits(0);
+    back_up(&mut world, "backup");
+    a.write("new", "after the backup");
+    a.sync_once().exits(0);
+    let _daemon = a.start_daemon();
+    a.run(&["pause"]).exits(0);
+    restore(&mut world, "backup");
+    a.write("meanwhile", "waits");
+    let done = recover(&a, &["--yes", "--json"]).exits(0);
+    assert_eq!(done.json()["recovered"]["commits"], 1);
+    // Another command is obeyed after whatever that one led to.
+    a.run(&["now"]).exits(0);
+    assert_eq!(a.status()["state"], "paused");
+    done.names("`syncagent resume`");
+    b.sync_once().exits(0);
+    assert_eq!(b.names(), ["new", "old"]);
+    a.run(&["resume"]).exits(0);
+    until("b has what waited", || {
+        b.sync_once().exits(0);
+        b.read("meanwhile")
+    });
+    assert_same(&a, &b);
+}
+
+/// Which is gone after the command has looked: then the daemon says so, which has it open and does not know its path.
+#[test]
+#[cfg(unix)]
+fn a_daemon_that_cannot_unite_a_folder_that_is_gone_names_it() {
+    let mut world = World::new();
+    let a = world.first("a");
+    a.write("old", "from before the backup");
+    a.sync_once().exits(0);
+    back_up(&mut world, "backup");
+    a.write("new", "after the backup");
+    a.sync_once().exits(0);
+    let _daemon = a.start_daemon();
+    restore(&mut world, "backup");
+    let foreseen = recover(&a, &["--unite", "--dry-run", "--json"]).exits(0);
+    let course: Course = serde_json::from_value(foreseen.json()).unwrap();
+    let elsewhere = world.path("elsewhere");
+    fs::rename(&a.folder, &elsewhere).unwrap();
+    let folder = a.folder.display().to_string();
+    recover(&a, &["--yes"]).exits(13).names(&folder);
+
+    let home = Home::at(a.home().to_owned());
+    let told = tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let daemon = Client::connect(&home).await.expect("a daemon runs");
+        daemon.tell(Command::Recover(course)).await
+    });
+    let error = told.unwrap_err();
+    assert_eq!(error.code(), Code::Root, "{error}");
+    assert!(error.to_string().contains(&folder), "{error}");
+    // Nothing was lost by that, and the union was begun.
+    fs::rename(elsewhere, &a.folder).unwrap();
+    a.run(&["now"]).exits(0);
+    until("both to be one", || {
+        (a.status()["state"] == "idle").then_some(())
+    });
+    assert_eq!(a.names(), ["new", "old"]);
 }
 
 #[cfg(unix)]

@@ -50,6 +50,12 @@ impl Run {
         self
     }
 
+    /// Fails unless stderr names this.
+    #[track_caller]
+    pub(crate) fn names(&self, what: &str) {
+        assert!(self.stderr.contains(what), "no {what} in: {}", self.stderr);
+    }
+
     /// The JSON on stdout, which holds nothing else.
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
