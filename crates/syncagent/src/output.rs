@@ -3,7 +3,7 @@
 pub(crate) mod progress;
 pub(crate) mod text;
 
-use std::io::Write as _;
+use std::io::{IsTerminal, Write as _};
 
 use serde::Serialize;
 use syncagent_protocol::Code;
@@ -43,6 +43,11 @@ impl Output {
         }
     }
 
+    /// The same for sentences: on a terminal they are wrapped at words.
+    pub(crate) fn sentences(&self, json: &impl Serialize, text: impl FnOnce() -> String) -> Result {
+        self.result(json, || on_terminal(text(), &std::io::stdout()))
+    }
+
     /// A line of JSON.
     pub(crate) fn json_line(&self, json: &impl Serialize) -> Result {
         let line = serde_json::to_string(json)
@@ -63,7 +68,7 @@ impl Output {
     /// A remark for the person in front of the terminal.
     pub(crate) fn remark(&self, text: &str) {
         if !self.quiet {
-            eprintln!("{text}");
+            eprintln!("{}", on_terminal(text.to_owned(), &std::io::stderr()));
         }
     }
 
@@ -89,6 +94,14 @@ impl Output {
             // Whether stdout can be written no longer matters.
             let _ = self.json_line(&Shape { error });
         }
+    }
+}
+
+/// Fits the width of a terminal; for anything else a line stays a line.
+fn on_terminal(text: String, out: &impl IsTerminal) -> String {
+    match out.is_terminal() {
+        true => text::wrapped(&text, textwrap::termwidth()),
+        false => text,
     }
 }
 

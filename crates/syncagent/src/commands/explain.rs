@@ -241,7 +241,7 @@ pub(super) fn run(context: &Context, path: &Path) -> Result {
         status: status::with_folder(status, Some(&folder)),
     };
     let answer = world.explain(&path)?;
-    context.output.result(&answer, || {
+    context.output.sentences(&answer, || {
         let mut text = format!("{path}: {}\n  {}\n", answer.state.words(), answer.why);
         if let Some(todo) = &answer.todo {
             text.push_str(&format!("  {todo}\n"));

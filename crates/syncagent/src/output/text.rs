@@ -2,6 +2,7 @@
 
 use syncagent_protocol::TreePath;
 use syncagent_sync::Utc;
+use textwrap::{Options, WordSplitter, WrapAlgorithm};
 
 /// `1.4 MiB`.
 pub(crate) fn size(bytes: u64) -> String {
@@ -102,9 +103,49 @@ pub(crate) fn table(rows: &[Vec<String>]) -> String {
     text
 }
 
+/// Lines of at most `width` columns, broken between words and nowhere else: paths and flags can be copied as they are.
+/// What follows a break stands two columns farther in than the line began.
+pub(crate) fn wrapped(text: &str, width: usize) -> String {
+    let lines = text.split('\n').map(|line| {
+        let words = line.trim_start_matches(' ');
+        let begin = &line[..line.len() - words.len()];
+        let later = format!("{begin}  ");
+        let options = Options::new(width)
+            .initial_indent(begin)
+            .subsequent_indent(&later)
+            .break_words(false)
+            .wrap_algorithm(WrapAlgorithm::FirstFit)
+            .word_splitter(WordSplitter::NoHyphenation);
+        textwrap::wrap(words, options).join("\n")
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_lines_break_between_words() {
+        for (text, width, want) in [
+            ("", 10, ""),
+            ("\nshort\n", 10, "\nshort\n"),
+            ("one two three four", 10, "one two\n  three\n  four"),
+            ("  one two three", 10, "  one two\n    three"),
+            // A path, a flag: longer than a line or with hyphens, and whole.
+            (
+                "see notes/a-very-long-name.txt now",
+                10,
+                "see\n  notes/a-very-long-name.txt\n  now",
+            ),
+            ("say --keep-both", 10, "say\n  --keep-both"),
+            // Two columns each.
+            ("日本語 日本語", 10, "日本語\n  日本語"),
+            ("one  two", 80, "one  two"),
+        ] {
+            assert_eq!(wrapped(text, width), want, "{text:?}");
+        }
+    }
 
     #[test]
     fn sizes_and_times() {

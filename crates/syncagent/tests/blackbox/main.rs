@@ -31,6 +31,8 @@ mod secrets;
 #[cfg(target_os = "linux")]
 mod session;
 mod settings;
+#[cfg(target_os = "linux")]
+mod terminal;
 mod tls;
 mod verify;
 mod world;
