@@ -647,7 +647,7 @@ fn a_daemon_that_cannot_unite_a_folder_that_is_gone_names_it() {
     back_up(&mut world, "backup");
     a.write("new", "after the backup");
     a.sync_once().exits(0);
-    let _daemon = a.start_daemon();
+    let daemon = a.start_daemon();
     restore(&mut world, "backup");
     let foreseen = recover(&a, &["--unite", "--dry-run", "--json"]).exits(0);
     let course: Course = serde_json::from_value(foreseen.json()).unwrap();
@@ -664,13 +664,30 @@ fn a_daemon_that_cannot_unite_a_folder_that_is_gone_names_it() {
     let error = told.unwrap_err();
     assert_eq!(error.code(), Code::Root, "{error}");
     assert!(error.to_string().contains(&folder), "{error}");
-    // Nothing was lost by that, and the union was begun.
+
+    // The union was begun, and whatever comes next goes on with it: nothing is deleted, or said to be.
+    daemon.kill();
     fs::rename(elsewhere, &a.folder).unwrap();
-    a.run(&["now"]).exits(0);
-    until("both to be one", || {
-        (a.status()["state"] == "idle").then_some(())
-    });
+    fs::remove_file(a.folder.join("old")).unwrap();
+    let foreseen = a.run(&[
+        "sync",
+        "--once",
+        "--dry-run",
+        "--json",
+        "--password-file",
+        "password",
+    ]);
+    let foreseen = foreseen.exits(0).json();
+    assert_eq!(foreseen["here"][0]["action"], "add", "{foreseen}");
+    assert_eq!(foreseen["here"][0]["path"], "old", "{foreseen}");
+    let vault = foreseen["vault"].as_array().unwrap();
+    assert!(
+        vault.iter().all(|step| step["action"] == "add"),
+        "{foreseen}"
+    );
+    a.sync_once().exits(0);
     assert_eq!(a.names(), ["new", "old"]);
+    assert!(notices(&a).contains("old was deleted on one side"));
 }
 
 #[cfg(unix)]
