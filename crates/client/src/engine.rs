@@ -676,7 +676,11 @@ impl Engine {
                     looked.extend(next.iter().cloned());
                 }
             }
-            (scan, _) => *scan = Some(look.scan()),
+            (scan, _) => {
+                // First without the one before: two of them are the most memory that a machine at rest ever needs.
+                *scan = None;
+                *scan = Some(look.scan());
+            }
         }
     }
 

@@ -86,7 +86,11 @@ impl Survey {
                     touched.chain(self.unclean.iter().copied()).collect();
                 self.compare(&world, touched);
             }
-            _ => *self = Self::whole(&world),
+            _ => {
+                // Never two of them at a time.
+                *self = Self::default();
+                *self = Self::whole(&world);
+            }
         }
         debug_assert_eq!(*self, Self::whole(&world));
     }

@@ -27,7 +27,7 @@ pub(crate) use system::few_arenas;
 /// How long nothing may have happened before it counts as rest.
 const REST: Duration = Duration::from_secs(2);
 /// Growth, in bytes, that is worth the way through the heap: one edit is not.
-const WORTH_IT: u64 = 4 * 1024 * 1024;
+const WORTH_IT: u64 = 1024 * 1024;
 
 /// Gives back what is free whenever the daemon comes to rest and has grown; it never wakes up for that by itself.
 pub(crate) async fn give_back_at_rest(mut status: watch::Receiver<Status>) {
