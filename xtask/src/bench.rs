@@ -5,6 +5,7 @@
 //! in front of each server, processor time and memory are read from `/proc`. docs/performance.md says what the figures
 //! mean.
 
+mod journal;
 mod measure;
 mod once;
 mod ours;
@@ -24,6 +25,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::needs::{self, Consent, Need, quietly};
 use crate::workspace::{Workspace, cargo};
+use journal::Image;
 use measure::Cost;
 use ours::Ours;
 use rsync::Rsync;
@@ -44,6 +46,9 @@ const CASES: [(&str, &[&str]); 10] = [
     ("h", &[]),
     ("i", &[]),
 ];
+
+/// Room for the biggest case, in bytes.
+const ROOM: u64 = 16 << 30;
 
 /// What is asked for.
 #[derive(clap::Args)]
@@ -110,6 +115,8 @@ struct Bench {
     rsync: bool,
     syncthing_rounds: usize,
     asked: BTreeSet<&'static str>,
+    /// Where the disk has no journal: what `place` is on.
+    image: Option<Image>,
 }
 
 /// Runs every case and prints the tables.
@@ -133,7 +140,8 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
     }
     // What was measured is shown before the long wait.
     println!("{}", table.render());
-    println!("A -> server -> B on loopback, medians of the rounds: see docs/performance.md.\n");
+    println!("A -> server -> B on loopback, medians of the rounds: see docs/performance.md.");
+    println!("{}\n", bench.disk());
     print!("{}", places.render(1));
     if asks("g") {
         let idle = once::idle(&bench)?;
@@ -164,12 +172,21 @@ fn prepare(workspace: &Workspace, options: &Options) -> Result<Bench> {
         true => (128 << 20, 2_000),
         false => (options.size << 20, 20_000),
     };
+    let mut place = options.dir.clone().unwrap_or(workspace.target.clone());
+    let mut image = None;
+    if !journal::is_kept(&place)? {
+        match options.dir {
+            Some(_) => eprintln!("{} is on a file system without a journal.", place.display()),
+            None => {
+                let mounted = Image::mount(&place, ROOM)?;
+                place = mounted.dir().to_owned();
+                image = Some(mounted);
+            }
+        }
+    }
     Ok(Bench {
         binary,
-        place: options
-            .dir
-            .clone()
-            .unwrap_or_else(|| workspace.target.clone()),
+        place,
         size,
         files,
         idle_minutes: options.idle,
@@ -177,6 +194,7 @@ fn prepare(workspace: &Workspace, options: &Options) -> Result<Bench> {
         rsync: beside(sides::RSYNC),
         syncthing_rounds,
         asked,
+        image,
     })
 }
 
@@ -193,6 +211,14 @@ fn with_needs(only: &[String]) -> BTreeSet<&'static str> {
 }
 
 impl Bench {
+    /// What was written to, for whoever reads the figures.
+    fn disk(&self) -> String {
+        match self.image {
+            Some(_) => "On an ext4 with a journal in a file, mounted on loop.".to_owned(),
+            None => format!("In {}.", self.place.display()),
+        }
+    }
+
     fn ours(&self, dir: &TempDir, init: &[&str]) -> Result<Ours> {
         Ours::start(&self.binary, &dir.0.join("syncagent"), init)
     }

@@ -108,9 +108,11 @@ fn every_world_keeps_every_promise() {
         let count = failures.len();
         panic!("{failure}\n{count} of {seeds} worlds broke a promise");
     }
+    // With more machines, fewer things happen on each.
+    let is_usual = in_turn || number("SYNCAGENT_MACHINES", 2) == 2;
     for (what, in_a_hundred) in AT_LEAST {
         let seen = total.get(what).copied().unwrap_or(0);
-        let wanted = if seeds >= 100 {
+        let wanted = if seeds >= 100 && is_usual {
             in_a_hundred * seeds / 100
         } else {
             0
