@@ -8,7 +8,7 @@ mod system;
 /// Other allocators see to it themselves.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 mod system {
-    pub(super) fn few_arenas() {}
+    pub(crate) fn few_arenas() {}
 
     pub(super) fn give_back() {}
 
