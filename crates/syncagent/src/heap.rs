@@ -38,9 +38,11 @@ pub(crate) async fn give_back_at_rest(mut status: watch::Receiver<Status>) {
                 return;
             }
         }
-        if system::resident().is_some_and(|now| now >= least + WORTH_IT) {
+        if let Some(now) = system::resident()
+            && now >= least + WORTH_IT
+        {
             system::give_back();
-            least = system::resident().unwrap_or(u64::MAX);
+            least = system::resident().unwrap_or(now);
         }
     }
 }

@@ -75,7 +75,7 @@ impl Image {
         };
         this.make(len).with_context(|| {
             format!(
-                "{} is on a file system without a journal, which nobody has, and none could be mounted from a file there; \
+                "{} is on a file system without a journal, unlike most people's, and none could be mounted from a file there; \
                  mount one and say --dir",
                 place.display()
             )
