@@ -1,7 +1,8 @@
 //! Where one machine keeps its own things, and what it keeps there.
 //!
 //! `config.toml` (what a person may edit), `machine.json` (signing key and token, 0600), `key.saks` (the
-//! vault key, sealed by the password), `state.db` (observations; can be rebuilt) and `control.sock`.
+//! vault key, sealed by the password), `state.db` (observations; can be rebuilt), `last-status.json` (what the last
+//! pass said) and `control.sock`.
 //! Small files are replaced whole: written beside, flushed, renamed.
 
 use std::fs;
@@ -224,6 +225,11 @@ impl Home {
     /// Path of the slot that a code in the system's keyring opens, while `unlock` keeps the key there.
     pub fn unlocked_path(&self) -> PathBuf {
         self.state_dir.join("unlocked.saks")
+    }
+
+    /// Path of what the last pass said.
+    pub fn last_status_path(&self) -> PathBuf {
+        self.state_dir.join("last-status.json")
     }
 
     fn last_lock_path(&self) -> PathBuf {
@@ -486,6 +492,21 @@ impl Home {
         self.replace(&self.last_lock_path(), &mark)
     }
 
+    /// What the last pass said, as [`Home::save_last_status`] left it; none if there is nothing that can be read.
+    pub fn last_status(&self) -> Option<Vec<u8>> {
+        fs::read(self.last_status_path()).ok()
+    }
+
+    /// Keeps what a pass said, for questions while nothing runs. It is written at every pass and nothing depends on it:
+    /// it is not flushed, so that a pass with nothing to do waits for no disk, and after a power cut it may be older or
+    /// damaged.
+    pub fn save_last_status(&self, status: &[u8]) -> Result<(), ClientError> {
+        self.write(&self.last_status_path(), |path, temp| {
+            private::create_file(temp)?.write_all(status)?;
+            fs::rename(temp, path)
+        })
+    }
+
     /// Opens the vault key with the password.
     pub fn unlock(&self, password: &Password) -> Result<VaultKey, ClientError> {
         let slot = self.slot()?.ok_or_else(|| {
@@ -501,17 +522,25 @@ impl Home {
     }
 
     fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), ClientError> {
-        self.create()?;
-        let temp = temp_of(path);
-        let write = || -> std::io::Result<()> {
-            let mut file = private::create_file(&temp)?;
+        self.write(path, |path, temp| {
+            let mut file = private::create_file(temp)?;
             file.write_all(bytes)?;
             file.sync_all()?;
-            fs::rename(&temp, path)?;
+            fs::rename(temp, path)?;
             // The directory too: after a crash the rename may otherwise be gone.
             private::sync_dir(path.parent().unwrap_or(Path::new(".")))
-        };
-        write().map_err(|error| {
+        })
+    }
+
+    /// Lets `write` make what is to stand at the first path at the second, and move it.
+    fn write(
+        &self,
+        path: &Path,
+        write: impl FnOnce(&Path, &Path) -> std::io::Result<()>,
+    ) -> Result<(), ClientError> {
+        self.create()?;
+        let temp = temp_of(path);
+        write(path, &temp).map_err(|error| {
             // It may hold half of something by now, and nobody asks for it.
             let _ = fs::remove_file(&temp);
             ClientError::io("write", path)(error)

@@ -608,12 +608,19 @@ pub fn become_another(home: &Home, random: &dyn Random) -> Result<()> {
     })?)
 }
 
+/// Removes the index, and what was said of it.
 fn forget_index(home: &Home) -> Result<()> {
-    let path = home.state_path();
-    for suffix in ["", "-wal", "-shm"] {
-        let mut file = path.clone().into_os_string();
+    let index = |suffix| {
+        let mut file = home.state_path().into_os_string();
         file.push(suffix);
-        let file = PathBuf::from(file);
+        PathBuf::from(file)
+    };
+    for file in [
+        home.last_status_path(),
+        index(""),
+        index("-wal"),
+        index("-shm"),
+    ] {
         match fs::remove_file(&file) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(ClientError::io("remove", file)(error).into());

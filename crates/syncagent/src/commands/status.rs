@@ -15,9 +15,6 @@ use crate::failure::{Exit, Failure, Result, advice};
 use crate::output::text::{self, shown};
 use crate::signals;
 
-/// Under which key the index keeps the last status of a pass, for when no daemon runs.
-const LAST_STATUS: &str = "last_status";
-
 #[derive(Serialize)]
 struct Answer {
     /// Whether `sync` runs on this machine.
@@ -29,19 +26,22 @@ struct Answer {
 }
 
 /// Keeps the status of a pass. One that failed does not make the last that ended well undone.
-pub(super) fn keep(index: &Index, status: &Status) -> Result {
+pub(super) fn keep(home: &Home, status: &Status) -> Result {
     let mut status = status.clone();
     if status.last_sync.is_none() {
-        status.last_sync = kept(index)?.and_then(|kept| kept.last_sync);
+        status.last_sync = kept(home).and_then(|kept| kept.last_sync);
     }
-    let bytes = serde_json::to_vec(&status).map_err(unserialisable)?;
-    Ok(index.set_meta(LAST_STATUS, &bytes)?)
+    save(home, &status)
 }
 
-fn kept(index: &Index) -> Result<Option<Status>> {
-    let kept = index.meta(LAST_STATUS)?;
-    // Another version may have written it: then it is not known.
-    Ok(kept.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+fn save(home: &Home, status: &impl Serialize) -> Result {
+    let bytes = serde_json::to_vec(status).map_err(unserialisable)?;
+    Ok(home.save_last_status(&bytes)?)
+}
+
+/// What the last pass said. What another version wrote, or half of something, is not known.
+fn kept(home: &Home) -> Option<Status> {
+    serde_json::from_slice(&home.last_status()?).ok()
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
@@ -62,8 +62,7 @@ pub(super) fn remember_failure(home: &Home, error: ClientError) -> Failure {
         if let (Some(status), serde_json::Value::Object(held)) = (status.as_object_mut(), held) {
             status.extend(held);
         }
-        let bytes = serde_json::to_vec(&status).map_err(unserialisable)?;
-        Ok(Index::open(&home.state_path())?.set_meta(LAST_STATUS, &bytes)?)
+        save(home, &status)
     };
     // What goes wrong here is less than what went wrong before.
     let _ = keep();
@@ -76,7 +75,7 @@ pub(super) fn last(home: &Home) -> Result<Status> {
         return Ok(Status::default());
     }
     let index = Index::open(&home.state_path())?;
-    let mut status = kept(&index)?.unwrap_or_default();
+    let mut status = kept(home).unwrap_or_default();
     status.head = index.position()?.or(status.head);
     Ok(status)
 }

@@ -216,6 +216,30 @@ fn an_index_that_is_lost_costs_nothing() {
 }
 
 #[test]
+fn a_pass_with_nothing_to_do_waits_for_no_disk() {
+    let world = World::new();
+    let a = world.first("a");
+    a.write("docs/x", "x");
+    a.sync_once().exits(0);
+    let index = || {
+        let written =
+            |name: &str| Some(fs::metadata(a.home().join(name)).ok()?.modified().unwrap());
+        ["state.db", "state.db-wal"].map(written)
+    };
+    let before = index();
+    a.sync_once().exits(0);
+    // An index that is written is flushed, several times.
+    assert_eq!(index(), before);
+    // What is not flushed may be damaged after a power cut: then it is not known.
+    let last = |status: &serde_json::Value| status["last_sync"].clone();
+    assert!(!last(&a.status()).is_null());
+    fs::write(a.home().join("last-status.json"), "{\"state\": \"id").unwrap();
+    assert!(last(&a.status()).is_null());
+    a.sync_once().exits(0);
+    assert!(!last(&a.status()).is_null());
+}
+
+#[test]
 fn a_folder_with_the_key_in_it_is_refused() {
     let world = World::new();
     let a = world.machine("a");
