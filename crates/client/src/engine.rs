@@ -470,6 +470,7 @@ impl Engine {
             self.check_root()?;
             self.pull().await?;
             self.post_own_affairs().await?;
+            self.keep_slots().await?;
             let look = std::mem::take(&mut self.unlooked);
             looked_everywhere |= look == Hint::Everything;
             self.look(&look);

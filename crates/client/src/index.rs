@@ -20,6 +20,7 @@ use syncagent_protocol::{
 use syncagent_sync::scan::Fingerprint;
 use syncagent_sync::{Ancestor, AncestorNode, LastOp, LogEntry, LogTree, Tree};
 use syncagent_vault::op::{KeyslotPin, MachineAdd, Put};
+use syncagent_vault::slot::Slot;
 
 use crate::error::ClientError;
 
@@ -218,6 +219,7 @@ impl Index {
                 |tx: &Transaction<'_>| Ok(find_conflicts(tx)?),
             ),
             M::up(include_str!("index/kept.sql")),
+            M::up(include_str!("index/slots.sql")),
         ])
         .to_latest(&mut db)?;
         Ok(Self { db })
@@ -352,8 +354,8 @@ impl Index {
                 }
                 for pin in &applied.keyslots {
                     tx.execute(
-                        "INSERT OR REPLACE INTO keyslots VALUES (?1, ?2, ?3)",
-                        params![pin.slot_type, pin.hash, pin.slot_id],
+                        "INSERT OR REPLACE INTO keyslots VALUES (?1, ?2, ?3, ?4)",
+                        params![pin.slot_type, pin.hash, pin.slot_id, n],
                     )?;
                 }
                 if let Some(genesis) = &applied.genesis {
@@ -446,6 +448,44 @@ impl Index {
             |row| row.get(0),
         );
         Ok(row.optional()?)
+    }
+
+    /// Types and hashes of the slots that the log pins and of which nobody has looked for a copy.
+    pub fn slots_without_copy(&self) -> Result<Vec<(u8, [u8; 32])>> {
+        let mut statement = self.db.prepare_cached(
+            "SELECT type, hash FROM keyslots WHERE hash NOT IN (SELECT hash FROM slots)",
+        )?;
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Keeps a copy of the slot with this hash, or notes that there is none, and drops those that the log no longer pins.
+    pub fn keep_slot(&mut self, hash: &[u8; 32], slot: Option<&[u8]>) -> Result<()> {
+        let tx = self.db.transaction()?;
+        tx.execute(
+            "INSERT OR REPLACE INTO slots VALUES (?1, ?2)",
+            params![hash, slot],
+        )?;
+        tx.execute(
+            "DELETE FROM slots WHERE hash NOT IN (SELECT hash FROM keyslots)",
+            [],
+        )?;
+        tx.commit()?;
+        Ok(())
+    }
+
+    /// Copies of the slots that the log pins, as far as they were pinned after position `n`, or all.
+    pub fn slots_kept(&self, after: Option<u64>) -> Result<Vec<Slot>> {
+        let mut statement = self.db.prepare(
+            "SELECT slot FROM keyslots JOIN slots USING (hash) WHERE slot IS NOT NULL AND n > ?1 ORDER BY type",
+        )?;
+        let after = after.map_or(-1, sql);
+        let rows = statement.query_map([after], |row| row.get::<_, Vec<u8>>(0))?;
+        let copies = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+        Ok(copies
+            .iter()
+            .filter_map(|copy| Slot::parse(copy).ok())
+            .collect())
     }
 
     /// Stores a sealed commit before it is first posted, with the rows it will leave.
@@ -693,6 +733,8 @@ impl Index {
             "UPDATE sealed SET n = 0 WHERE n > ?1",
             "DELETE FROM machines WHERE added_n > ?1",
             "UPDATE machines SET revoked_n = NULL WHERE revoked_n > ?1",
+            // The others are pinned again by whoever has them. Of these nobody may.
+            "DELETE FROM keyslots WHERE n > ?1 AND hash IN (SELECT hash FROM slots WHERE slot IS NOT NULL)",
         ] {
             tx.execute(statement, [n])?;
         }

@@ -13,6 +13,7 @@ use syncagent_protocol::{Code, CommitHash, NodeId};
 use syncagent_sync::{Change, LastOp};
 use syncagent_vault::commit::{Opener, Position, SealedCommit};
 use syncagent_vault::op::{Draft, Genesis, KeyslotPin, MachineAdd, Opened};
+use syncagent_vault::slot::Slot;
 
 use super::Engine;
 use crate::error::ClientError;
@@ -408,6 +409,30 @@ impl Engine {
         }
     }
 
+    /// Keeps a copy of each slot that the log pins, to give it back to a server that loses it. Nothing waits for it.
+    pub(super) async fn keep_slots(&mut self) -> Result<(), ClientError> {
+        for (slot_type, hash) in self.index.slots_without_copy()? {
+            let mut copy = None;
+            for previous in [false, true] {
+                match self.remote.slot(slot_type, previous).await {
+                    Ok(Some(bytes))
+                        if Slot::parse(&bytes).is_ok_and(|slot| slot.hash() == hash) =>
+                    {
+                        copy = copy.or(Some(bytes));
+                    }
+                    Ok(_) => {}
+                    Err(error) => {
+                        // The next pass asks again.
+                        tracing::warn!(%error, "no copy could be made of a key slot");
+                        return Ok(());
+                    }
+                }
+            }
+            self.index.keep_slot(&hash, copy.as_deref())?;
+        }
+        Ok(())
+    }
+
     /// What the log must say of this machine and its slots before anything else: the vault is opened, the
     /// machine enrolled, slots pinned, and a commit whose answer was lost posted again.
     pub(super) async fn post_own_affairs(&mut self) -> Result<(), ClientError> {
@@ -467,10 +492,12 @@ impl Engine {
                 _ => None,
             };
             if let Some(slot) = &slot {
-                let bytes = Bytes::copy_from_slice(slot.as_bytes());
-                self.remote
-                    .put_slot(slot.slot_type().number(), bytes)
-                    .await?;
+                self.put_slot(slot).await?;
+                // By this machine, which did not hear of it, or by another one that gave it back.
+                if self.index.keyslot(slot.slot_type().number())? == Some(slot.hash()) {
+                    self.settle_slot(slot)?;
+                    continue;
+                }
                 drafts.push(Draft::keyslot(&KeyslotPin::of(slot))?);
             }
             if drafts.is_empty() {
@@ -480,12 +507,7 @@ impl Engine {
             match self.post(&sealed).await? {
                 Posted::Accepted => {
                     if let Some(slot) = slot {
-                        let id = slot.slot_id();
-                        self.note(|credentials| {
-                            credentials
-                                .pending_slots
-                                .retain(|slot| slot.slot_id() != id)
-                        })?;
+                        self.settle_slot(&slot)?;
                     }
                 }
                 Posted::Conflict(_) => self.pull().await?,
@@ -499,6 +521,22 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    fn settle_slot(&mut self, slot: &Slot) -> Result<(), ClientError> {
+        let id = slot.slot_id();
+        self.note(|credentials| {
+            let pending = &mut credentials.pending_slots;
+            pending.retain(|slot| slot.slot_id() != id);
+        })
+    }
+
+    pub(super) async fn put_slot(&self, slot: &Slot) -> Result<(), ClientError> {
+        let bytes = Bytes::copy_from_slice(slot.as_bytes());
+        Ok(self
+            .remote
+            .put_slot(slot.slot_type().number(), bytes)
+            .await?)
     }
 
     /// Seals a commit on top of the head and stores it with the rows it leaves: from here on only these bytes may be

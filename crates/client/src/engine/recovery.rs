@@ -92,6 +92,8 @@ pub struct Recovered {
     pub commits: u64,
     /// Chunks that were sealed again for it.
     pub chunks: u64,
+    /// Key slots that it has again.
+    pub slots: u64,
     /// Versions whose content this disk does not have. The server may get it from another machine.
     pub versions_lost: Vec<TouchedFile>,
     /// What was deleted on one side, and was not deleted on the other.
@@ -205,10 +207,14 @@ impl Engine {
         self.index.forget_acknowledged(None)?;
         let mut recovered = Recovered::default();
         match agreed.way {
-            Way::Nothing => self.give_chunks(course.common_n, &mut recovered).await?,
+            Way::Nothing => {
+                self.give_chunks(course.common_n, &mut recovered).await?;
+                self.give_slots(&mut recovered).await?;
+            }
             Way::GiveBack => {
                 self.give_chunks(course.common_n, &mut recovered).await?;
                 self.give_back(course.common_n, &mut recovered).await?;
+                self.give_slots(&mut recovered).await?;
             }
             Way::Unite => self.go_back(course.common_n)?,
         }
@@ -259,6 +265,23 @@ impl Engine {
                     ));
                 }
                 Posted::Missing(_) => return Err(lacking(past.n, recovered)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the key slots that the log pins and the server lacks.
+    async fn give_slots(&self, recovered: &mut Recovered) -> Result<(), ClientError> {
+        for slot in self.index.slots_kept(None)? {
+            let number = slot.slot_type().number();
+            let mut has = false;
+            for previous in [false, true] {
+                let served = self.remote.slot(number, previous).await?;
+                has |= served.is_some_and(|served| served == slot.as_bytes()[..]);
+            }
+            if !has {
+                self.put_slot(&slot).await?;
+                recovered.slots += 1;
             }
         }
         Ok(())
@@ -445,7 +468,16 @@ impl Engine {
             list(&mut kept, path);
         }
         // The positions seen before a lost index, too: somebody agreed to go on from what there is.
-        self.note(|credentials| credentials.trusted = None)?;
+        let slots = self.index.slots_kept(Some(common_n))?;
+        self.note(|credentials| {
+            credentials.trusted = None;
+            // The next pass pins them again: a password that was changed stays changed.
+            for slot in &slots {
+                let pending = &mut credentials.pending_slots;
+                pending.retain(|pending| pending.slot_type() != slot.slot_type());
+                pending.push(slot.clone());
+            }
+        })?;
         self.index
             .rewind(common_n, &rows, (UNITING, &listed(&kept)?))?;
         self.reload()

@@ -201,13 +201,17 @@ fn done(recovery: &Recovery, recovered: &Recovered) -> String {
         0 => String::new(),
         n => format!(", {} sealed again", text::count(n, "chunk")),
     };
+    let slots = match recovered.slots {
+        0 => String::new(),
+        n => format!(", {} put back", text::count(n, "key slot")),
+    };
     match recovery.course.way {
         Way::Nothing if !recovered.not_deleted.is_empty() => {
-            format!("a union that was interrupted is finished{chunks}")
+            format!("a union that was interrupted is finished{chunks}{slots}")
         }
-        Way::Nothing => format!("nothing was lost that this machine knows of{chunks}"),
+        Way::Nothing => format!("nothing was lost that this machine knows of{chunks}{slots}"),
         Way::GiveBack => format!(
-            "the server has {} again{chunks}",
+            "the server has {} again{chunks}{slots}",
             text::count(recovered.commits, "commit")
         ),
         Way::Unite => format!(

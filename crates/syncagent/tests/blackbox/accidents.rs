@@ -300,6 +300,79 @@ fn content_that_the_server_lost_is_given_by_any_machine_that_has_the_file() {
     assert_same(&a, &c);
 }
 
+/// A password that was changed after the backup: A changes it, B sees it, and the server is restored.
+fn password_changed_and_lost(world: &mut World) -> (Machine, Machine) {
+    let a = world.first("a");
+    a.write("old", "from before the backup");
+    a.sync_once().exits(0);
+    let b = world.next("b", &a);
+    b.sync_once().exits(0);
+    a.sync_once().exits(0);
+    back_up(world, "backup");
+    fs::write(world.path("new"), "abandon zoo ladder cruise melody\n").unwrap();
+    a.run(&[
+        "change-password",
+        "--password-file",
+        "password",
+        "--new-password-file",
+        "new",
+    ])
+    .exits(0);
+    a.run(&["sync", "--once", "--password-file", "new"])
+        .exits(0);
+    b.sync_once().exits(0);
+    restore(world, "backup");
+    (a, b)
+}
+
+/// Joins with the password that the server keeps a slot for.
+fn join(world: &World, name: &str, password: &str) -> Run {
+    let link = format!("{}#{}", world.url, world.invite());
+    let named = format!("{name}-machine");
+    let join = ["join", &link, name, "--name", &named, "--password-file"];
+    world.machine(name).run(&[&join[..], &[password]].concat())
+}
+
+#[test]
+fn a_restored_server_gets_the_key_slot_of_a_changed_password_back() {
+    let mut world = World::new();
+    let (_a, b) = password_changed_and_lost(&mut world);
+    join(&world, "early", "new").exits(11).says("E_KEYSLOT");
+    // Not the one who changed it.
+    let done = recover(&b, &["--yes", "--json"]).exits(0).json();
+    assert_eq!(
+        (&done["way"], &done["recovered"]["slots"]),
+        (&json!("give_back"), &json!(1))
+    );
+    join(&world, "late", "password").exits(11).says("E_KEYSLOT");
+    join(&world, "c", "new").exits(0);
+    let again = recover(&b, &["--yes", "--json"]).exits(0).json();
+    assert_eq!(again["recovered"]["slots"], 0);
+}
+
+#[test]
+fn a_changed_password_stays_changed_where_both_sides_are_united() {
+    let mut world = World::new();
+    let (a, b) = password_changed_and_lost(&mut world);
+    // Somebody who has not seen the change goes on with the server.
+    join(&world, "c", "password").exits(0);
+    let done = recover(&b, &["--yes", "--json"]).exits(0).json();
+    assert_eq!(done["way"], "unite");
+    join(&world, "late", "password").exits(11).says("E_KEYSLOT");
+    join(&world, "d", "new").exits(0);
+    let recover = ["recover", "--yes", "--password-file", "new"];
+    a.run(&recover).exits(0);
+    join(&world, "e", "new").exits(0);
+    // Nobody pins it for ever.
+    b.sync_once().exits(0);
+    let before = b.status()["head"].clone();
+    b.sync_once().exits(0);
+    a.run(&["sync", "--once", "--password-file", "new"])
+        .exits(0);
+    b.sync_once().exits(0);
+    assert_eq!(b.status()["head"], before);
+}
+
 #[test]
 fn a_server_that_has_gone_on_is_united_with_and_nothing_is_deleted() {
     let mut world = World::new();
