@@ -51,6 +51,7 @@ def cut_lengths(data: bytes, gear: bytes, aes_key: bytes, k: int) -> list[int]:
     )
     strict = np.flatnonzero(v >> np.uint64(64 - bits - 2) == 0)
     loose = np.flatnonzero(v >> np.uint64(64 - bits + 2) == 0)
+    spare = np.flatnonzero(v >> np.uint64(64 - bits + 4) == 0)
     lengths, start = [], 0
     while start < len(data):
         end = min(start + most, len(data))
@@ -59,6 +60,10 @@ def cut_lengths(data: bytes, gear: bytes, aes_key: bytes, k: int) -> list[int]:
             if hit < len(places) and places[hit] < min(stop, end):
                 end = int(places[hit]) + 1
                 break
+        else:
+            last = np.searchsorted(spare, end) - 1
+            if end == start + most and last >= 0 and spare[last] >= start + avg - 1:
+                end = int(spare[last]) + 1
         lengths.append(end - start)
         start = end
     return lengths
@@ -76,7 +81,7 @@ def cut_lengths_slowly(data: bytes, gear: bytes, aes_key: bytes, k: int) -> list
         h = 0
         for byte in rest[least - 64 : least]:
             h = ((h << 1) + table[byte]) & _MASK
-        length = len(rest)
+        length, spare = len(rest), 0
         for i in range(least, len(rest)):
             h = ((h << 1) + table[rest[i]]) & _MASK
             v = int.from_bytes(encryptor.update(h.to_bytes(8, "big") + bytes(8))[:8], "big")
@@ -84,6 +89,11 @@ def cut_lengths_slowly(data: bytes, gear: bytes, aes_key: bytes, k: int) -> list
             if v >> 64 - b == 0:
                 length = i + 1
                 break
+            if i + 1 >= avg and v >> 64 - bits + 4 == 0:
+                spare = i + 1
+        else:
+            if length == most and spare:
+                length = spare
         lengths.append(length)
         start += length
     return lengths

@@ -4,6 +4,10 @@
 //! cut points that depend on bits of a keyed rolling hash leak the key ("Chunking attacks on file
 //! backup services using content-defined chunking", Truong, Merino, Zhang et al., 2025). With a PRF in
 //! between, an observer of chunk lengths learns nothing about the table (format.md, "Cut").
+//!
+//! What grows to the longest size is cut at the last place that a second, easier mask found: with two thresholds and two
+//! divisors ("A Framework for Analyzing and Improving Content-Based Chunking Algorithms", Eshghi and Tang, 2005) that cut
+//! follows the content, too, and an insertion before it does not move the chunks after it.
 
 use aws_lc_rs::cipher::{AES_128, StreamingEncryptingKey, UnboundCipherKey};
 use zeroize::Zeroize;
@@ -27,7 +31,7 @@ pub struct Sizes {
     pub min: usize,
     /// Where the mask changes, so that lengths gather around it.
     pub avg: usize,
-    /// Forced cut.
+    /// No cut after this: a chunk that gets here ends at the last place that would nearly have done, or here.
     pub max: usize,
 }
 
@@ -141,11 +145,15 @@ impl<'k> Chunker<'k> {
             .iter()
             .fold(0, |h, &byte| roll(table, h, byte));
         let bits = avg.trailing_zeros();
+        let mut spare = None;
         let mut at = min;
         while at < end {
-            // A batch ends where the mask changes: the byte at avg - 1 is the first of the easier one.
+            // A batch ends where the mask changes: the byte at avg - 1 is the first of the easier ones.
             let easier = avg - 1;
-            let zeros = if at < easier { bits + 2 } else { bits - 2 };
+            let (zeros, nearly) = match at < easier {
+                true => (bits + 2, bits + 2),
+                false => (bits - 2, bits - 4),
+            };
             let stop = if at < easier { end.min(easier) } else { end };
             let batch = &window[at..stop.min(at + BATCH)];
             let hashes = &mut self.scratch.hashes[..batch.len()];
@@ -158,12 +166,22 @@ impl<'k> Chunker<'k> {
                 .ok()
                 .filter(|update| update.written().len() == 16 * batch.len())
                 .ok_or(VaultError::Provider)?;
-            if let Some(index) = first_with_zeros(&self.scratch.values[..batch.len()], zeros) {
-                return Ok(at + index + 1);
+            let values = &self.scratch.values[..batch.len()];
+            let mut from = 0;
+            while let Some(index) = first_with_zeros(&values[from..], nearly) {
+                let next = from + index + 1;
+                if has_zeros(&values[next - 1], mask(zeros)) {
+                    return Ok(at + next);
+                }
+                spare = Some(at + next);
+                from = next;
             }
             at += batch.len();
         }
-        Ok(end)
+        Ok(match spare {
+            Some(spare) if end == max => spare,
+            _ => end,
+        })
     }
 }
 
@@ -194,23 +212,34 @@ fn roll_all(table: &[u64; 256], mut h: u64, bytes: &[u8], blocks: &mut [[u8; 16]
     h
 }
 
-/// The first of `values` whose first `zeros` bits are zero; `zeros` is 1 to 63.
+/// The first `zeros` bits, 1 to 63, in the order in which they lie in memory, so that no value has to be turned round.
+fn mask(zeros: u32) -> u64 {
+    (u64::MAX << (64 - zeros)).to_be()
+}
+
+fn has_zeros(value: &[u8; 16], mask: u64) -> bool {
+    let (first, _) = value.split_at(8);
+    first
+        .try_into()
+        .map(u64::from_ne_bytes)
+        .is_ok_and(|v| v & mask == 0)
+}
+
+/// The first of `values` whose first `zeros` bits are zero.
 fn first_with_zeros(values: &[[u8; 16]], zeros: u32) -> Option<usize> {
-    // The bits in the order in which they lie in memory, so that no value has to be turned round.
-    let mask = (u64::MAX << (64 - zeros)).to_be();
-    let found = |value: &[u8; 16]| {
-        let (first, _) = value.split_at(8);
-        first
-            .try_into()
-            .map(u64::from_ne_bytes)
-            .is_ok_and(|v| v & mask == 0)
-    };
+    let mask = mask(zeros);
     let group = values
         .chunks(GROUP)
         // No early end within a group: that is what lets it be done for many values at once.
-        .position(|group| group.iter().fold(false, |any, value| any | found(value)))?;
+        .position(|group| {
+            group
+                .iter()
+                .fold(false, |any, value| any | has_zeros(value, mask))
+        })?;
     let start = group * GROUP;
-    let index = values[start..].iter().position(found)?;
+    let index = values[start..]
+        .iter()
+        .position(|value| has_zeros(value, mask))?;
     Some(start + index)
 }
 

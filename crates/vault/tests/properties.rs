@@ -15,7 +15,7 @@ use syncagent_vault::VaultError;
 use syncagent_vault::chunk::{
     ChunkKey, Codec, Entry, Scope, open_data, open_list, seal_data, seal_list,
 };
-use syncagent_vault::chunker::{CLASSES, Chunker, Class};
+use syncagent_vault::chunker::{CLASSES, Chunker, Class, Sizes};
 use syncagent_vault::commit::{Opener, Position, SealedCommit, seal};
 use syncagent_vault::keys::{Keys, VaultKey};
 use syncagent_vault::machine::MachineKey;
@@ -365,6 +365,37 @@ fn cuts(keys: &Keys, class: Class, content: &[u8]) -> Vec<usize> {
         ends.push(at);
     }
     ends
+}
+
+/// A byte put in changes the chunk that it falls into, and seldom the next. Where chunks that reach the longest size are
+/// cut just there, one of thirty such bytes moves the cut, and with it the begin of the next chunk.
+#[test]
+fn a_byte_put_in_seldom_changes_more_than_its_chunk() {
+    const TRIES: u64 = 1000;
+    let (keys, class) = (keys(), Class::from_number(0).unwrap());
+    let Sizes { avg, max, .. } = class.sizes();
+    let content = bytes(1, 64 << 20);
+    let before = cuts(&keys, class, &content);
+    let mut chunker = Chunker::new(&keys, class).unwrap();
+    let random = bytes(2, 8 * TRIES as usize);
+    let costly = random.as_chunks::<8>().0.iter().filter(|random| {
+        let at = (u64::from_le_bytes(**random) % content.len() as u64) as usize;
+        let here = before.partition_point(|end| *end <= at);
+        let start = here.checked_sub(1).map_or(0, |i| before[i]);
+        let reach = &content[start..content.len().min(start + 8 * max)];
+        let longer = [&reach[..at - start], b"!", &reach[at - start..]].concat();
+        let mut end = 0;
+        while end < longer.len()
+            && before
+                .binary_search(&(start + end).wrapping_sub(1))
+                .is_err()
+        {
+            end += chunker.cut(&longer[end..]).unwrap();
+        }
+        2 * end > 5 * avg
+    });
+    let costly = costly.count() as u64;
+    assert!(costly < TRIES / 100, "{costly} of {TRIES}");
 }
 
 proptest! {

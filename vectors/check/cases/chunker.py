@@ -7,6 +7,9 @@ from primitives import sha256
 
 MIB = 1024 * 1024
 SEED = b"chunker"
+# One of fifty: its first chunk in class 0 reaches the longest size.
+FULL = b"full-44"
+LONGEST = 256 * 1024
 
 
 def _case(name: str, k: int, pieces: list[Json]) -> Json:
@@ -28,7 +31,8 @@ def _case(name: str, k: int, pieces: list[Json]) -> Json:
 
 
 def _check_against_the_slow_rule() -> None:
-    for pieces in ([sha256_counter(SEED, 900_000)], [repeat(0, 300_000)], [repeat(0, 40_000), sha256_counter(b"x", 5)]):
+    full = ([sha256_counter(FULL, n)] for n in (LONGEST - 1, LONGEST, LONGEST + 40_000))
+    for pieces in (*full, [sha256_counter(SEED, 900_000)], [repeat(0, 300_000)], [repeat(0, 40_000), sha256_counter(b"x", 5)]):
         data = content(pieces)
         same(
             "both chunkers",
@@ -53,6 +57,9 @@ def build() -> Json:
             0,
             [sha256_counter(SEED, MIB), literal(b"!"), sha256_counter(b"rest", MIB)],
         ),
+        _case("full_ends_at_the_last_spare_place", 0, [sha256_counter(FULL, LONGEST + 40_000)]),
+        _case("full_at_the_end_ends_there_too", 0, [sha256_counter(FULL, LONGEST)]),
+        _case("nearly_full_ends_with_the_file", 0, [sha256_counter(FULL, LONGEST - 1)]),
         _case("zeros_are_cut_at_max", 0, [repeat(0, MIB + 12_345)]),
         _case("zeros_end_at_max", 0, [repeat(0, 2 * 256 * 1024)]),
         _case(
