@@ -1,6 +1,6 @@
 //! The decision: three trees in, one plan out.
 //!
-//! 1. `sides` lines up the trees: what is new on disk and already in the vault becomes one node.
+//! 1. `sides` lines up the trees: what disk and vault have under two ids becomes one node.
 //! 2. `merge` decides node by node what the vault shall hold: place and content are two independent axes,
 //!    and a touch of either beats a deletion.
 //! 3. `valid` makes a tree of it: living things keep their directories, crossed moves and taken names are

@@ -286,12 +286,12 @@ impl Case {
                 "{path} was gone for a while: {plan:#?}"
             );
         }
-        // What was new on both sides is one node from now on.
+        // What was new on both sides, or ended and was made anew, is one node from now on.
         for (id, record) in &plan.records {
             if let Some((here, _)) = self
                 .disk
                 .get_mut(&record.path)
-                .filter(|(here, _)| short(*here).starts_with('x'))
+                .filter(|(here, _)| short(*here).starts_with('x') || plan.forget.contains(here))
             {
                 *here = *id;
             }
@@ -651,6 +651,13 @@ fn equal_changes_are_no_conflict() {
             "d1@d/ f1@d/a=1 x3@d/b=2 f2@d/c=3",
         ),
         ("f1@a=1", "f1@a=1x", "f1@a=1x", "f1@a=1x"),
+        // The same renames, of which one machine could tell what they were and the other could not.
+        (
+            "d1@d/ d2@d/b/",
+            "d1@a/ d2@a/b/",
+            "d9@a/ d8@a/b/",
+            "d9@a/ d8@a/b/",
+        ),
     ] {
         let plan = case(ancestor, local, remote).becomes(want);
         assert_eq!(plan.conflicts, []);
@@ -667,7 +674,7 @@ fn what_was_deleted_elsewhere_and_made_again_as_it_is_here_is_no_conflict() {
         ("f1@a=1", "f1@a=1", "f2@a=1"),
         ("l1@a>1", "l1@a>1", "l2@a>1"),
     ] {
-        let plan = case(was, local, vault).leads_to(local, vault);
+        let plan = case(was, local, vault).becomes(vault);
         assert!(plan.is_idle() && plan.conflicts.is_empty(), "{plan:#?}");
         assert_eq!(plan.forget, [parse(was)[0].0]);
         assert_eq!(plan.agreed, [parse(vault)[0].0]);
@@ -687,8 +694,161 @@ fn what_was_deleted_elsewhere_and_made_again_as_it_is_here_is_no_conflict() {
         .with(|case| case.history = had("f2", &["=2", "=3"]))
         .becomes("f2@a=3 f1@a~=2");
     assert_eq!(plan.conflicts.len(), 1);
-    // Of a directory its content decides: what was deleted with the old one stays so.
+    // What was deleted with a directory stays so when another one has its name.
     case("d1@d/ f1@d/a=1", "d1@d/ f1@d/a=1", "d2@d/").becomes("d2@d/");
+}
+
+#[test]
+fn a_directory_made_again_elsewhere_as_it_is_here_is_the_one_here() {
+    let was = "d1@d/ d2@d/b/ f1@d/x=1 f2@d/b/y=2";
+    let moved = "d1@a/ d2@a/b/ f1@a/x=1 f2@a/b/y=2";
+    // Both machines did the same, and there no directory was known again: some of what was in them, all, or nothing.
+    for (local, remote) in [
+        (moved, "d9@a/ d8@a/b/ f9@a/x=1 f8@a/b/y=2"),
+        (moved, "d9@a/ d8@a/b/ f1@a/x=1 f8@a/b/y=2"),
+        (moved, "d9@a/ d8@a/b/ f1@a/x=1 f2@a/b/y=2"),
+        (moved, "d9@a/ d2@a/b/ f1@a/x=1 f2@a/b/y=2"),
+        (was, "d9@d/ d8@d/b/ f9@d/x=1 f8@d/b/y=2"),
+        (was, "d9@d/ d8@d/b/ f1@d/x=1 f2@d/b/y=2"),
+    ] {
+        let plan = case(was, local, remote).becomes(remote);
+        assert!(plan.is_idle() && plan.conflicts.is_empty(), "{plan:#?}");
+        assert!(plan.forget.contains(&id("d1")), "{plan:#?}");
+        if local == was {
+            continue;
+        }
+        // And the other way round: what is known there is new here.
+        let names = [("d9", "x9"), ("d8", "x8"), ("f9", "x7"), ("f8", "x6")];
+        let new = |line: String, (old, new): (&str, &str)| line.replace(old, new);
+        let fresh = names.into_iter().fold(remote.to_owned(), new);
+        let plan = case(was, &fresh, local).becomes(local);
+        assert!(plan.is_idle() && plan.conflicts.is_empty(), "{plan:#?}");
+    }
+    // What else one of them did to what is in it arrives as it does in any other directory.
+    for (local, remote, want) in [
+        // Deleted there, here, there although it was edited here, here although it was edited there.
+        ("f1@a/x=1 f2@a/b/y=2", "f9@a/x=1", "f9@a/x=1"),
+        ("f1@a/x=1", "f1@a/x=1 f2@a/b/y=2", "f1@a/x=1"),
+        ("f1@a/x=1 f2@a/b/y=3", "f9@a/x=1", "f9@a/x=1 f2@a/b/y=3"),
+        ("f1@a/x=1", "f1@a/x=1 f2@a/b/y=3", "f1@a/x=1 f2@a/b/y=3"),
+        // Edited here, there.
+        (
+            "f1@a/x=1 f2@a/b/y=3",
+            "f9@a/x=1 f2@a/b/y=2",
+            "f9@a/x=1 f2@a/b/y=3",
+        ),
+        (
+            "f1@a/x=1 f2@a/b/y=2",
+            "f9@a/x=1 f2@a/b/y=3",
+            "f9@a/x=1 f2@a/b/y=3",
+        ),
+        // Renamed here, there, here into another one, there into another one.
+        (
+            "f1@a/x=1 f2@a/b/z=2",
+            "f1@a/x=1 f2@a/b/y=2",
+            "f1@a/x=1 f2@a/b/z=2",
+        ),
+        (
+            "f1@a/x=1 f2@a/b/y=2",
+            "f1@a/x=1 f2@a/b/z=2",
+            "f1@a/x=1 f2@a/b/z=2",
+        ),
+        (
+            "f1@a/b/x=1 f2@a/b/y=2",
+            "f1@a/x=1 f2@a/b/y=2",
+            "f1@a/b/x=1 f2@a/b/y=2",
+        ),
+        ("f1@a/x=1 f2@a/b/y=2", "f1@a/x=1 f2@y=2", "f1@a/x=1 f2@y=2"),
+        // Added on both sides.
+        (
+            "f1@a/x=1 x1@a/n=5 f2@a/b/y=2 x2@a/b/k=7",
+            "f9@a/x=1 f7@a/m=6 f2@a/b/y=2 f6@a/b/k=7",
+            "f9@a/x=1 f7@a/m=6 x1@a/n=5 f2@a/b/y=2 f6@a/b/k=7",
+        ),
+        // The executable bit.
+        (
+            "f1@a/x=1x f2@a/b/y=2",
+            "f1@a/x=1 f2@a/b/y=2x",
+            "f1@a/x=1x f2@a/b/y=2x",
+        ),
+    ] {
+        let here = format!("d1@a/ d2@a/b/ {local}");
+        let there = |rest: &str| format!("d9@a/ d8@a/b/ {rest}");
+        println!("{here} here, {} there", there(remote));
+        let plan = case(was, &here, &there(remote)).becomes(&there(want));
+        assert_eq!(plan.conflicts, []);
+    }
+    let plan = case("d1@d/ f1@d/x=1", "d1@a/ f1@a/x=2", "d9@a/ f1@a/x=3")
+        .becomes("d9@a/ f1@a/x=3 n1@a/x~=2");
+    assert_eq!(plan.conflicts.len(), 1);
+    // A directory that left it there, and one that the vault moved meanwhile with what is new in it.
+    let there = "d9@a/ d2@c/ f1@a/x=1 f2@c/y=2";
+    assert_eq!(case(was, moved, there).becomes(there).conflicts, []);
+    let plan = case("d1@d/ d3@e/", "d1@e/a/ d3@e/", "d9@z/a/ d3@z/").becomes("d9@z/a/ d3@z/");
+    assert_eq!((plan.conflicts.len(), plan.steps.len()), (0, 1));
+    // Each kept another one of two, and gave it the same name: what was deleted with either stays so, an edit lives.
+    let two = "d1@d/ f1@d/x=1 d9@e/ f9@e/y=2";
+    for (local, remote, want) in [
+        ("d1@a/ f1@a/x=1", "d9@a/ f9@a/y=2", "d9@a/"),
+        ("d1@a/ f1@a/x=5", "d9@a/ f9@a/y=2", "d9@a/ f1@a/x=5"),
+        ("d1@a/ f1@a/x=1", "d9@a/ f9@a/y=6", "d9@a/ f9@a/y=6"),
+    ] {
+        assert_eq!(case(two, local, remote).becomes(want).conflicts, []);
+    }
+    // An edit finds the directory that is there now.
+    case("d1@d/ f1@d/x=1", "d1@d/ f1@d/x=2", "d9@d/ f9@d/y=3").becomes("d9@d/ f1@d/x=2 f9@d/y=3");
+    // One that the vault still has is not taken for another; nor is what is no directory.
+    for (local, remote, want) in [
+        ("d1@a/", "d1@d/ d9@a/", "d9@a/ d1@a~/"),
+        ("d1@a/", "f9@a=1", "f9@a=1 d1@a~/"),
+    ] {
+        let plan = case("d1@d/", local, remote).becomes(want);
+        assert_eq!(plan.conflicts.len(), 1);
+    }
+}
+
+#[test]
+fn what_is_left_alone_in_a_directory_that_was_made_again_keeps_its_row() {
+    // Unknown, unreadable in the vault, or a directory that is gone there and holds something that is skipped.
+    for (was, local, remote, disk, vault) in [
+        (
+            "d1@d/ f1@d/x=1",
+            "d1@a/ f1@a/x=1?",
+            "d9@a/ f1@a/x=3",
+            "d9@a/ f1@a/x=1",
+            "d9@a/ f1@a/x=3",
+        ),
+        (
+            "d1@d/ f1@d/x=1",
+            "d1@a/ f1@a/x=1",
+            "d9@a/ f1!",
+            "d9@a/ f1@a/x=1",
+            "d9@a/",
+        ),
+        (
+            "d1@d/ f1@d/e/",
+            "d1@d/ f1@d/e/+",
+            "d9@d/",
+            "d9@d/ f1@d/e/",
+            "d9@d/",
+        ),
+    ] {
+        let plan = case(was, local, remote).leads_to(disk, vault);
+        assert!(plan.is_idle(), "{plan:#?}");
+        assert_eq!(plan.forget, [id("d1")]);
+        let row = &plan.records[&id("f1")];
+        assert!(plan.agreed.contains(&id("f1")));
+        assert_eq!(
+            (row.node.parent, row.op_hash),
+            (id("d9"), Some(op_hash(id("f1"), 1)))
+        );
+    }
+    // Its name is needed.
+    let plan = case("d1@d/ f1@d/x=1", "d1@a/ f1@a/x=1", "d9@a/ f1! f2@a/x=2")
+        .leads_to("d9@a/ f2@a/x=2 f1@a/x~=1", "d9@a/ f2@a/x=2");
+    let row = &plan.records[&id("f1")].node;
+    let name = Name::parse(&format!("x{LONG}")).unwrap();
+    assert_eq!((row.parent, &row.name), (id("d9"), &name));
 }
 
 #[test]

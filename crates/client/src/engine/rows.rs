@@ -34,7 +34,7 @@ impl Engine {
             local
                 .nodes
                 .get(*id)
-                .is_none_or(|node| node.state != LocalState::Same)
+                .is_none_or(|node| !matches!(node.state, LocalState::Same | LocalState::Unknown))
         };
         self.make_durable(
             plan,

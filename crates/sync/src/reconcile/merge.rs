@@ -117,7 +117,7 @@ impl Merged {
             (Some(row), Some(node)) => {
                 let touched = !same_content(&row.node.body, &node.body)
                     || exec_of(&row.node.body) != exec_of(&node.body)
-                    || (row.node.parent, &row.node.name) != (node.parent, &node.name);
+                    || sides.base_place(row) != (node.parent, &node.name);
                 if touched || sides.policy.not_here.contains(&id) {
                     self.vault.insert(id, as_remote(node, Source::Vault));
                 }
@@ -149,8 +149,7 @@ impl Merged {
                 Equal::No => {}
                 Equal::Ask => return self.needs_hash.push(id),
             }
-            let moved = base
-                .is_some_and(|row| (row.node.parent, &row.node.name) != (here.parent, &here.name));
+            let moved = base.is_some_and(|row| sides.base_place(row) != (here.parent, &here.name));
             if base.is_none() || changed || exec_changed || moved {
                 let place = match sides.renamed.get(&id) {
                     Some(renamed) => {
@@ -214,15 +213,15 @@ impl Merged {
             },
         }
         if let Some(row) = base {
-            let (row_place, node_place) =
-                ((row.node.parent, &row.node.name), (node.parent, &node.name));
-            if node_place == row_place {
+            let stays_remotely = sides.base_place(row) == (node.parent, &node.name);
+            if stays_remotely {
                 want.place = here_place;
             }
             if exec_changed {
                 want.exec = exec.unwrap_or(want.exec);
             }
-            let untouched_remotely = row.node == *node;
+            let untouched_remotely = stays_remotely
+                && (row.node.mtime_ns, &row.node.body) == (node.mtime_ns, &node.body);
             let mtime_ns = sides.local_mtime(id);
             match want.source {
                 Source::Disk => want.mtime_ns = mtime_ns,

@@ -85,6 +85,7 @@ pub(super) fn plan(
             );
         }
     }
+    follow_directories(sides, disk, &mut plan);
     plan.forget = sides
         .forget
         .iter()
@@ -98,6 +99,35 @@ pub(super) fn plan(
     plan.skipped.extend(unplaced(sides));
     plan.skipped.sort_by(|a, b| a.path.cmp(&b.path));
     plan
+}
+
+/// What is left as it is, in a directory that goes by another id from now on: its row names that, as the rows of all else
+/// do. One in a directory that has no row would be taken for new when it is looked at next.
+fn follow_directories(sides: &Sides<'_>, disk: &Disk, plan: &mut Plan) {
+    let agreed: BTreeSet<NodeId> = plan.agreed.iter().copied().collect();
+    for id in disk.place.keys() {
+        let Some(row) = sides.base(*id) else {
+            continue;
+        };
+        let (parent, _) = sides.base_place(row);
+        let has_row = sides.base(parent).is_some() || agreed.contains(&parent);
+        if parent == row.node.parent || !has_row || plan.records.contains_key(id) {
+            continue;
+        }
+        let Some(path) = disk.path_of(*id) else {
+            continue;
+        };
+        let record = Record {
+            node: Node {
+                parent,
+                ..row.node.clone()
+            },
+            op_hash: Some(row.op_hash),
+            path,
+        };
+        plan.agreed.push(*id);
+        plan.records.insert(*id, record);
+    }
 }
 
 /// Every node that some step changes.

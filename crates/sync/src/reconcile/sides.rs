@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use syncagent_protocol::{Body, ContentHash, Kind, Name, Node, NodeId, OpHash, TreePath};
+use syncagent_protocol::{Body, ContentHash, Name, Node, NodeId, OpHash, TreePath};
 
 use super::{Input, Place, Policy};
 use crate::ancestor::AncestorNode;
@@ -41,6 +41,8 @@ pub(super) struct Sides<'a> {
     pub(super) forget: BTreeSet<NodeId>,
     /// Copies of what the vault no longer places.
     pub(super) renamed: BTreeMap<NodeId, Renamed>,
+    /// What the vault has under another id: that, by the id it had here.
+    adopted: BTreeMap<NodeId, NodeId>,
     /// Nodes whose content decides how the trees line up.
     pub(super) needs_hash: Vec<NodeId>,
     /// Names in use on disk, by directory, in the form this file system compares.
@@ -60,6 +62,7 @@ impl<'a> Sides<'a> {
             occupied: input.local.occupied.clone(),
             forget: BTreeSet::new(),
             renamed: BTreeMap::new(),
+            adopted: BTreeMap::new(),
             needs_hash: Vec::new(),
             names: BTreeMap::new(),
             claims: BTreeMap::new(),
@@ -79,6 +82,12 @@ impl<'a> Sides<'a> {
             .ancestor
             .here(id)
             .filter(|_| !self.forget.contains(&id))
+    }
+
+    /// Where a row says that its node hangs; a directory that goes by another id now is meant by that.
+    pub(super) fn base_place<'r>(&self, row: &'r AncestorNode) -> (NodeId, &'r Name) {
+        let parent = self.adopted.get(&row.node.parent);
+        (parent.copied().unwrap_or(row.node.parent), &row.node.name)
     }
 
     pub(super) fn remote(&self, id: NodeId) -> Option<&'a Node> {
@@ -359,13 +368,13 @@ impl<'a> Sides<'a> {
     }
 
     /// What is new on disk and stands where the vault has the same, or had it, or a directory too, is the vault's node.
-    /// So is a file or link that the vault deleted and has anew.
+    /// So is what the vault deleted and has anew: two machines may tell one rename apart in two ways. What hangs in such
+    /// a directory did not move by that ([`Sides::base_place`]): what was deleted with the old one stays deleted.
     fn adopt(&mut self) {
         let mut children: BTreeMap<NodeId, Vec<NodeId>> = BTreeMap::new();
         for (id, here) in &self.local {
             children.entry(here.parent).or_default().push(*id);
         }
-        let mut adopted = BTreeMap::new();
         let mut queue = VecDeque::from([(NodeId::ROOT, NodeId::ROOT)]);
         while let Some((scanned, directory)) = queue.pop_front() {
             for id in children.get(&scanned).cloned().unwrap_or_default() {
@@ -378,7 +387,7 @@ impl<'a> Sides<'a> {
                     }
                     self.local.insert(twin, here);
                     became = twin;
-                    adopted.insert(id, twin);
+                    self.adopted.insert(id, twin);
                 }
                 if let Some(here) = self.local.get_mut(&became) {
                     here.parent = directory;
@@ -388,7 +397,10 @@ impl<'a> Sides<'a> {
         }
         self.occupied = std::mem::take(&mut self.occupied)
             .into_iter()
-            .map(|(parent, name)| (adopted.get(&parent).copied().unwrap_or(parent), name))
+            .map(|(parent, name)| {
+                let became = self.adopted.get(&parent).copied();
+                (became.unwrap_or(parent), name)
+            })
             .collect();
     }
 
@@ -397,7 +409,6 @@ impl<'a> Sides<'a> {
         if self.remote(id).is_some() || self.is_unplaced(id) || self.renamed.contains_key(&id) {
             return None;
         }
-        // A known one was deleted in the vault. What was in a directory was so with it, and is not what is in another.
         let is_known = self.base(id).is_some();
         let twin = self
             .tree
@@ -405,7 +416,6 @@ impl<'a> Sides<'a> {
             .filter(|twin| !self.local.contains_key(twin))?;
         let body = &self.remote(twin)?.body;
         let same = match self.holds(id, here, body) {
-            Equal::Yes if is_known && body.kind() == Kind::Directory => Equal::No,
             Equal::No if !is_known && !self.is_other_kind(id, here, body) => {
                 self.is_earlier(twin, here)
             }

@@ -186,6 +186,29 @@ impl MemDisk {
         self.inodes.get_mut(&inode).unwrap().ctime = now;
     }
 
+    /// Gives other numbers to what `these` says: it was copied to another disk, or this one does not keep them.
+    pub fn renumber(&mut self, these: impl Fn(&Thing) -> bool) {
+        let most = self.inodes.keys().copied().max().unwrap_or(ROOT);
+        let old = std::mem::take(&mut self.inodes);
+        let renumbered = |number: &u64| *number != ROOT && these(&old[number].thing);
+        let changed: BTreeSet<u64> = old.keys().copied().filter(renumbered).collect();
+        let number = |old: u64| {
+            if changed.contains(&old) {
+                old + most
+            } else {
+                old
+            }
+        };
+        for (inode, mut what) in old {
+            if let Thing::Directory(entries) = &mut what.thing {
+                entries
+                    .values_mut()
+                    .for_each(|entry| *entry = number(*entry));
+            }
+            self.inodes.insert(number(inode), what);
+        }
+    }
+
     pub fn exchange(&mut self, a: &TreePath, b: &TreePath) {
         assert!(
             !a.is_within(b) && !b.is_within(a),
@@ -562,10 +585,24 @@ impl Machine {
         for id in &plan.forget {
             self.ancestor.remove(*id);
         }
+        let seen = self.disk.scan();
         for id in &plan.agreed {
             let record = &plan.records[id];
+            let (node, op_hash) = (record.node.clone(), record.op_hash.unwrap());
             let at = found_path(self, plan, *id).unwrap_or(record.path.clone());
-            self.write_row(*id, record.node.clone(), record.op_hash.unwrap(), &at);
+            let unknown = matches!(seen.entries.get(&at), None | Some(Observed::Unknown));
+            match self.ancestor.get(*id).filter(|_| unknown).cloned() {
+                // Nobody looked at it: its row looks as it did.
+                Some(row) => {
+                    let row = AncestorNode {
+                        node,
+                        op_hash,
+                        ..row
+                    };
+                    self.ancestor.insert(*id, row);
+                }
+                None => self.write_row(*id, node, op_hash, &at),
+            }
         }
         let mut budget = cut.map_or(usize::MAX, |cut| cut.after);
         let mut unfinished = BTreeSet::new();
