@@ -165,11 +165,42 @@ fn apply(disk: &mut MemDisk, edit: Edit, contents: &mut u32) {
     }
 }
 
+/// The same, but nothing new has a name or a content that anything had before.
+fn apply_elsewhere(disk: &mut MemDisk, edit: Edit, contents: &mut u32) {
+    let paths = disk.paths();
+    let is_dir = |p: &&TreePath| matches!(disk.thing(p), Some(Thing::Directory(_)));
+    let mut directories = vec![TreePath::ROOT];
+    directories.extend(paths.iter().filter(is_dir).cloned());
+    *contents += 1;
+    let content = *contents;
+    let target = pick(&directories, edit.b)
+        .unwrap()
+        .join(&name(&format!("n{content}")));
+    let file = Thing::File {
+        content,
+        exec: false,
+    };
+    let Some(path) = pick(&paths, edit.a) else {
+        return disk.create(&target, file, None);
+    };
+    match edit.kind {
+        0 => disk.create(&target, file, None),
+        1 => disk.create(&target, Thing::Directory(Default::default()), None),
+        2 => disk.remove(&path),
+        3 | 4 if matches!(disk.thing(&path), Some(Thing::File { .. })) => {
+            disk.write(&path, content)
+        }
+        _ if !target.is_within(&path) => disk.rename(&path, &target),
+        _ => {}
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Act {
     Edit(u8, Edit),
     Sync(u8, Option<(u8, bool)>),
     LoseAncestor(u8),
+    Renumber(u8),
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -178,6 +209,7 @@ fn act() -> impl Strategy<Value = Act> {
         4 => any::<u8>().prop_map(|m| Act::Sync(m, None)),
         2 => (any::<u8>(), 0..6_u8, any::<bool>()).prop_map(|(m, after, rows)| Act::Sync(m, Some((after, rows)))),
         1 => any::<u8>().prop_map(Act::LoseAncestor),
+        1 => any::<u8>().prop_map(Act::Renumber),
     ]
 }
 
@@ -261,6 +293,7 @@ proptest! {
                     let cut = cut.map(|(after, rows)| Cut { after: after.into(), rows });
                     world.sync(m as usize % n as usize, cut);
                 }
+                Act::Renumber(m) => world.machines[m as usize % n as usize].disk.renumber(|_| true),
                 Act::LoseAncestor(m) => {
                     let machine = &mut world.machines[m as usize % n as usize];
                     // The ids that were given to paths stand in the same index.
@@ -326,6 +359,31 @@ proptest! {
         prop_assert_eq!(&world.machines[1].disk.picture(), &want);
         world.sync(0, None);
         let plan = world.sync(1, None);
+        prop_assert!(plan.conflicts.is_empty(), "{}", show(&plan));
+        world.settle();
+        prop_assert_eq!(&world.machines[0].disk.picture(), &want);
+        world.assert_converged();
+    }
+
+    #[test]
+    fn equal_edits_that_two_machines_tell_apart_differently_are_no_conflict(
+        start in edits(12),
+        both in edits(8),
+        other in 0..2_usize,
+        first in 0..2_usize,
+    ) {
+        let mut world = agreed(2, &start);
+        // This one has nothing but names to know directories by.
+        world.machines[other].disk.renumber(|thing| matches!(thing, Thing::Directory(_)));
+        let contents = world.contents;
+        for machine in [0, 1] {
+            world.contents = contents;
+            both.iter().for_each(|edit| apply_elsewhere(&mut world.machines[machine].disk, *edit, &mut world.contents));
+        }
+        let want = world.machines[0].disk.picture();
+        prop_assert_eq!(&world.machines[1].disk.picture(), &want);
+        world.sync(first, None);
+        let plan = world.sync(1 - first, None);
         prop_assert!(plan.conflicts.is_empty(), "{}", show(&plan));
         world.settle();
         prop_assert_eq!(&world.machines[0].disk.picture(), &want);
