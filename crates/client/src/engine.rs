@@ -116,6 +116,14 @@ impl Hint {
             _ => Self::Everything,
         }
     }
+
+    /// The same without paths that lie below others: each place is looked at once.
+    fn outermost(&self) -> Self {
+        match self {
+            Self::Everything => Self::Everything,
+            Self::Paths(paths) => Self::Paths(outermost(paths)),
+        }
+    }
 }
 
 /// One machine at work.
@@ -610,6 +618,7 @@ impl Engine {
     }
 
     fn look(&mut self, hint: &Hint) {
+        let hint = &hint.outermost();
         let mut before = self.rules_files(hint);
         self.look_once(hint);
         // Rules that were found on the way hold for what lies beside and below them, in this look already. A rule that
@@ -673,8 +682,9 @@ impl Engine {
                     add_inodes(scan, &next, &mut inodes);
                     look.rescan(scan, &next);
                     add_inodes(scan, &next, &mut inodes);
-                    next = elsewhere(scan, &inodes, &looked);
+                    next = outermost(&elsewhere(scan, &inodes, &looked));
                     looked.extend(next.iter().cloned());
+                    looked = outermost(&looked);
                 }
             }
             (scan, _) => {
@@ -733,15 +743,28 @@ fn unfetched(placed: &Placed, ancestor: &Ancestor) -> BTreeSet<String> {
         .collect()
 }
 
-/// Numbers of what is found at `paths` or below.
+/// Those of `paths` that lie in no other one.
+fn outermost(paths: &BTreeSet<TreePath>) -> BTreeSet<TreePath> {
+    let mut tops: Vec<TreePath> = Vec::new();
+    // What lies in a path comes right after it.
+    for path in paths {
+        if tops.last().is_none_or(|top| !path.is_within(top)) {
+            tops.push(path.clone());
+        }
+    }
+    tops.into_iter().collect()
+}
+
+/// Numbers of what is found at `paths` or below, of which none lies in another.
 fn add_inodes(scan: &Scan, paths: &BTreeSet<TreePath>, inodes: &mut BTreeSet<u64>) {
     let below = paths.iter().flat_map(|path| scan.entries.within(path));
     let found = below.map(|(_, seen)| inode(seen));
     inodes.extend(found.filter(|inode| *inode != 0));
 }
 
-/// Where else the things with these numbers are said to be: they came from there since the last look, or have a second
-/// name there. Half a swap, seen alone, would send one file's content under the other's id.
+/// Where else than at `looked`, of which none lies in another, or below, the things with these numbers are said to be: they
+/// came from there since the last look, or have a second name there. Half a swap, seen alone, would send one file's
+/// content under the other's id.
 fn elsewhere(
     scan: &Scan,
     inodes: &BTreeSet<u64>,
