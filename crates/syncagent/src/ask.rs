@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 
 use crate::context::Context;
 use crate::failure::{Failure, Result};
+use crate::output::on_terminal;
 
 /// A question that `--yes` answers.
 pub(crate) fn yes(context: &Context, question: &str) -> Result<bool> {
@@ -18,8 +19,9 @@ pub(crate) fn yes(context: &Context, question: &str) -> Result<bool> {
             "{question} Nobody can be asked here: --yes answers"
         )));
     }
+    let question = on_terminal(format!("{question} [y/N]"), &std::io::stderr());
     loop {
-        let answer = line(&format!("{question} [y/N] "))?;
+        let answer = line(&format!("{question} "))?;
         match answer.trim().to_lowercase().as_str() {
             "y" | "yes" => return Ok(true),
             "" | "n" | "no" => return Ok(false),

@@ -84,7 +84,8 @@ impl Output {
             message: &'a str,
             exit: u8,
         }
-        eprintln!("error[{}]: {}", failure.code, failure.message);
+        let text = format!("error[{}]: {}", failure.code, failure.message);
+        eprintln!("{}", on_terminal(text, &std::io::stderr()));
         if self.json {
             let error = Inner {
                 code: failure.code,
@@ -98,7 +99,7 @@ impl Output {
 }
 
 /// Fits the width of a terminal; for anything else a line stays a line.
-fn on_terminal(text: String, out: &impl IsTerminal) -> String {
+pub(crate) fn on_terminal(text: String, out: &impl IsTerminal) -> String {
     match out.is_terminal() {
         true => text::wrapped(&text, textwrap::termwidth()),
         false => text,

@@ -43,7 +43,7 @@ pub(super) fn run(
             recovered: None,
             exit: 0,
         };
-        context.output.result(&answer, || foreseen(&recovery))?;
+        context.output.sentences(&answer, || foreseen(&recovery))?;
         context.output.remark("Nothing was changed (--dry-run).");
         return Ok(0);
     }
