@@ -353,6 +353,11 @@ impl Index {
                     )?;
                 }
                 for pin in &applied.keyslots {
+                    // What it replaces was left behind, wherever it turns up again.
+                    tx.execute(
+                        "INSERT OR IGNORE INTO slots SELECT hash, NULL FROM keyslots WHERE type = ?1 AND hash <> ?2",
+                        params![pin.slot_type, pin.hash],
+                    )?;
                     tx.execute(
                         "INSERT OR REPLACE INTO keyslots VALUES (?1, ?2, ?3, ?4)",
                         params![pin.slot_type, pin.hash, pin.slot_id, n],
@@ -459,7 +464,8 @@ impl Index {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Keeps a copy of the slot with this hash, or notes that there is none, and drops those that the log no longer pins.
+    /// Keeps a copy of the slot with this hash, or notes that there is none. Of those that the log no longer pins only the
+    /// hash is kept: that they were left behind.
     pub fn keep_slot(&mut self, hash: &[u8; 32], slot: Option<&[u8]>) -> Result<()> {
         let tx = self.db.transaction()?;
         tx.execute(
@@ -467,17 +473,34 @@ impl Index {
             params![hash, slot],
         )?;
         tx.execute(
-            "DELETE FROM slots WHERE hash NOT IN (SELECT hash FROM keyslots)",
-            [],
+            "UPDATE slots SET slot = NULL WHERE hash <> ?1 AND hash NOT IN (SELECT hash FROM keyslots)",
+            [hash],
         )?;
         tx.commit()?;
         Ok(())
     }
 
-    /// Copies of the slots that the log pins, as far as they were pinned after position `n`, or all.
+    /// Whether the slot with this hash was pinned once, as far as this index knows.
+    pub fn was_pinned(&self, hash: &[u8; 32]) -> Result<bool> {
+        let row = self
+            .db
+            .query_row("SELECT 1 FROM slots WHERE hash = ?1", [hash], |_| Ok(()));
+        Ok(row.optional()?.is_some())
+    }
+
+    /// Forgets that the server had no copy of a slot that the log pins.
+    pub fn look_for_slots_again(&self) -> Result<()> {
+        self.db.execute(
+            "DELETE FROM slots WHERE slot IS NULL AND hash IN (SELECT hash FROM keyslots)",
+            [],
+        )?;
+        Ok(())
+    }
+
+    /// Copies of the slots that the log pins, as far as they were pinned after position `n` or nobody knows where, or all.
     pub fn slots_kept(&self, after: Option<u64>) -> Result<Vec<Slot>> {
         let mut statement = self.db.prepare(
-            "SELECT slot FROM keyslots JOIN slots USING (hash) WHERE slot IS NOT NULL AND n > ?1 ORDER BY type",
+            "SELECT slot FROM keyslots JOIN slots USING (hash) WHERE slot IS NOT NULL AND (n > ?1 OR n = 0) ORDER BY type",
         )?;
         let after = after.map_or(-1, sql);
         let rows = statement.query_map([after], |row| row.get::<_, Vec<u8>>(0))?;
@@ -734,7 +757,7 @@ impl Index {
             "DELETE FROM machines WHERE added_n > ?1",
             "UPDATE machines SET revoked_n = NULL WHERE revoked_n > ?1",
             // The others are pinned again by whoever has them. Of these nobody may.
-            "DELETE FROM keyslots WHERE n > ?1 AND hash IN (SELECT hash FROM slots WHERE slot IS NOT NULL)",
+            "DELETE FROM keyslots WHERE (n > ?1 OR n = 0) AND hash IN (SELECT hash FROM slots WHERE slot IS NOT NULL)",
         ] {
             tx.execute(statement, [n])?;
         }

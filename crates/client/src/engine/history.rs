@@ -492,6 +492,10 @@ impl Engine {
                 _ => None,
             };
             if let Some(slot) = &slot {
+                if self.is_outdated(slot)? {
+                    self.settle_slot(slot)?;
+                    continue;
+                }
                 self.put_slot(slot).await?;
                 // By this machine, which did not hear of it, or by another one that gave it back.
                 if self.index.keyslot(slot.slot_type().number())? == Some(slot.hash()) {
@@ -507,6 +511,7 @@ impl Engine {
             match self.post(&sealed).await? {
                 Posted::Accepted => {
                     if let Some(slot) = slot {
+                        self.index.keep_slot(&slot.hash(), Some(slot.as_bytes()))?;
                         self.settle_slot(&slot)?;
                     }
                 }
@@ -521,6 +526,19 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Whether a slot that was pinned once, and is to be pinned again after a union, gives way to one that this machine
+    /// never saw: a password that was changed since.
+    fn is_outdated(&self, slot: &Slot) -> Result<bool, ClientError> {
+        let hash = slot.hash();
+        let pinned = self.index.keyslot(slot.slot_type().number())?;
+        Ok(match pinned {
+            Some(pinned) if pinned != hash => {
+                self.index.was_pinned(&hash)? && !self.index.was_pinned(&pinned)?
+            }
+            _ => false,
+        })
     }
 
     fn settle_slot(&mut self, slot: &Slot) -> Result<(), ClientError> {

@@ -205,6 +205,7 @@ impl Engine {
         }
         // What it acknowledged it may have lost, too.
         self.index.forget_acknowledged(None)?;
+        self.index.look_for_slots_again()?;
         let mut recovered = Recovered::default();
         match agreed.way {
             Way::Nothing => {
@@ -272,6 +273,10 @@ impl Engine {
 
     /// Puts the key slots that the log pins and the server lacks.
     async fn give_slots(&self, recovered: &mut Recovered) -> Result<(), ClientError> {
+        // Who is behind may have a slot that no longer counts.
+        if self.remote.commits(self.head.n).await?.head != self.head.n {
+            return Ok(());
+        }
         for slot in self.index.slots_kept(None)? {
             let number = slot.slot_type().number();
             let mut has = false;
@@ -471,11 +476,12 @@ impl Engine {
         let slots = self.index.slots_kept(Some(common_n))?;
         self.note(|credentials| {
             credentials.trusted = None;
-            // The next pass pins them again: a password that was changed stays changed.
+            // The next pass pins them again: a password that was changed stays changed. One that waits is newer.
+            let pending = &mut credentials.pending_slots;
             for slot in &slots {
-                let pending = &mut credentials.pending_slots;
-                pending.retain(|pending| pending.slot_type() != slot.slot_type());
-                pending.push(slot.clone());
+                if pending.iter().all(|p| p.slot_type() != slot.slot_type()) {
+                    pending.push(slot.clone());
+                }
             }
         })?;
         self.index

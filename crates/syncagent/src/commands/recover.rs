@@ -131,7 +131,7 @@ async fn here(
     remark(context, &recovered);
     let passed = engine.pass(Hint::Everything).await;
     let status = status::with_folder(engine.status(), Some(&folder));
-    status::keep(home, &status)?;
+    status::remember(home, &status);
     let passed = passed.map_err(|error| error.in_folder(&folder))?;
     Ok((recovery, recovered, sync::exit_of(&passed)))
 }

@@ -226,7 +226,7 @@ fn here(
         let (_lock, mut engine) = sync::open(context, home, key)?;
         let restored = engine.restore(restore).await?;
         let on_disk = engine.pass(Hint::Everything).await.is_ok();
-        status::keep(home, &engine.status())?;
+        status::remember(home, &engine.status());
         Ok((restored, on_disk))
     })
 }

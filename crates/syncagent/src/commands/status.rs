@@ -25,13 +25,17 @@ struct Answer {
     recovery_tested: bool,
 }
 
-/// Keeps the status of a pass. One that failed does not make the last that ended well undone.
-pub(super) fn keep(home: &Home, status: &Status) -> Result {
+/// Keeps the status of a pass, for questions while nothing runs. One that failed does not make the last that ended well
+/// undone.
+pub(super) fn remember(home: &Home, status: &Status) {
     let mut status = status.clone();
     if status.last_sync.is_none() {
         status.last_sync = kept(home).and_then(|kept| kept.last_sync);
     }
-    save(home, &status)
+    if let Err(error) = save(home, &status) {
+        // Nothing depends on it.
+        tracing::warn!(%error, "the last state could not be kept");
+    }
 }
 
 fn save(home: &Home, status: &impl Serialize) -> Result {

@@ -181,7 +181,7 @@ pub(super) fn once(context: &Context, home: &Home, key: VaultKey) -> Result<u8> 
         let _ = progress.await;
         let folder = context.config(home)?.folder.ok_or_else(not_registered)?;
         let status = status::with_folder(engine.status(), Some(&folder));
-        status::keep(home, &status)?;
+        status::remember(home, &status);
         let outcome = result.map_err(|error| in_folder(error, &folder))?;
         // What other machines are shown of this one; a daemon tells the same.
         let report = MachineReport {
@@ -418,10 +418,7 @@ async fn work(
     told.abort();
     let _ = told.await;
     let last = status.borrow().clone();
-    if let Err(error) = status::keep(home, &status::with_folder(last, Some(&folder))) {
-        // For questions while it does not run; nothing depends on it.
-        tracing::warn!(%error, "the last state could not be kept");
-    }
+    status::remember(home, &status::with_folder(last, Some(&folder)));
     Ok(result?)
 }
 

@@ -300,8 +300,20 @@ fn content_that_the_server_lost_is_given_by_any_machine_that_has_the_file() {
     assert_same(&a, &c);
 }
 
+/// Changes the password of the machine and of the server's slot. Passwords are in files of these names.
+fn change_password(machine: &Machine, from: &str, to: &str) {
+    let change = ["change-password", "--password-file", from];
+    machine
+        .run(&[&change[..], &["--new-password-file", to]].concat())
+        .exits(0);
+}
+
+fn sync_with(machine: &Machine, password: &str) -> Run {
+    machine.run(&["sync", "--once", "--password-file", password])
+}
+
 /// A password that was changed after the backup: A changes it, B sees it, and the server is restored.
-fn password_changed_and_lost(world: &mut World) -> (Machine, Machine) {
+fn password_changed_and_lost(world: &mut World, changed_again: bool) -> (Machine, Machine) {
     let a = world.first("a");
     a.write("old", "from before the backup");
     a.sync_once().exits(0);
@@ -309,18 +321,22 @@ fn password_changed_and_lost(world: &mut World) -> (Machine, Machine) {
     b.sync_once().exits(0);
     a.sync_once().exits(0);
     back_up(world, "backup");
-    fs::write(world.path("new"), "abandon zoo ladder cruise melody\n").unwrap();
-    a.run(&[
-        "change-password",
-        "--password-file",
-        "password",
-        "--new-password-file",
-        "new",
-    ])
-    .exits(0);
-    a.run(&["sync", "--once", "--password-file", "new"])
-        .exits(0);
+    for (name, words) in [
+        ("new", "melody"),
+        ("newer", "harvest"),
+        ("newest", "lagoon"),
+    ] {
+        let text = format!("abandon zoo ladder cruise {words}\n");
+        fs::write(world.path(name), text).unwrap();
+    }
+    change_password(&a, "password", "new");
+    sync_with(&a, "new").exits(0);
     b.sync_once().exits(0);
+    if changed_again {
+        // This one only A knows of.
+        change_password(&a, "new", "newer");
+        sync_with(&a, "newer").exits(0);
+    }
     restore(world, "backup");
     (a, b)
 }
@@ -336,7 +352,7 @@ fn join(world: &World, name: &str, password: &str) -> Run {
 #[test]
 fn a_restored_server_gets_the_key_slot_of_a_changed_password_back() {
     let mut world = World::new();
-    let (_a, b) = password_changed_and_lost(&mut world);
+    let (_a, b) = password_changed_and_lost(&mut world, false);
     join(&world, "early", "new").exits(11).says("E_KEYSLOT");
     // Not the one who changed it.
     let done = recover(&b, &["--yes", "--json"]).exits(0).json();
@@ -352,25 +368,48 @@ fn a_restored_server_gets_the_key_slot_of_a_changed_password_back() {
 
 #[test]
 fn a_changed_password_stays_changed_where_both_sides_are_united() {
+    for first in ["a", "b"] {
+        let mut world = World::new();
+        let (a, b) = password_changed_and_lost(&mut world, true);
+        // Somebody who has not seen the change goes on with the server.
+        join(&world, "c", "password").exits(0);
+        let unite = |machine: &Machine, password: &str| {
+            let recover = ["recover", "--yes", "--json", "--password-file", password];
+            let done = machine.run(&recover).exits(0).json();
+            assert_eq!(done["way"], "unite");
+            sync_with(machine, password).exits(0);
+        };
+        let both = [(&a, "newer"), (&b, "password")];
+        let (one, other) = match first {
+            "a" => (both[0], both[1]),
+            _ => (both[1], both[0]),
+        };
+        unite(one.0, one.1);
+        join(&world, "late", "password").exits(11).says("E_KEYSLOT");
+        // Whoever comes last does not bring back what A had left behind.
+        unite(other.0, other.1);
+        join(&world, "later", "new").exits(11).says("E_KEYSLOT");
+        join(&world, "d", "newer").exits(0);
+        // Nobody pins it for ever.
+        b.sync_once().exits(0);
+        let head = b.status()["head"].clone();
+        sync_with(&a, "newer").exits(0);
+        b.sync_once().exits(0);
+        assert_eq!(b.status()["head"], head);
+    }
+}
+
+#[test]
+fn a_password_changed_while_halted_is_not_forgotten_by_a_union() {
     let mut world = World::new();
-    let (a, b) = password_changed_and_lost(&mut world);
-    // Somebody who has not seen the change goes on with the server.
-    join(&world, "c", "password").exits(0);
-    let done = recover(&b, &["--yes", "--json"]).exits(0).json();
-    assert_eq!(done["way"], "unite");
-    join(&world, "late", "password").exits(11).says("E_KEYSLOT");
-    join(&world, "d", "new").exits(0);
-    let recover = ["recover", "--yes", "--password-file", "new"];
+    let (a, _b) = password_changed_and_lost(&mut world, false);
+    sync_with(&a, "new").exits(14).says("E_ROLLBACK");
+    change_password(&a, "new", "newest");
+    let recover = ["recover", "--unite", "--yes", "--password-file", "newest"];
     a.run(&recover).exits(0);
-    join(&world, "e", "new").exits(0);
-    // Nobody pins it for ever.
-    b.sync_once().exits(0);
-    let before = b.status()["head"].clone();
-    b.sync_once().exits(0);
-    a.run(&["sync", "--once", "--password-file", "new"])
-        .exits(0);
-    b.sync_once().exits(0);
-    assert_eq!(b.status()["head"], before);
+    sync_with(&a, "newest").exits(0);
+    join(&world, "c", "newest").exits(0);
+    join(&world, "late", "new").exits(11).says("E_KEYSLOT");
 }
 
 #[test]
