@@ -176,6 +176,14 @@ impl FromIterator<(NodeId, AncestorNode)> for Ancestor {
 }
 
 impl AncestorNode {
+    /// The same row, of a node whose directory goes by another id.
+    #[must_use]
+    pub fn in_directory(&self, parent: NodeId) -> Self {
+        let mut row = self.clone();
+        row.node.parent = parent;
+        row
+    }
+
     /// The inode number it had, trusted or not; 0 if unusable.
     pub(crate) fn number(&self) -> u64 {
         self.fingerprint.map_or(self.inode, |print| print.inode)

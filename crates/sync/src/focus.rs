@@ -55,7 +55,8 @@ impl Wider {
             Op::Put(put) => Some(put.parent),
             Op::Trash { .. } => None,
         });
-        for parent in records.chain(puts) {
+        let reparented = plan.reparented.values().copied();
+        for parent in records.chain(puts).chain(reparented) {
             if is_known(parent) && !part.full.contains(&parent) {
                 outside |= self.full.insert(parent);
             }

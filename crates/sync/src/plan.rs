@@ -13,7 +13,8 @@ use crate::scan::Skipped;
 /// What shall happen. To carry it out:
 ///
 /// 1. If `needs_hash` is not empty, read those files and decide again; everything else is empty then.
-/// 2. Drop the rows in `forget`, and write the rows of `agreed` (from `records`).
+/// 2. In one transaction, drop the rows in `forget`, write the rows of `agreed` (from `records`), and let those of
+///    `reparented` name their new directory ([`crate::AncestorNode::in_directory`]).
 /// 3. Before a step that makes a node (`MakeDir`, `Fetch`, `Link`, an `aside`), remember its id for its path
 ///    (`pending_ids` of [`mod@crate::identify`]), so that an interruption does not make a stranger of it.
 /// 4. Do the `steps` strictly in order. A step that finds other than what was scanned is given up, with
@@ -34,6 +35,9 @@ pub struct Plan {
     pub agreed: Vec<NodeId>,
     /// Rows to drop before anything else is done.
     pub forget: Vec<NodeId>,
+    /// Nodes whose directory goes by another id from now on, and that id. Nothing else about their rows changes by
+    /// that, and they may have records, steps and ops besides.
+    pub reparented: BTreeMap<NodeId, NodeId>,
     /// Files that must be read before anything can be decided, as scanned.
     pub needs_hash: Vec<TreePath>,
     /// Where both sides said something different.

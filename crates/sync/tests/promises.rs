@@ -330,7 +330,7 @@ proptest! {
             let first = world.sync(machine, None);
             let second = world.sync(machine, None);
             prop_assert!(second.is_idle(), "first\n{}second\n{}", show(&first), show(&second));
-            prop_assert!(second.records.is_empty() && second.forget.is_empty(), "first\n{}second\n{}{:?}", show(&first), show(&second), second.records);
+            prop_assert!(second.records.is_empty() && second.forget.is_empty() && second.reparented.is_empty(), "first\n{}second\n{}{:?}", show(&first), show(&second), second.records);
         }
     }
 

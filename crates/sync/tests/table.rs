@@ -10,10 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use syncagent_protocol::{Body, ContentHash, Name, Node, NodeId, OpHash, TreePath};
 use syncagent_sync::plan::{Content, Op, Plan, Step};
-use syncagent_sync::scan::Fingerprint;
+use syncagent_sync::scan::{Fingerprint, Observed, Scan};
 use syncagent_sync::{
     Ancestor, AncestorNode, Change, Input, LastOp, Local, LocalNode, LocalState, LogTree,
-    Placement, Policy, Utc, reconcile,
+    Placement, Policy, Utc, identify, reconcile,
 };
 
 const NOW: Utc = Utc {
@@ -332,6 +332,84 @@ impl Case {
 
     fn becomes(self, tree: &str) -> Plan {
         self.leads_to(tree, tree)
+    }
+
+    /// What is found when only the rows of a plan that may be written at once were written: no step was done, no op
+    /// stands. Then everything was looked at anew.
+    fn interrupted(mut self) -> Self {
+        let plan = self.plan();
+        assert_eq!(plan.needs_hash, []);
+        let print = |mtime_ns| Fingerprint {
+            size: 1,
+            mtime_ns,
+            ctime_ns: mtime_ns,
+            inode: 0,
+        };
+        let mut scan = Scan {
+            root_complete: true,
+            ..Scan::default()
+        };
+        let mut hashes = BTreeMap::new();
+        for (path, (id, body)) in &self.disk {
+            let row = self.ancestor.get(*id);
+            let fingerprint = print(match row.is_some_and(|row| row.node.body == *body) {
+                true => 5,
+                false => 6,
+            });
+            let seen = match body {
+                Body::Directory => Observed::Directory {
+                    inode: 0,
+                    holds_skipped: false,
+                    complete: true,
+                },
+                Body::File { hash, exec, .. } => {
+                    hashes.insert(path.clone(), (fingerprint, *hash));
+                    Observed::File {
+                        fingerprint,
+                        exec: *exec,
+                        racy: false,
+                    }
+                }
+                Body::Symlink { target } => Observed::Symlink {
+                    fingerprint,
+                    target: target.clone(),
+                },
+            };
+            scan.entries.insert(path.clone(), seen);
+        }
+        for id in &plan.forget {
+            self.ancestor.remove(*id);
+        }
+        for id in &plan.agreed {
+            let record = &plan.records[id];
+            let directory = record.node.body == Body::Directory;
+            let row = AncestorNode {
+                node: record.node.clone(),
+                op_hash: record.op_hash.unwrap(),
+                fingerprint: (!directory).then_some(print(5)),
+                inode: 0,
+                not_here: false,
+            };
+            self.ancestor.insert(*id, row);
+        }
+        for (id, parent) in &plan.reparented {
+            let row = self.ancestor.get(*id).unwrap().in_directory(*parent);
+            self.ancestor.insert(*id, row);
+        }
+        let mut made = 0;
+        let mut new_id = || {
+            made += 1;
+            id(&format!("x{made}"))
+        };
+        let pending = BTreeMap::new();
+        let found = identify(&self.ancestor, &scan, &pending, &hashes, &mut new_id);
+        assert_eq!(found.needs_hash, []);
+        self.local = found.local;
+        for node in self.local.nodes.keys() {
+            let path = self.local.path_of(*node).unwrap();
+            self.disk.get_mut(&path).unwrap().0 = *node;
+        }
+        self
     }
 
     fn remote_body(&self, node: NodeId) -> Body {
@@ -836,12 +914,8 @@ fn what_is_left_alone_in_a_directory_that_was_made_again_keeps_its_row() {
         let plan = case(was, local, remote).leads_to(disk, vault);
         assert!(plan.is_idle(), "{plan:#?}");
         assert_eq!(plan.forget, [id("d1")]);
-        let row = &plan.records[&id("f1")];
-        assert!(plan.agreed.contains(&id("f1")));
-        assert_eq!(
-            (row.node.parent, row.op_hash),
-            (id("d9"), Some(op_hash(id("f1"), 1)))
-        );
+        assert_eq!(plan.reparented, BTreeMap::from([(id("f1"), id("d9"))]));
+        assert!(!plan.records.contains_key(&id("f1")));
     }
     // Its name is needed.
     let plan = case("d1@d/ f1@d/x=1", "d1@a/ f1@a/x=1", "d9@a/ f1! f2@a/x=2")
@@ -849,6 +923,58 @@ fn what_is_left_alone_in_a_directory_that_was_made_again_keeps_its_row() {
     let row = &plan.records[&id("f1")].node;
     let name = Name::parse(&format!("x{LONG}")).unwrap();
     assert_eq!((row.parent, &row.name), (id("d9"), &name));
+}
+
+#[test]
+fn what_is_still_to_be_done_in_a_directory_that_was_made_again_is_done_after_an_interruption() {
+    for (was, here, there, want) in [
+        // Edited, deleted, renamed, moved out; made executable and in a directory that goes by another id too.
+        (
+            "d1@d/ f1@d/x=1",
+            "d1@d/ f1@d/x=2",
+            "d9@d/ f1@d/x=1",
+            "d9@d/ f1@d/x=2",
+        ),
+        ("d1@d/ f1@d/x=1", "d1@d/", "d9@d/ f1@d/x=1", "d9@d/"),
+        (
+            "d1@d/ f1@d/x=1",
+            "d1@d/ f1@d/y=1",
+            "d9@d/ f1@d/x=1",
+            "d9@d/ f1@d/y=1",
+        ),
+        (
+            "d1@d/ f1@d/x=1",
+            "d1@d/ f1@y=1",
+            "d9@d/ f1@d/x=1",
+            "d9@d/ f1@y=1",
+        ),
+        (
+            "d1@d/ d2@d/b/ f1@d/b/x=1",
+            "d1@d/ d2@d/b/ f1@d/b/x=1x",
+            "d9@d/ d8@d/b/ f1@d/b/x=1",
+            "d9@d/ d8@d/b/ f1@d/b/x=1x",
+        ),
+    ] {
+        println!("{here} here, {there} there");
+        let plan = case(was, here, there).interrupted().becomes(want);
+        let sent = plan.all_ops().map(Op::node).collect::<Vec<_>>();
+        assert!(plan.steps.is_empty() && sent == [id("f1")], "{plan:#?}");
+        assert_eq!(plan.conflicts, []);
+    }
+    // Nor is what the vault alone did taken for something of here.
+    for (there, want) in [
+        ("d9@d/ f1@d/x=2", "d9@d/ f1@d/x=2"),
+        ("d9@d/ f1@d/y=1", "d9@d/ f1@d/y=1"),
+        ("d9@d/ f1@y=1", "d9@d/ f1@y=1"),
+        ("d9@d/", "d9@d/"),
+    ] {
+        let was = "d1@d/ f1@d/x=1";
+        let plan = case(was, was, there).interrupted().becomes(want);
+        assert!(
+            plan.ops.is_empty() && plan.conflicts.is_empty(),
+            "{plan:#?}"
+        );
+    }
 }
 
 #[test]

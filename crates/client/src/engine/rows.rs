@@ -25,7 +25,8 @@ impl Mark {
 }
 
 impl Engine {
-    /// Writes what is agreed without a change on either side, and drops what must go first.
+    /// Writes what is agreed without a change on either side, and drops what must go first. What hangs in a directory
+    /// that goes by another id follows it in the same transaction.
     pub(super) fn write_rows(&mut self, plan: &Plan, local: &Local) -> Result<(), ClientError> {
         let mut rows: Vec<(NodeId, Option<AncestorNode>)> =
             plan.forget.iter().map(|id| (*id, None)).collect();
@@ -56,6 +57,10 @@ impl Engine {
             rows.push((*id, Some(row(record, op_hash, mark))));
             settled.push(record.path.clone());
         }
+        rows.extend(plan.reparented.iter().filter_map(|(id, parent)| {
+            let row = self.ancestor.get(*id)?;
+            Some((*id, Some(row.in_directory(*parent))))
+        }));
         self.record(rows, settled)
     }
 

@@ -85,7 +85,6 @@ pub(super) fn plan(
             );
         }
     }
-    follow_directories(sides, disk, &mut plan);
     plan.forget = sides
         .forget
         .iter()
@@ -95,38 +94,25 @@ pub(super) fn plan(
         .collect();
     plan.forget
         .retain(|id| sides.input.ancestor.get(*id).is_some());
+    follow_directories(sides, &mut plan);
     plan.conflicts = conflicts(sides, &merged, &sent);
     plan.skipped.extend(unplaced(sides));
     plan.skipped.sort_by(|a, b| a.path.cmp(&b.path));
     plan
 }
 
-/// What is left as it is, in a directory that goes by another id from now on: its row names that, as the rows of all else
-/// do. One in a directory that has no row would be taken for new when it is looked at next.
-fn follow_directories(sides: &Sides<'_>, disk: &Disk, plan: &mut Plan) {
+/// What hangs, by its row, in a directory that goes by another id from now on: that row names this id at once, whatever
+/// is still to come for the node. The row of the old id goes now; if the rest were put off, the node would be a stranger,
+/// an edit of it a conflict, and its deletion or new name undone. In a directory that has no row it would be one anyway.
+fn follow_directories(sides: &Sides<'_>, plan: &mut Plan) {
+    let settled: BTreeSet<NodeId> = plan.agreed.iter().chain(&plan.forget).copied().collect();
     let agreed: BTreeSet<NodeId> = plan.agreed.iter().copied().collect();
-    for id in disk.place.keys() {
-        let Some(row) = sides.base(*id) else {
-            continue;
-        };
+    for (id, row) in sides.input.ancestor.iter() {
         let (parent, _) = sides.base_place(row);
-        let has_row = sides.base(parent).is_some() || agreed.contains(&parent);
-        if parent == row.node.parent || !has_row || plan.records.contains_key(id) {
-            continue;
+        let has_row = || sides.base(parent).is_some() || agreed.contains(&parent);
+        if parent != row.node.parent && !settled.contains(&id) && has_row() {
+            plan.reparented.insert(id, parent);
         }
-        let Some(path) = disk.path_of(*id) else {
-            continue;
-        };
-        let record = Record {
-            node: Node {
-                parent,
-                ..row.node.clone()
-            },
-            op_hash: Some(row.op_hash),
-            path,
-        };
-        plan.agreed.push(*id);
-        plan.records.insert(*id, record);
     }
 }
 

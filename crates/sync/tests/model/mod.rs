@@ -585,24 +585,15 @@ impl Machine {
         for id in &plan.forget {
             self.ancestor.remove(*id);
         }
-        let seen = self.disk.scan();
         for id in &plan.agreed {
             let record = &plan.records[id];
             let (node, op_hash) = (record.node.clone(), record.op_hash.unwrap());
             let at = found_path(self, plan, *id).unwrap_or(record.path.clone());
-            let unknown = matches!(seen.entries.get(&at), None | Some(Observed::Unknown));
-            match self.ancestor.get(*id).filter(|_| unknown).cloned() {
-                // Nobody looked at it: its row looks as it did.
-                Some(row) => {
-                    let row = AncestorNode {
-                        node,
-                        op_hash,
-                        ..row
-                    };
-                    self.ancestor.insert(*id, row);
-                }
-                None => self.write_row(*id, node, op_hash, &at),
-            }
+            self.write_row(*id, node, op_hash, &at);
+        }
+        for (id, parent) in &plan.reparented {
+            let row = self.ancestor.get(*id).unwrap().in_directory(*parent);
+            self.ancestor.insert(*id, row);
         }
         let mut budget = cut.map_or(usize::MAX, |cut| cut.after);
         let mut unfinished = BTreeSet::new();
@@ -918,8 +909,8 @@ pub fn show(plan: &Plan) -> String {
         .chain(["  --\n".to_owned()])
         .chain(groups)
         .chain([format!(
-            "  forget {:?} agreed {:?} skipped {:?}\n",
-            plan.forget, plan.agreed, plan.skipped
+            "  forget {:?} agreed {:?} reparented {:?} skipped {:?}\n",
+            plan.forget, plan.agreed, plan.reparented, plan.skipped
         )])
         .collect()
 }
