@@ -347,6 +347,33 @@ pub fn open_list(
     }
 }
 
+/// Opens a list chunk right above the data: none of its entries is longer than a chunk can be.
+pub fn open_leaves(
+    keys: &Keys,
+    scope: Scope,
+    entry: &Entry,
+    blob: &[u8],
+) -> Result<Vec<Entry>, VaultError> {
+    let leaves = open_list(keys, scope, entry, blob)?;
+    match leaves.iter().all(|leaf| leaf.len <= MAX_CONTENT_LEN as u64) {
+        true => Ok(leaves),
+        false => Err(VaultError::Chunk),
+    }
+}
+
+/// The longest sealed data chunk with `len` bytes of content: stored as it is, in its frame and padding.
+pub fn max_sealed_len(len: u64) -> usize {
+    let len = usize::try_from(len).map_or(MAX_CONTENT_LEN, |len| len.min(MAX_CONTENT_LEN));
+    CHUNK_HEADER_LEN + padded_len(FRAME_HEADER_LEN + len) + crypto::TAG_LEN
+}
+
+/// The longest sealed list chunk.
+pub fn max_list_len() -> usize {
+    let clear = 4 + 32 * MAX_LIST_ENTRIES;
+    let frame = padded_len(FRAME_HEADER_LEN + 40 * MAX_LIST_ENTRIES);
+    CHUNK_HEADER_LEN + clear + frame + crypto::TAG_LEN
+}
+
 fn open<'a>(
     keys: &Keys,
     scope: Scope,
@@ -628,6 +655,47 @@ mod tests {
             let opened = open_data(&keys, Scope([1; 16]), &sealed.entry, &sealed.blob);
             assert_eq!(opened.is_ok(), opens);
         }
+    }
+
+    #[test]
+    fn no_piece_below_a_list_is_longer_than_a_chunk() {
+        let keys = keys(1);
+        let piece = |len| Entry {
+            id: ChunkId([1; 32]),
+            key: ChunkKey::from_bytes(&[2; 32]),
+            len,
+        };
+        let most = MAX_CONTENT_LEN as u64;
+        for (lens, opens) in [
+            ([most, 1], true),
+            ([1, most + 1], false),
+            ([1, 1 << 36], false),
+        ] {
+            let list = seal_list(&keys, Scope([1; 16]), &lens.map(piece)).unwrap();
+            let (scope, entry, blob) = (Scope([1; 16]), &list.entry, &list.blob);
+            // Higher up it is what lies below all of a list.
+            assert!(open_list(&keys, scope, entry, blob).is_ok());
+            let opened = open_leaves(&keys, scope, entry, blob);
+            assert_eq!(opened.is_ok(), opens, "{lens:?}");
+        }
+    }
+
+    #[test]
+    fn no_chunk_is_longer_than_what_is_said_of_it() {
+        let keys = keys(1);
+        for len in [1, 4088, 4089, 100_000, MAX_CONTENT_LEN] {
+            let sealed = seal_data(&keys, Scope::VAULT, &vec![7; len], Codec::Stored).unwrap();
+            assert_eq!(sealed.blob.len(), max_sealed_len(len as u64));
+        }
+        assert_eq!(max_sealed_len(u64::MAX), max_sealed_len(8 << 20));
+        let piece = || Entry {
+            id: ChunkId([1; 32]),
+            key: ChunkKey::from_bytes(&[2; 32]),
+            len: 1,
+        };
+        let entries: Vec<Entry> = (0..MAX_LIST_ENTRIES).map(|_| piece()).collect();
+        let list = seal_list(&keys, Scope::VAULT, &entries).unwrap();
+        assert_eq!(list.blob.len(), max_list_len());
     }
 
     #[test]

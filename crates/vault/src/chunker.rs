@@ -17,6 +17,8 @@ use crate::keys::{Gear, Keys};
 
 /// Number of classes of chunk sizes.
 pub const CLASSES: u8 = 6;
+/// The most data chunks of one file: 16 TiB of average ones of the highest class.
+pub const MAX_CHUNKS: usize = 1 << 22;
 /// The hash forgets a byte after 64 steps.
 const WINDOW: usize = 64;
 /// AES blocks encrypted at once: enough to keep the pipeline full, few enough for the nearest cache.
@@ -88,6 +90,14 @@ impl Class {
             max: 2 * avg,
         }
     }
+}
+
+/// The most data chunks that a file of `size` bytes is made of, whoever cut it (format.md, "Cut"), and never more than
+/// [`MAX_CHUNKS`]: a reader has all of them in memory.
+pub fn most_chunks(size: u64) -> usize {
+    // The shortest of a file that keeps its class as long as it can, and one that is as short as it likes.
+    let most = (size >> 20).saturating_add(65_537);
+    usize::try_from(most).map_or(MAX_CHUNKS, |most| most.min(MAX_CHUNKS))
 }
 
 /// Finds cut points. One for each thread of work: it owns scratch memory of a few KiB.
@@ -276,5 +286,25 @@ mod tests {
         ] {
             assert_eq!(of(size, before), want, "{size} {before:?}");
         }
+    }
+
+    #[test]
+    fn no_cut_makes_more_chunks_than_a_reader_takes() {
+        for k in 0..CLASSES {
+            let class = Class(k);
+            let min = class.sizes().min as u64;
+            // As long as the class is kept at most, which of the last one has no end.
+            let longest = match k {
+                5 => (MAX_CHUNKS as u64) * min,
+                _ => class.range().1 * 4,
+            };
+            assert_eq!(Class::of(longest, Some(class)), class);
+            for size in [0, 1, min, longest / 3, longest - 1, longest] {
+                let most = size.div_ceil(min);
+                assert!(most <= most_chunks(size) as u64, "class {k}, {size}");
+            }
+        }
+        assert_eq!(most_chunks(0), 65_537);
+        assert_eq!(most_chunks(u64::MAX), MAX_CHUNKS);
     }
 }
