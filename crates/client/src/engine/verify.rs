@@ -9,18 +9,15 @@ use std::sync::Arc;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 use syncagent_protocol::{ChunkId, NodeId};
-use syncagent_vault::chunk::{Entry, Scope, open_data, open_list};
+use syncagent_vault::chunk::{
+    Entry, Scope, max_list_len, max_sealed_len, open_data, open_leaves, open_list,
+};
 use syncagent_vault::op::{Content, Put, PutBody};
 use syncagent_vault::random;
 
 use super::{Engine, Preview};
 use crate::error::ClientError;
-use crate::transfer::download::FETCHES_IN_FLIGHT;
-
-/// Content asked for in one request, in bytes, so far as one chunk is not longer.
-const FETCH_LEN: u64 = 4 * 1024 * 1024;
-/// Chunks in one request.
-const FETCH_COUNT: usize = 1024;
+use crate::transfer::download::{FETCH_COUNT, FETCH_LEN, FETCHES_IN_FLIGHT, fetch_each};
 
 /// What came of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -228,8 +225,14 @@ impl Engine {
         }
         let mut answers = stream::iter(requests)
             .map(|request| async move {
-                let ids = request.iter().map(|wanted| wanted.entry.id).collect();
-                let blobs: Vec<Option<Vec<u8>>> = self.remote.fetch(ids).try_collect().await?;
+                let ids = request.iter().map(|wanted| {
+                    let most = match wanted.level {
+                        0 => max_sealed_len(wanted.entry.len),
+                        _ => max_list_len(),
+                    };
+                    (wanted.entry.id, most)
+                });
+                let blobs = fetch_each(&*self.remote, ids).await?;
                 let (keys, work) = (Arc::clone(&self.keys), self.work);
                 let opened = work
                     .run(move || {
@@ -259,6 +262,7 @@ fn open(keys: &syncagent_vault::keys::Keys, wanted: &Wanted, blob: &[u8]) -> Ope
     let opened = match wanted.level {
         0 => open_data(keys, wanted.scope, &wanted.entry, blob)
             .map(|content| Opened::Data(content.len() as u64)),
+        1 => open_leaves(keys, wanted.scope, &wanted.entry, blob).map(Opened::List),
         _ => open_list(keys, wanted.scope, &wanted.entry, blob).map(Opened::List),
     };
     opened.unwrap_or_else(|error| Opened::Bad(error.to_string()))

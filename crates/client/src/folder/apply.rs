@@ -223,6 +223,22 @@ impl Folder {
         self.staging(handle, temp, size, true)
     }
 
+    /// Removes unfinished downloads but those that `keep` names, and says how many: no more than time is lost.
+    pub fn give_way(&self, keep: &dyn Fn(&str) -> bool) -> Result<usize, ApplyError> {
+        let mut gone = 0;
+        for temp in self.disk.list_temp()? {
+            if temp
+                .as_str()
+                .strip_prefix("part-")
+                .is_some_and(|key| !keep(key))
+            {
+                self.disk.unlink(At::Temp(&temp))?;
+                gone += 1;
+            }
+        }
+        Ok(gone)
+    }
+
     fn staging(
         &self,
         handle: Box<dyn WriteHandle>,
@@ -1032,7 +1048,14 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        if self.handle.take().is_some() && !self.resumable {
+        let Some(handle) = self.handle.take() else {
+            return;
+        };
+        if self.resumable && self.written > 0 {
+            // The space that it claimed and did not fill is for others until it is taken up again.
+            let _ = handle.set_len(self.written);
+        } else {
+            drop(handle);
             // What stays is removed at the next start.
             let _ = self.disk.unlink(At::Temp(&self.temp));
         }

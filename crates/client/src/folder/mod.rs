@@ -21,3 +21,5 @@ pub mod watch;
 
 pub use apply::{ApplyError, Expect, Folder, Placed, Rescued, Settled, Staged, Staging};
 pub use disk::{Disk, DiskError};
+#[cfg(all(test, unix))]
+pub(crate) use tests::hooked;

@@ -3,15 +3,19 @@
 //! Every chunk is checked against its manifest when it is opened, and every file as a whole against its
 //! content hash before it may be placed. What comes out is staged: complete, but not yet visible.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use syncagent_protocol::crash::{Point, point};
 use syncagent_protocol::{ChunkId, Code, ContentHash, NodeId, TreePath};
 use syncagent_sync::scan::Fingerprint;
 use syncagent_vault::VaultError;
-use syncagent_vault::chunk::{Entry, Scope, open_data, open_list};
+use syncagent_vault::chunk::{
+    Entry, Scope, max_list_len, max_sealed_len, open_data, open_leaves, open_list,
+};
+use syncagent_vault::chunker::most_chunks;
 use syncagent_vault::keys::Keys;
 use syncagent_vault::op::{Content, File};
 
@@ -24,7 +28,13 @@ use crate::work::Work;
 /// Requests for chunks on their way at one time.
 pub const FETCHES_IN_FLIGHT: usize = 3;
 /// Content asked for in one request, in bytes, so far as one chunk is not longer.
-const FETCH_LEN: u64 = 4 * 1024 * 1024;
+pub const FETCH_LEN: u64 = 4 * 1024 * 1024;
+/// Chunks asked for in one request.
+pub const FETCH_COUNT: usize = 1024;
+/// Lists asked for in one request: 10 MB of the longest.
+const LIST_COUNT: usize = 256;
+/// What the shortest chunk costs to carry, in bytes.
+const MIN_LEN: u64 = 4096;
 /// Files over this many bytes are taken up again after an interruption.
 const RESUME_LEN: u64 = 16 * 1024 * 1024;
 
@@ -71,7 +81,7 @@ pub struct Done {
 /// Why one file could not be put together. The others go on.
 #[derive(Debug, thiserror::Error)]
 pub enum DownloadError {
-    /// A chunk is damaged, missing, or not what the manifest says.
+    /// A chunk is damaged, missing, refused, or not what the manifest says.
     #[error("{0}")]
     Chunk(String),
     /// This disk.
@@ -79,7 +89,7 @@ pub enum DownloadError {
     Disk(#[from] ApplyError),
     /// The server; this ends the whole batch.
     #[error(transparent)]
-    Remote(#[from] RemoteError),
+    Remote(RemoteError),
 }
 
 impl DownloadError {
@@ -89,6 +99,21 @@ impl DownloadError {
             Self::Chunk(_) => Code::Chunk,
             Self::Disk(error) => error.code(),
             Self::Remote(error) => error.code(),
+        }
+    }
+}
+
+impl From<RemoteError> for DownloadError {
+    fn from(error: RemoteError) -> Self {
+        match error {
+            // About what was asked, not about who asks: it says nothing of what another file needs.
+            RemoteError::Refused {
+                code: Code::Limit | Code::Usage,
+                message,
+            } => Self::Chunk(format!(
+                "the server does not give what is asked for it: {message}"
+            )),
+            error => Self::Remote(error),
         }
     }
 }
@@ -103,6 +128,50 @@ fn missing() -> DownloadError {
     DownloadError::Chunk(
         "a chunk is not on the server; any machine that still has the file repairs it".into(),
     )
+}
+
+fn too_many() -> DownloadError {
+    DownloadError::Chunk(
+        "it claims to be cut into more chunks than a file of its size can be".into(),
+    )
+}
+
+/// Fetches chunks in the order of `wanted`, each only once. Beside each stands how long it can be in bytes: of one that
+/// is longer nothing is kept, and what comes instead opens with no key.
+pub async fn fetch_each(
+    remote: &dyn Remote,
+    wanted: impl IntoIterator<Item = (ChunkId, usize)>,
+) -> Result<Vec<Option<Bytes>>, RemoteError> {
+    let (mut ids, mut most) = (Vec::new(), Vec::new());
+    let mut first: HashMap<ChunkId, usize> = HashMap::new();
+    let mut places = Vec::new();
+    for (id, len) in wanted {
+        let place = *first.entry(id).or_insert_with(|| {
+            ids.push(id);
+            most.push(0);
+            ids.len() - 1
+        });
+        most[place] = len.max(most[place]);
+        places.push(place);
+    }
+    let mut blobs: Vec<Option<Bytes>> = Vec::with_capacity(ids.len());
+    if !ids.is_empty() {
+        let mut came = remote.fetch(ids);
+        while let Some(blob) = came.try_next().await? {
+            let most = most.get(blobs.len()).copied().unwrap_or(0);
+            blobs.push(blob.map(|blob| match blob.len() <= most {
+                true => Bytes::from(blob),
+                false => Bytes::new(),
+            }));
+        }
+    }
+    let blob = |place| blobs.get(place).cloned().flatten();
+    Ok(places.into_iter().map(blob).collect())
+}
+
+/// What to ask for to have a data chunk.
+fn data(entry: &Entry) -> (ChunkId, usize) {
+    (entry.id, max_sealed_len(entry.len))
 }
 
 /// Puts files together.
@@ -126,11 +195,55 @@ enum Below {
     Data(Vec<Entry>),
 }
 
+/// A chunk; none where the server has none; or why it does not give it.
+type Fetched = Result<Option<Bytes>, String>;
 type Outcome = (NodeId, Result<Done, DownloadError>);
 
 impl Downloader {
     /// Stages a batch of files. Memory does not depend on their sizes.
     pub async fn stage(&self, jobs: Vec<Job>) -> Result<Vec<Outcome>, RemoteError> {
+        let jobs: Vec<Arc<Job>> = jobs.into_iter().map(Arc::new).collect();
+        let mut ready = HashSet::new();
+        let mut outcomes = self.stage_all(&jobs, &mut ready).await?;
+        let is_full = |(_, result): &Outcome| match result {
+            Ok(_) => false,
+            Err(error) => error.code() == Code::DiskFull,
+        };
+        let full: HashSet<NodeId> = { outcomes.iter().filter(|outcome| is_full(outcome)) }
+            .map(|(node, _)| *node)
+            .collect();
+        if full.is_empty() {
+            return Ok(outcomes);
+        }
+        // What was broken off, and may never come to its end, does not stand in the way of what can.
+        let in_use: HashSet<NodeId> = { outcomes.iter() }
+            .filter(|outcome| outcome.1.is_ok() || is_full(outcome))
+            .map(|(node, _)| *node)
+            .collect();
+        let keep: HashSet<String> = { jobs.iter() }
+            .filter(|job| in_use.contains(&job.node))
+            .map(|job| data_key(&job.file.hash))
+            .collect();
+        let folder = Arc::clone(&self.folder);
+        let gone = { self.work }
+            .run(move || folder.give_way(&|key| keep.contains(key)))
+            .await;
+        if gone.is_ok_and(|gone| gone > 0) {
+            let again: Vec<Arc<Job>> = { jobs.into_iter() }
+                .filter(|job| full.contains(&job.node))
+                .collect();
+            outcomes.retain(|outcome| !is_full(outcome));
+            outcomes.extend(self.stage_all(&again, &mut ready).await?);
+        }
+        Ok(outcomes)
+    }
+
+    /// `ready`: of what hashes a file is complete, which stands under the name of its hash if it is a long one.
+    async fn stage_all(
+        &self,
+        jobs: &[Arc<Job>],
+        ready: &mut HashSet<ContentHash>,
+    ) -> Result<Vec<Outcome>, RemoteError> {
         let mut outcomes = Vec::with_capacity(jobs.len());
         let mut small = Vec::new();
         for job in jobs {
@@ -141,13 +254,19 @@ impl Downloader {
                 }
             };
             if is_small {
-                small.push(job);
+                small.push(Arc::clone(job));
                 continue;
             }
-            let node = job.node;
-            match self.stage_large(job).await {
+            // Another file that claims the same hash does not touch it.
+            let may_resume = job.file.size >= RESUME_LEN && !ready.contains(&job.file.hash);
+            match self.stage_large(job, may_resume).await {
                 Err(DownloadError::Remote(error)) => return Err(error),
-                result => outcomes.push((node, result)),
+                result => {
+                    if result.is_ok() {
+                        ready.insert(job.file.hash);
+                    }
+                    outcomes.push((job.node, result));
+                }
             }
         }
         outcomes.extend(self.stage_small(small).await?);
@@ -155,12 +274,14 @@ impl Downloader {
     }
 
     /// Files of one chunk or none: fetched many to a request, written in parallel.
-    async fn stage_small(&self, jobs: Vec<Job>) -> Result<Vec<Outcome>, RemoteError> {
-        let mut groups: Vec<Vec<Job>> = Vec::new();
+    async fn stage_small(&self, jobs: Vec<Arc<Job>>) -> Result<Vec<Outcome>, RemoteError> {
+        let mut groups: Vec<Vec<Arc<Job>>> = Vec::new();
         let mut len = FETCH_LEN;
         for job in jobs {
-            let size = job.file.size.max(4096);
-            if len + size > FETCH_LEN || groups.last().is_none_or(|group| group.len() >= 1024) {
+            let size = job.file.size.max(MIN_LEN);
+            if len + size > FETCH_LEN
+                || groups.last().is_none_or(|group| group.len() >= FETCH_COUNT)
+            {
                 groups.push(Vec::new());
                 len = 0;
             }
@@ -170,27 +291,24 @@ impl Downloader {
             }
         }
         let fetched = stream::iter(groups).map(|group| async move {
-            let ids: Vec<ChunkId> = group
-                .iter()
-                .filter_map(single_chunk)
-                .map(|entry| entry.id)
+            let wanted: Vec<_> = { group.iter() }
+                .filter_map(|job| single_chunk(job))
+                .map(data)
                 .collect();
-            let mut blobs: Vec<Option<Vec<u8>>> = match ids.is_empty() {
-                true => Vec::new(),
-                false => self.remote.fetch(ids).try_collect().await?,
-            };
+            let mut blobs = self.fetch_apart(&wanted).await?;
             blobs.reverse();
             let this = self.clone();
             let outcomes = self.work.run(move || {
                 let pairs: Vec<_> = group
                     .into_iter()
                     .map(|job| {
-                        let blob = single_chunk(&job).map(|_| blobs.pop().flatten());
+                        let blob = single_chunk(&job).and_then(|_| blobs.pop());
                         (job, blob)
                     })
                     .collect();
-                this.work
-                    .map(pairs, |(job, blob)| (job.node, this.write_small(job, blob)))
+                this.work.map(pairs, |(job, blob)| {
+                    (job.node, this.write_small(&job, blob))
+                })
             });
             Ok::<_, RemoteError>(outcomes.await)
         });
@@ -198,7 +316,29 @@ impl Downloader {
         Ok(batches.into_iter().flatten().collect())
     }
 
-    fn write_small(&self, job: Job, blob: Option<Option<Vec<u8>>>) -> Result<Done, DownloadError> {
+    /// Chunks of different files: one that the server refuses takes none of the others along.
+    async fn fetch_apart(&self, wanted: &[(ChunkId, usize)]) -> Result<Vec<Fetched>, RemoteError> {
+        match fetch_each(&*self.remote, wanted.iter().copied()).await {
+            Ok(blobs) => Ok(blobs.into_iter().map(Ok).collect()),
+            Err(error) => {
+                let mut refused = match DownloadError::from(error) {
+                    DownloadError::Remote(error) => return Err(error),
+                    error => vec![Err(error.to_string())],
+                };
+                if wanted.len() > 1 {
+                    refused.clear();
+                    for one in wanted {
+                        let apart = Box::pin(self.fetch_apart(std::slice::from_ref(one)));
+                        refused.extend(apart.await?);
+                    }
+                }
+                Ok(refused)
+            }
+        }
+    }
+
+    fn write_small(&self, job: &Job, blob: Option<Fetched>) -> Result<Done, DownloadError> {
+        let blob = blob.transpose().map_err(DownloadError::Chunk)?;
         let content = match (&job.file.content, blob) {
             (Content::Inline(content), _) => content.clone(),
             (Content::Chunks(manifest), Some(Some(blob))) => {
@@ -220,11 +360,11 @@ impl Downloader {
         })
     }
 
-    async fn stage_large(&self, mut job: Job) -> Result<Done, DownloadError> {
+    async fn stage_large(&self, job: &Job, may_resume: bool) -> Result<Done, DownloadError> {
         let from_op = matches!(&job.file.content, Content::Chunks(manifest) if manifest.level == 0);
-        let leaves = self.leaves(&mut job).await?;
+        let leaves = self.leaves(job).await?;
         let size = job.file.size;
-        let staging = match size >= RESUME_LEN {
+        let staging = match may_resume {
             // The hash names the content, not the place: an interrupted download serves whatever wants it next.
             true => self
                 .folder
@@ -241,7 +381,7 @@ impl Downloader {
             })
             .await?;
         let mut assembly = Assembly::new(staging);
-        let mut sources = std::mem::take(&mut job.sources);
+        let mut sources = job.sources.clone();
         let (exec, mtime_ns, hash) = (job.exec, job.mtime_ns, job.file.hash);
         let staged = loop {
             // A source that cannot be read any more is no source; the server has everything.
@@ -300,42 +440,50 @@ impl Downloader {
     }
 
     /// The data chunks of a file: from its op, from what is known of its lists, or through those on the server.
-    async fn leaves(&self, job: &mut Job) -> Result<Vec<Entry>, DownloadError> {
+    async fn leaves(&self, job: &Job) -> Result<Vec<Entry>, DownloadError> {
         let Content::Chunks(manifest) = &job.file.content else {
             return Ok(Vec::new());
         };
-        let lists = std::mem::take(&mut job.lists);
+        let most = most_chunks(job.file.size);
         let duplicates = |entries: &[Entry]| entries.iter().map(Entry::duplicate).collect();
         let mut parts: Vec<Below> = match manifest.level {
             0 => vec![Below::Data(duplicates(&manifest.entries))],
             _ => { manifest.entries.iter() }
-                .map(|entry| match lists.get(&entry.id) {
+                .map(|entry| match job.lists.get(&entry.id) {
                     Some(leaves) => Below::Data(duplicates(leaves)),
                     None => Below::List(entry.duplicate()),
                 })
                 .collect(),
         };
         for level in (0..manifest.level).rev() {
-            let ids = parts.iter().filter_map(|part| match part {
-                Below::List(entry) => Some(entry.id),
-                Below::Data(_) => None,
-            });
-            let ids: Vec<ChunkId> = ids.collect();
-            if ids.is_empty() {
+            let lists = self.lists(&parts, job.scope, level, most).await?;
+            if lists.is_empty() {
                 break;
             }
-            let mut blobs = self.remote.fetch(ids);
             let mut below = Vec::new();
+            let mut count = 0;
             for part in parts {
-                let Below::List(entry) = part else {
-                    below.push(part);
-                    continue;
+                let entry = match part {
+                    Below::List(entry) => entry,
+                    Below::Data(leaves) => {
+                        count += leaves.len();
+                        below.push(Below::Data(leaves));
+                        continue;
+                    }
                 };
-                let blob = blobs.try_next().await?.flatten().ok_or_else(missing)?;
-                let entries = open_list(&self.keys, job.scope, &entry, &blob)?;
+                let (first, entries) = lists.get(&entry.id).ok_or_else(missing)?;
+                // Of one list only one key and one length are true.
+                if first.len != entry.len || first.key.expose() != entry.key.expose() {
+                    return Err(VaultError::Chunk.into());
+                }
+                // Before it is laid out: what is named again and again costs its author nothing.
+                count += entries.len();
+                if count > most {
+                    return Err(too_many());
+                }
                 match level {
-                    0 => below.push(Below::Data(entries)),
-                    _ => below.extend(entries.into_iter().map(Below::List)),
+                    0 => below.push(Below::Data(duplicates(entries))),
+                    _ => below.extend(entries.iter().map(Entry::duplicate).map(Below::List)),
                 }
             }
             parts = below;
@@ -357,6 +505,42 @@ impl Downloader {
         }
     }
 
+    /// Each list of one level, by its id: how it was named first, and what is in it, with `level` levels of lists below.
+    async fn lists(
+        &self,
+        parts: &[Below],
+        scope: Scope,
+        level: u8,
+        most: usize,
+    ) -> Result<HashMap<ChunkId, (Entry, Vec<Entry>)>, DownloadError> {
+        let mut seen = HashSet::new();
+        let wanted: Vec<&Entry> = { parts.iter() }
+            .filter_map(|part| match part {
+                Below::List(entry) if seen.insert(entry.id) => Some(entry),
+                _ => None,
+            })
+            .collect();
+        let mut lists = HashMap::with_capacity(wanted.len());
+        let mut count = 0;
+        for request in wanted.chunks(LIST_COUNT) {
+            let ids = request.iter().map(|entry| (entry.id, max_list_len()));
+            let blobs = fetch_each(&*self.remote, ids).await?;
+            for (entry, blob) in request.iter().zip(blobs) {
+                let blob = blob.ok_or_else(missing)?;
+                let entries = match level {
+                    0 => open_leaves(&self.keys, scope, entry, &blob)?,
+                    _ => open_list(&self.keys, scope, entry, &blob)?,
+                };
+                count += entries.len();
+                if count > most {
+                    return Err(too_many());
+                }
+                lists.insert(entry.id, (entry.duplicate(), entries));
+            }
+        }
+        Ok(lists)
+    }
+
     /// Goes on with `assembly` to its end, or to a part whose source is lost.
     async fn build(
         &self,
@@ -369,12 +553,16 @@ impl Downloader {
         let mut requests: Vec<Vec<usize>> = Vec::new();
         let mut len = FETCH_LEN;
         for i in (assembly.next..plan.len()).filter(|&i| plan[i] == Origin::Server) {
-            let entry = &parts.entries[i];
-            if len + entry.len > FETCH_LEN || requests.is_empty() {
+            let own = parts.entries[i].len.max(MIN_LEN);
+            if len + own > FETCH_LEN
+                || requests
+                    .last()
+                    .is_none_or(|request| request.len() >= FETCH_COUNT)
+            {
                 requests.push(Vec::new());
                 len = 0;
             }
-            len += entry.len;
+            len += own;
             if let Some(request) = requests.last_mut() {
                 request.push(i);
             }
@@ -448,8 +636,8 @@ impl Downloader {
         request: Vec<usize>,
         scope: Scope,
     ) -> Result<VecDeque<Vec<u8>>, DownloadError> {
-        let ids = request.iter().map(|&i| parts.entries[i].id).collect();
-        let blobs: Vec<Option<Vec<u8>>> = self.remote.fetch(ids).try_collect().await?;
+        let wanted = request.iter().map(|&i| data(&parts.entries[i]));
+        let blobs = fetch_each(&*self.remote, wanted).await?;
         let (keys, work) = (Arc::clone(&self.keys), self.work);
         self.work
             .run(move || {

@@ -2,9 +2,10 @@
 
 use std::io::{Read, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use syncagent_protocol::pack::{Deframer, push_framed};
 
@@ -68,6 +69,21 @@ impl Answer {
         self
     }
 
+    /// As it goes over the wire, and the connection ends.
+    fn bytes(&self) -> Vec<u8> {
+        let mut head = format!("HTTP/1.1 {} Said\r\n", self.status);
+        for (name, value) in &self.headers {
+            if !OF_THE_WAY.contains(&name.as_str()) {
+                head.push_str(&format!("{name}: {value}\r\n"));
+            }
+        }
+        let len = self.body.len();
+        head.push_str(&format!(
+            "content-length: {len}\r\nconnection: close\r\n\r\n"
+        ));
+        [head.as_bytes(), &self.body].concat()
+    }
+
     /// An answer whose body is made of framed parts, with other parts.
     pub(crate) fn reframed(mut self, change: impl FnOnce(&mut Vec<Vec<u8>>)) -> Self {
         let mut parts = parts(&self.body);
@@ -100,6 +116,8 @@ pub(crate) enum Said {
     Raw(Vec<u8>),
     /// The first bytes, and then the others again and again while anybody listens.
     Endless(Vec<u8>, Vec<u8>),
+    /// This, and who asks again finds nobody until [`Liar::listen_again`].
+    Last(Answer),
 }
 
 impl From<Answer> for Said {
@@ -151,7 +169,13 @@ struct Shared {
     heard: Mutex<Vec<Request>>,
     /// Sent down every event socket that opens.
     events: Mutex<Vec<Vec<u8>>>,
+    /// What a request for an event socket gets for an answer in place of one.
+    no_events: Mutex<Option<Answer>>,
+    /// How many of them got it.
+    turned_away: AtomicUsize,
     ended: AtomicBool,
+    /// Nobody listens any more.
+    closed: AtomicBool,
 }
 
 /// Listens on a port of its own until dropped, and is honest until told to lie.
@@ -164,20 +188,40 @@ impl Liar {
     pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared::default());
-        let here = Arc::clone(&shared);
+        let liar = Self {
+            shared: Arc::new(Shared::default()),
+            address,
+        };
+        liar.listen(listener);
+        liar
+    }
+
+    fn listen(&self, listener: TcpListener) {
+        let here = Arc::clone(&self.shared);
+        here.ended.store(false, Ordering::SeqCst);
+        here.closed.store(false, Ordering::SeqCst);
         thread::spawn(move || {
             for stream in listener.incoming() {
                 if here.ended.load(Ordering::SeqCst) {
-                    return;
+                    break;
                 }
                 if let Ok(stream) = stream {
                     let shared = Arc::clone(&here);
                     thread::spawn(move || serve(stream, &shared));
                 }
             }
+            drop(listener);
+            here.closed.store(true, Ordering::SeqCst);
         });
-        Self { shared, address }
+    }
+
+    /// Listens where it did, after a [`Said::Last`].
+    pub(crate) fn listen_again(&self) {
+        assert!(
+            self.shared.closed.load(Ordering::SeqCst),
+            "it still listens"
+        );
+        self.listen(TcpListener::bind(self.address).unwrap());
     }
 
     pub(crate) fn url(&self) -> String {
@@ -206,6 +250,16 @@ impl Liar {
     pub(crate) fn forge_events(&self, messages: &[&str]) {
         *self.shared.events.lock().unwrap() =
             messages.iter().map(|text| text_frame(text)).collect();
+    }
+
+    /// Whoever asks for an event socket from now on gets this answer, or a socket again.
+    pub(crate) fn answer_events(&self, answer: Option<Answer>) {
+        *self.shared.no_events.lock().unwrap() = answer;
+    }
+
+    /// How many event sockets were asked for and refused.
+    pub(crate) fn turned_away(&self) -> usize {
+        self.shared.turned_away.load(Ordering::SeqCst)
     }
 
     /// What it was asked since it last changed its ways.
@@ -288,6 +342,11 @@ fn serve(stream: TcpStream, shared: &Shared) {
         return;
     };
     if headers.iter().any(|(name, _)| name == "upgrade") {
+        if let Some(answer) = shared.no_events.lock().unwrap().clone() {
+            shared.turned_away.fetch_add(1, Ordering::SeqCst);
+            let _ = incoming.stream.write_all(&answer.bytes());
+            return;
+        }
         let events = shared.events.lock().unwrap().clone();
         tunnel(incoming, upstream, &events);
         return;
@@ -315,21 +374,22 @@ fn serve(stream: TcpStream, shared: &Shared) {
         Some(lie) => lie(&request, &honest),
         None => honest.ask(&request).into(),
     };
+    let said = match said {
+        Said::Last(answer) => {
+            shared.ended.store(true, Ordering::SeqCst);
+            // Wakes the listener.
+            let _ = stream.local_addr().and_then(TcpStream::connect);
+            super::until("nobody to listen", Duration::from_secs(60), || {
+                shared.closed.load(Ordering::SeqCst).then_some(())
+            });
+            Said::Answer(answer)
+        }
+        said => said,
+    };
     // The machine may have heard enough.
     let _ = match said {
-        Said::Answer(answer) => {
-            let mut head = format!("HTTP/1.1 {} Said\r\n", answer.status);
-            for (name, value) in &answer.headers {
-                if !OF_THE_WAY.contains(&name.as_str()) {
-                    head.push_str(&format!("{name}: {value}\r\n"));
-                }
-            }
-            let len = answer.body.len();
-            head.push_str(&format!(
-                "content-length: {len}\r\nconnection: close\r\n\r\n"
-            ));
-            stream.write_all(&[head.as_bytes(), &answer.body].concat())
-        }
+        Said::Last(_) => unreachable!("answered above"),
+        Said::Answer(answer) => stream.write_all(&answer.bytes()),
         Said::Raw(bytes) => stream.write_all(&bytes),
         Said::Endless(bytes, again) => {
             let mut written = stream.write_all(&bytes);

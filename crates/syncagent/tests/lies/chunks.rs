@@ -243,6 +243,36 @@ fn a_damaged_new_version_leaves_the_old_one_in_place() {
 }
 
 #[test]
+fn what_is_refused_for_one_file_is_that_files_error() {
+    let field = Field::new();
+    let court = court(&field);
+    let several = court.chunks("several")[1];
+    court.forget();
+    court.liar.lie(move |request, honest| {
+        let ids = request.body.as_chunks::<32>().0;
+        if !request.is("POST", "/chunks/fetch") || !ids.contains(&several.0) {
+            return honest.ask(request).into();
+        }
+        let problem = r#"{"code":"E_LIMIT","status":413,"title":"too long"}"#;
+        Answer::new(413, "application/problem+json", problem).into()
+    });
+    let mut expected = tree::read(&court.a.folder);
+    expected.retain(|path, _| !path.ends_with("several"));
+    for _ in 0..2 {
+        let done = court.b.try_sync();
+        assert!(done.stderr.contains("E_CHUNK: several: "), "{done}");
+        let found = tree::read(&court.b.folder);
+        tree::assert_same("413", ("A", &expected), ("B", &found));
+    }
+    // It still sends.
+    fs::write(court.b.folder.join("mine"), "of B").unwrap();
+    court.b.try_sync();
+    court.a.sync_once();
+    assert_eq!(fs::read(court.a.folder.join("mine")).unwrap(), b"of B");
+    court.recovers("413");
+}
+
+#[test]
 fn answers_to_a_fetch_beyond_the_limits_or_cut_off_are_refused() {
     let field = Field::new();
     let court = court(&field);
@@ -301,7 +331,10 @@ fn answers_to_a_fetch_beyond_the_limits_or_cut_off_are_refused() {
             false => answer.into(),
         }
     });
-    assert_code("2^63 bytes announced", &court.b.try_sync(), "E_OFFLINE", 5);
+    for _ in 0..2 {
+        assert_code("2^63 bytes announced", &court.b.try_sync(), "E_OFFLINE", 5);
+    }
+    court.assert_nothing_sent("2^63 bytes announced");
     court.recovers("2^63 bytes announced");
     court.forget();
     court.liar.lie(move |request, honest| {

@@ -12,7 +12,7 @@ use serde_json::Value;
 use syncagent_protocol::commit::{Header, INLINE_CLEAR_LEN, OpHead, OpKind, ops_root, padded_len};
 use syncagent_protocol::pack::{PACK_HEADER, push_framed};
 use syncagent_protocol::{ChunkId, ContentHash, Name, NodeId, OpHash, sha256};
-use syncagent_vault::chunk::{ChunkKey, Codec, Entry, Scope, seal_data};
+use syncagent_vault::chunk::{ChunkKey, Codec, Entry, Scope, Sealed, seal_data, seal_list};
 use syncagent_vault::chunker::Class;
 use syncagent_vault::manifest::Manifest;
 use syncagent_vault::op::{Content, File, Genesis, Put, PutBody};
@@ -771,4 +771,113 @@ fn many_levels_and_paths_beyond_any_limit_stop_nothing() {
     let commits = court.log().len();
     court.b.sync_once();
     assert_eq!(court.log().len(), commits);
+}
+
+/// The list of these, as any client seals it, and so many times the same.
+fn times(court: &Court<'_>, node: NodeId, n: usize, of: &Entry) -> Sealed {
+    let entries: Vec<Entry> = (0..n).map(|_| of.duplicate()).collect();
+    seal_list(&court.key.keys().unwrap(), Scope::from(node), &entries).unwrap()
+}
+
+fn upload(court: &Court<'_>, blobs: &[&[u8]]) {
+    let mut pack = PACK_HEADER.to_vec();
+    blobs.iter().for_each(|blob| push_framed(&mut pack, blob));
+    assert_eq!(court.ask("POST", "packs", pack).status, 200);
+}
+
+/// B names this file, at every start, has the other one that came with it, sends what is its own, and keeps nothing of
+/// the file's.
+fn named_and_nothing_else_stops(court: &Court<'_>, case: &str, name: &str, good: &str) {
+    use std::os::unix::fs::MetadataExt as _;
+    let own = format!("of B: {case}");
+    fs::write(court.b.folder.join(&own), &own).unwrap();
+    for start in ["first", "second"] {
+        let case = format!("{case}, {start} start");
+        let done = court.b.try_sync();
+        crate::court::assert_code(&case, &done, "E_CHUNK", 1);
+        assert!(
+            done.stderr.contains(&format!("E_CHUNK: {name}: ")),
+            "{case}: {done}"
+        );
+        assert!(!court.b.folder.join(name).exists(), "{case}");
+        assert_eq!(
+            fs::read(court.b.folder.join(good)).unwrap(),
+            good.as_bytes()
+        );
+        let temps = fs::read_dir(court.b.folder.join(".syncagent/tmp")).unwrap();
+        let taken: u64 = temps
+            .map(|temp| temp.unwrap().metadata().unwrap().blocks())
+            .sum();
+        assert_eq!(taken, 0, "{case}: of 512 bytes each");
+    }
+    let sent = court.puts().iter().any(|put| put.name.as_str() == own);
+    assert!(sent, "{case}: B sends nothing any more");
+}
+
+#[test]
+fn lists_without_end_are_named_and_stop_nothing() {
+    let field = Field::new();
+    let court = Court::new(&field, Genesis::default());
+    let keys = court.key.keys().unwrap();
+    for (n, level, entries) in [(1, 2, 33), (2, 3, 128)] {
+        let node = id(n);
+        let byte = seal_data(&keys, Scope::from(node), b"x", Codec::Stored).unwrap();
+        let mut lists = vec![times(&court, node, 512, &byte.entry)];
+        for above in 1..usize::from(level) {
+            lists.push(times(&court, node, 512, &lists[above - 1].entry));
+        }
+        let mut blobs = vec![&byte.blob[..]];
+        blobs.extend(lists.iter().map(|list| &list.blob[..]));
+        upload(&court, &blobs);
+        let top = &lists[lists.len() - 1].entry;
+        let entries: Vec<Entry> = (0..entries).map(|_| top.duplicate()).collect();
+        let manifest = Manifest { level, entries };
+        let size = manifest.total_len().unwrap();
+        let body = file(size, b"x", Content::Chunks(manifest));
+        let (name, good) = (format!("endless {n}"), format!("good {n}"));
+        post(
+            &court,
+            vec![
+                put(node, NodeId::ROOT, name.as_bytes(), body),
+                put(id(100 + n), NodeId::ROOT, good.as_bytes(), text(&good)),
+            ],
+        );
+        named_and_nothing_else_stops(&court, &format!("{size} bytes in lists"), &name, &good);
+    }
+}
+
+#[test]
+fn a_claimed_size_takes_no_disk_and_stops_nothing() {
+    let field = Field::new();
+    let court = Court::new(&field, Genesis::default());
+    let keys = court.key.keys().unwrap();
+    let claims = |entry: &Entry, len: u64| Entry {
+        len,
+        ..entry.duplicate()
+    };
+    // Lists that are in order, of chunks that are not; and a leaf that no chunk can be, of whose file something is left.
+    for (n, len, pieces) in [(1, 8 << 20, 32), (2, 64 << 30, 1)] {
+        let node = id(n);
+        let byte = seal_data(&keys, Scope::from(node), b"x", Codec::Stored).unwrap();
+        let list = times(&court, node, pieces, &claims(&byte.entry, len));
+        upload(&court, &[&byte.blob, &list.blob]);
+        let claimed = [n; 5];
+        let body = file(
+            list.entry.len,
+            &claimed,
+            Content::Chunks(Manifest {
+                level: 1,
+                entries: vec![list.entry],
+            }),
+        );
+        let (name, good) = (format!("claimed {n}"), format!("good {n}"));
+        post(
+            &court,
+            vec![
+                put(node, NodeId::ROOT, name.as_bytes(), body),
+                put(id(100 + n), NodeId::ROOT, good.as_bytes(), text(&good)),
+            ],
+        );
+        named_and_nothing_else_stops(&court, &format!("{len} bytes in a chunk"), &name, &good);
+    }
 }

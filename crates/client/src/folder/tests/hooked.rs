@@ -14,16 +14,16 @@ use crate::folder::disk::{
 type Result<T> = std::result::Result<T, DiskError>;
 
 /// Called with the number of the call, its verb and its path.
-pub(super) type Hook = Box<dyn Fn(usize, &'static str, &str) -> Result<()> + Send + Sync>;
+pub(crate) type Hook = Box<dyn Fn(usize, &'static str, &str) -> Result<()> + Send + Sync>;
 
-pub(super) struct Hooked {
+pub(crate) struct Hooked {
     inner: Arc<dyn Disk>,
     hook: Hook,
     calls: AtomicUsize,
 }
 
 impl Hooked {
-    pub(super) fn new(
+    pub(crate) fn new(
         inner: &Arc<dyn Disk>,
         hook: impl Fn(usize, &'static str, &str) -> Result<()> + Send + Sync + 'static,
     ) -> Arc<Self> {
@@ -34,7 +34,7 @@ impl Hooked {
         })
     }
 
-    pub(super) fn calls(&self) -> usize {
+    pub(crate) fn calls(&self) -> usize {
         self.calls.load(Ordering::SeqCst)
     }
 
@@ -47,7 +47,7 @@ impl Hooked {
     }
 }
 
-pub(super) fn error(kind: ErrorKind) -> DiskError {
+pub(crate) fn error(kind: ErrorKind) -> DiskError {
     DiskError::new(kind, "test", "x", "made by a test")
 }
 

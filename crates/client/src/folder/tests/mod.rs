@@ -7,7 +7,7 @@
 
 mod apply;
 mod crash;
-mod hooked;
+pub(crate) mod hooked;
 mod root;
 mod scan;
 
