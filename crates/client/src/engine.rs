@@ -64,6 +64,8 @@ const MAX_ROUNDS: usize = 16;
 const MAX_RULES_DEPTH: usize = 4;
 /// Notices that are kept; of more, the latest.
 const MAX_NOTICES: usize = 50;
+/// The longest of them, in characters: two paths and some words.
+const MAX_NOTICE_LEN: usize = 10_000;
 
 /// Everything an engine is made of.
 pub struct EngineConfig {
@@ -697,6 +699,8 @@ impl Engine {
 
     /// Something that a person should hear of, once.
     fn notice(&mut self, text: String) {
+        // Names of machines are in it, which their owners chose.
+        let text = syncagent_protocol::name::shown(&text, MAX_NOTICE_LEN);
         if !self.notices.contains(&text) {
             self.notices.push(text);
         }

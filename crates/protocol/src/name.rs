@@ -82,11 +82,32 @@ impl fmt::Display for Name {
     }
 }
 
+/// `text` that somebody else wrote, as it may stand in a line for a person: control characters and Unicode bidi controls
+/// are escaped as `\u{..}`, and what goes beyond `most` characters is cut off.
+pub fn shown(text: &str, most: usize) -> String {
+    struct Escaped<'a>(&'a str);
+    impl fmt::Display for Escaped<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            escape(self.0, f)
+        }
+    }
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}...", Escaped(&text[..end])),
+        None => Escaped(text).to_string(),
+    }
+}
+
+/// Whether a character does something to a terminal instead of standing there: controls (C0, C1, DEL) and Unicode bidi
+/// controls.
+pub fn steers(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// Writes `text` with control characters and Unicode bidi controls escaped as `\u{..}`.
 pub(crate) fn escape(text: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     for c in text.chars() {
-        let bidi = matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if c.is_control() || bidi {
+        if steers(c) {
             write!(f, "{}", c.escape_unicode())?;
         } else {
             write!(f, "{c}")?;
@@ -98,6 +119,22 @@ pub(crate) fn escape(text: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_somebody_else_wrote_stands_in_one_line() {
+        for (text, most, want) in [
+            ("", 0, ""),
+            ("laptop", 6, "laptop"),
+            ("laptop", 3, "lap..."),
+            ("grün 日本", 7, "grün 日本"),
+            ("grün 日本", 6, "grün 日..."),
+            ("\r\x1b[2Kin sync\n", 99, "\\u{d}\\u{1b}[2Kin sync\\u{a}"),
+            ("\u{9b}2K\u{7f}\t", 99, "\\u{9b}2K\\u{7f}\\u{9}"),
+            ("a\u{202e}b\u{2066}", 99, "a\\u{202e}b\\u{2066}"),
+        ] {
+            assert_eq!(shown(text, most), want, "{text:?}");
+        }
+    }
 
     #[test]
     fn rules() {

@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::output::on_terminal;
+use crate::output::text::harmless;
 
 /// A question that `--yes` answers.
 pub(crate) fn yes(context: &Context, question: &str) -> Result<bool> {
@@ -35,7 +36,7 @@ pub(crate) fn line(prompt: &str) -> Result<Zeroizing<String>> {
     let failed = |error| Failure::new(Code::Read, format!("cannot ask: {error}"));
     let mut stderr = std::io::stderr();
     stderr
-        .write_all(prompt.as_bytes())
+        .write_all(harmless(prompt).as_bytes())
         .and_then(|()| stderr.flush())
         .map_err(failed)?;
     let mut text = Zeroizing::new(String::new());

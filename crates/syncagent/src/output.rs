@@ -39,6 +39,18 @@ impl Output {
     pub(crate) fn result(&self, json: &impl Serialize, text: impl FnOnce() -> String) -> Result {
         match self.json {
             true => self.json_line(json),
+            false => self.text(&text::harmless(&text())),
+        }
+    }
+
+    /// The same for text that may hold colours, or content as it is: whoever makes it sees to it that it is harmless.
+    pub(crate) fn result_as_it_is(
+        &self,
+        json: &impl Serialize,
+        text: impl FnOnce() -> String,
+    ) -> Result {
+        match self.json {
+            true => self.json_line(json),
             false => self.text(&text()),
         }
     }
@@ -52,7 +64,7 @@ impl Output {
     pub(crate) fn json_line(&self, json: &impl Serialize) -> Result {
         let line = serde_json::to_string(json)
             .map_err(|error| Failure::new(Code::State, error.to_string()))?;
-        print(&format!("{line}\n"))
+        print(&format!("{}\n", text::harmless_json(&line)))
     }
 
     /// Text for stdout, exactly; a line break is added if there is none.
@@ -98,11 +110,12 @@ impl Output {
     }
 }
 
-/// Fits the width of a terminal; for anything else a line stays a line.
+/// Fits the width of a terminal, and steers none; for anything else a line stays a line.
 pub(crate) fn on_terminal(text: String, out: &impl IsTerminal) -> String {
+    let text = text::harmless(&text);
     match out.is_terminal() {
         true => text::wrapped(&text, textwrap::termwidth()),
-        false => text,
+        false => text.into_owned(),
     }
 }
 

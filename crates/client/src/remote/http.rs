@@ -16,6 +16,7 @@ use syncagent_protocol::api::{
 };
 use syncagent_protocol::commit::{HEADER_LEN, MAX_COMMIT_LEN, MAX_OPS, SIGNATURE_LEN};
 use syncagent_protocol::crash::{Point, point};
+use syncagent_protocol::name::shown;
 use syncagent_protocol::pack::{Deframer, MAX_CHUNK_LEN};
 use syncagent_protocol::{ChunkId, Code, MachineId, VaultId};
 
@@ -23,6 +24,10 @@ use super::{Page, Posted, Remote, RemoteError};
 
 /// The longest JSON answer.
 const MAX_JSON_LEN: usize = 4 * 1024 * 1024;
+/// The longest sentence of a server's that is passed on, in characters.
+const MAX_SENTENCE: usize = 400;
+/// The longest word of another machine's, as its name.
+const MAX_WORD: usize = 255;
 /// The longest page of the log: what a server aims at, and one commit beyond.
 const MAX_PAGE_LEN: usize = 2 * (MAX_COMMIT_LEN + MAX_OPS + 4);
 
@@ -302,7 +307,13 @@ impl Remote for HttpRemote {
         async move {
             let answer: Answer =
                 json(self.call(Method::GET, "machines", Bytes::new()).await?).await?;
-            Ok(answer.machines)
+            let mut machines = answer.machines;
+            for machine in &mut machines {
+                for word in [&mut machine.name, &mut machine.platform, &mut machine.state] {
+                    *word = shown(word, MAX_WORD);
+                }
+            }
+            Ok(machines)
         }
         .boxed()
     }
@@ -350,6 +361,8 @@ fn refused(problem: Problem) -> RemoteError {
         detail,
         ..
     } = problem;
+    // It ends up on a terminal, where nobody shall tell it from what this program says.
+    let (title, detail) = (shown(&title, MAX_SENTENCE), shown(&detail, MAX_SENTENCE));
     let message = if detail.is_empty() {
         title
     } else {
@@ -367,7 +380,9 @@ async fn problem(response: Response<Body>) -> Result<Problem, RemoteError> {
 
 async fn json<T: serde::de::DeserializeOwned>(response: Response<Body>) -> Result<T, RemoteError> {
     let bytes = collect(response.into_body(), MAX_JSON_LEN).await?;
-    serde_json::from_slice(&bytes).map_err(|error| RemoteError::Protocol(error.to_string()))
+    // The error repeats words of the answer.
+    serde_json::from_slice(&bytes)
+        .map_err(|error| RemoteError::Protocol(shown(&error.to_string(), MAX_SENTENCE)))
 }
 
 async fn collect(mut body: Body, limit: usize) -> Result<Vec<u8>, RemoteError> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use syncagent_client::index::{Index, OpKind};
+use syncagent_protocol::name::shown;
 use syncagent_protocol::{Body, Kind, MachineId, Node, NodeId, TreePath};
 use syncagent_sync::Tree;
 use syncagent_vault::op::Put;
@@ -148,7 +149,7 @@ fn machine_names(index: &Index) -> Result<BTreeMap<MachineId, String>> {
     Ok(index
         .machines()?
         .into_iter()
-        .map(|machine| (machine.id, machine.add.name))
+        .map(|machine| (machine.id, shown(&machine.add.name, 255)))
         .collect())
 }
 

@@ -8,6 +8,7 @@ use syncagent_client::folder::disk::{At, Disk, EntryKind, ErrorKind, NativeDisk}
 use syncagent_client::folder::read::{StableRead, open_stable};
 use syncagent_client::index::{Index, OpenConflict};
 use syncagent_client::text::{self as compare, NoText};
+use syncagent_protocol::name::steers;
 use syncagent_protocol::{Code, NodeId, TreePath};
 
 use super::browse::open_index;
@@ -162,7 +163,7 @@ pub(super) fn diff(context: &Context, what: &str) -> Result {
     let answer = Answer { diffs };
     let colour = std::io::stdout().is_terminal() && context.variables.get("NO_COLOR").is_none();
     let safe = std::io::stdout().is_terminal();
-    context.output.result(&answer, || {
+    context.output.result_as_it_is(&answer, || {
         let mut all = String::new();
         for diff in &answer.diffs {
             all.push_str(&described(diff, colour, safe));
@@ -350,7 +351,7 @@ fn for_terminal(diff: &str, colour: bool) -> String {
         for c in line.chars() {
             match c {
                 '\t' => out.push(c),
-                c if c.is_control() => out.extend(c.escape_default()),
+                c if steers(c) => out.extend(c.escape_default()),
                 c => out.push(c),
             }
         }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use syncagent_client::daemon::control::{Client, Command};
 use syncagent_client::engine::{Hint, Recovered, Recovery, State, Way};
 use syncagent_client::home::Home;
-use syncagent_protocol::Code;
+use syncagent_protocol::{Code, name};
 use syncagent_vault::keys::VaultKey;
 
 use super::{status, sync};
@@ -168,7 +168,7 @@ fn foreseen(recovery: &Recovery) -> String {
     }
     let whose: Vec<String> = by_machine
         .iter()
-        .map(|(machine, n)| format!("{n} of {machine}"))
+        .map(|(machine, n)| format!("{n} of {}", name::shown(machine, 255)))
         .collect();
     let lost = match recovery.lost.is_empty() {
         true => String::new(),

@@ -1,6 +1,9 @@
 //! Sizes, times and columns as people read them.
 
+use std::borrow::Cow;
+
 use syncagent_protocol::TreePath;
+use syncagent_protocol::name::steers;
 use syncagent_sync::Utc;
 use textwrap::{Options, WordSplitter, WrapAlgorithm};
 
@@ -63,6 +66,36 @@ pub(crate) fn span(seconds: u64) -> String {
 /// A path of the vault, or a name that is none, without anything that could steer a terminal.
 pub(crate) fn shown(path: &str) -> String {
     TreePath::parse(path).map_or_else(|_| path.escape_debug().to_string(), |path| path.to_string())
+}
+
+/// Text as it may go to a terminal, whoever wrote parts of it: what would steer one is escaped as `\u{..}`, all but line
+/// breaks and tabs.
+pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
+    let does = |c: char| steers(c) && c != '\n' && c != '\t';
+    if !text.contains(does) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 64);
+    for c in text.chars() {
+        match does(c) {
+            true => out.extend(c.escape_unicode()),
+            false => out.push(c),
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// The same for JSON, which is the same to whoever parses it.
+pub(crate) fn harmless_json(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        match steers(c) {
+            // All of them are in strings, and have four digits at most.
+            true => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            false => out.push(c),
+        }
+    }
+    out
 }
 
 /// `1 file`, `2 files`.
@@ -145,6 +178,21 @@ mod tests {
         ] {
             assert_eq!(wrapped(text, width), want, "{text:?}");
         }
+    }
+
+    #[test]
+    fn nothing_that_is_shown_steers_a_terminal() {
+        let text = "\r\x1b[2Kin sync\u{9b}2K\u{202e}\n\tgrün\n";
+        let shown = harmless(text);
+        assert_eq!(shown, "\\u{d}\\u{1b}[2Kin sync\\u{9b}2K\\u{202e}\n\tgrün\n");
+        assert_eq!(harmless(&shown), shown);
+        let json = serde_json::to_string(&[text, "\u{7f}\u{2066}"]).unwrap();
+        let harmless = harmless_json(&json);
+        assert!(!harmless.contains(steers), "{harmless:?}");
+        assert_eq!(
+            serde_json::from_str::<Vec<String>>(&harmless).unwrap(),
+            [text, "\u{7f}\u{2066}"]
+        );
     }
 
     #[test]

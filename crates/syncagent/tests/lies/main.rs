@@ -14,4 +14,5 @@ mod log;
 mod member;
 mod network;
 mod slots;
+mod terminal;
 mod uploads;
