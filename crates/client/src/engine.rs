@@ -194,7 +194,7 @@ pub struct Engine {
 
 impl Engine {
     /// Takes over a folder: locks it, tidies what a crash left, loads the index. Nothing is sent or changed yet.
-    pub fn open(config: EngineConfig) -> Result<Self, ClientError> {
+    pub fn open(mut config: EngineConfig) -> Result<Self, ClientError> {
         let vault = config.key.vault();
         let known = known_folder(&config.index, vault)?;
         let (identity, lock) = take_folder(&*config.disk, vault, known, &*config.random)?;
@@ -203,7 +203,11 @@ impl Engine {
         }
         let placement = probe(&*config.disk)?;
         preview::keep_placement(&config.index, &placement)?;
+        let is_another = forget_another(&mut config.index, &*config.disk)?;
         let mut engine = Self::build(config, identity, Some(lock), placement)?;
+        if is_another {
+            engine.notice(ANOTHER.to_owned());
+        }
         engine.recover()?;
         Ok(engine)
     }
@@ -821,6 +825,30 @@ fn root_error(error: &root::RootError) -> ClientError {
     }
 }
 
+/// Under which key the index notes when the file with the folder's identity was made.
+const BORN: &str = "folder_born_ns";
+const ANOTHER: &str = "the folder is a copy of the one that was synchronised before, or was put back from a backup. It was merged with the vault: nothing counts as deleted, and older versions are brought up to date";
+
+/// Where a copy of the folder stands in its place, what it lacks was not deleted, and what is older in it was not changed:
+/// what was agreed on says nothing of it. Whether it is so; not where the file system does not say.
+fn forget_another(index: &mut Index, disk: &dyn Disk) -> Result<bool, ClientError> {
+    let Some(born_ns) = disk.identity_born_ns() else {
+        return Ok(false);
+    };
+    let now = born_ns.to_be_bytes();
+    match index.meta(BORN)? {
+        Some(before) if before == now => Ok(false),
+        Some(_) => {
+            index.forget_folder((BORN, &now))?;
+            Ok(true)
+        }
+        None => {
+            index.set_meta(BORN, &now)?;
+            Ok(false)
+        }
+    }
+}
+
 /// Locks the folder; adopts it if this machine never had one.
 fn take_folder(
     disk: &dyn Disk,
@@ -883,7 +911,7 @@ fn held_root(state: RootState) -> ClientError {
 fn held_copy() -> ClientError {
     ClientError::Held {
         code: Code::Root,
-        message: "another directory stands where the folder was, perhaps a copy of it or a backup that was put back. Once all of its files are there, end `syncagent sync` and start it again: what is missing then counts as deleted".into(),
+        message: "another directory stands where the folder was, perhaps a copy of it or a backup that was put back. Once all of its files are there, end `syncagent sync` and start it again: both are merged then, and nothing counts as deleted".into(),
     }
 }
 

@@ -925,6 +925,25 @@ impl Index {
         Ok(())
     }
 
+    /// Forgets what was agreed on for what stands in the folder, and sets a note. What is not here on purpose stays so.
+    pub fn forget_folder(&mut self, (key, note): (&str, &[u8])) -> Result<()> {
+        let tx = self.db.transaction()?;
+        for statement in [
+            "DELETE FROM ancestor WHERE not_here = 0",
+            "DELETE FROM sealed_rows",
+            "DELETE FROM pending_ids",
+            "DELETE FROM own_moves",
+        ] {
+            tx.execute(statement, [])?;
+        }
+        tx.execute(
+            "INSERT OR REPLACE INTO meta VALUES (?1, ?2)",
+            params![key, note],
+        )?;
+        tx.commit()?;
+        Ok(())
+    }
+
     /// The data chunks of a file's version, if they were kept: ids and lengths without keys do not stand alone.
     pub fn leaves(&self, node: NodeId, op_hash: OpHash) -> Result<Option<Vec<u8>>> {
         let row = self.db.query_row(

@@ -1,5 +1,4 @@
-//! The brake: a pass that would delete or replace much is held until somebody says yes, and a root that
-//! is not the one we know is never taken for a deletion.
+//! The brake: a pass that would delete or replace much is held until somebody says yes.
 
 use serde::Serialize;
 use syncagent_protocol::{Kind, NodeId, TreePath};
@@ -16,7 +15,7 @@ pub struct Limits {
     pub of_at_least: u64,
     /// Held if more files than this would go, however many there are.
     pub files: u64,
-    /// An empty root is taken for emptied by accident if at least this many files were known.
+    /// Held if this disk has none left of at least this many files in the vault: it may have been emptied by accident.
     pub emptied_from: u64,
 }
 
@@ -98,11 +97,20 @@ pub fn check(plan: &Plan, remote: &Placed, files_on_disk: u64, limits: &Limits) 
         },
     ]
     .into_iter()
-    .filter(|held| limits.exceeded(held.affected.len() as u64, held.files))
+    .filter(|held| limits.hold(held))
     .collect()
 }
 
 impl Limits {
+    fn hold(&self, held: &Held) -> bool {
+        let affected = held.affected.len() as u64;
+        let is_emptied = held.direction == Direction::InVault
+            && affected == held.files
+            && affected >= self.emptied_from
+            && held.affected.iter().all(|a| a.change == Change::Deleted);
+        is_emptied || self.exceeded(affected, held.files)
+    }
+
     fn exceeded(&self, affected: u64, files: u64) -> bool {
         affected > self.files
             || (files >= self.of_at_least && affected * 100 > files * self.percent)
@@ -170,81 +178,6 @@ fn lost_in_vault(plan: &Plan, remote: &Placed) -> Vec<Affected> {
         })
     };
     plan.all_ops().filter_map(lost).collect()
-}
-
-/// What is known of the folder's root from earlier passes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RootKnown {
-    /// Identifies the volume; 0 if unusable.
-    pub volume: u64,
-    /// Inode of the root; 0 if unusable.
-    pub inode: u64,
-    /// Files that stood below it.
-    pub files: u64,
-}
-
-/// What stands where the root should.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RootFound {
-    /// Nothing, or no directory.
-    Missing,
-    /// A directory.
-    Directory {
-        /// Identifies the volume; 0 if unusable.
-        volume: u64,
-        /// Inode; 0 if unusable.
-        inode: u64,
-        /// Whether nothing (of ours) is in it.
-        empty: bool,
-        /// Whether it holds this folder's own mark; none if no mark is kept.
-        marked: Option<bool>,
-    },
-}
-
-/// Whether what is missing below the root may be taken for deleted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RootState {
-    /// It is the root we know.
-    Fine,
-    /// It is not there.
-    Missing,
-    /// It is there, and everything in it is gone.
-    Emptied,
-    /// Another directory stands in its place.
-    Replaced,
-    /// Another volume is mounted there, or ours no longer is.
-    OtherVolume,
-}
-
-/// Compares the root with what is known of it. A mark decides over numbers that a reboot may change.
-pub fn root_state(known: Option<&RootKnown>, found: &RootFound, limits: &Limits) -> RootState {
-    let RootFound::Directory {
-        volume,
-        inode,
-        empty,
-        marked,
-    } = *found
-    else {
-        return RootState::Missing;
-    };
-    let Some(known) = known else {
-        return RootState::Fine;
-    };
-    let differs = |a: u64, b: u64| a != 0 && b != 0 && a != b;
-    if marked != Some(true) {
-        if differs(volume, known.volume) {
-            return RootState::OtherVolume;
-        }
-        if differs(inode, known.inode) || (marked == Some(false) && known.files > 0) {
-            return RootState::Replaced;
-        }
-    }
-    if empty && known.files >= limits.emptied_from {
-        RootState::Emptied
-    } else {
-        RootState::Fine
-    }
 }
 
 #[cfg(test)]
@@ -320,43 +253,32 @@ mod tests {
     }
 
     #[test]
-    fn roots() {
-        let known = RootKnown {
-            volume: 1,
-            inode: 2,
-            files: 20,
+    fn emptied() {
+        let held = |direction, deleted: u64, replaced: u64, files| Held {
+            direction,
+            affected: (0..deleted + replaced)
+                .map(|n| Affected {
+                    node: NodeId([u8::try_from(n).unwrap(); 16]),
+                    path: TreePath::parse(&n.to_string()).unwrap(),
+                    change: match n < deleted {
+                        true => Change::Deleted,
+                        false => Change::Replaced,
+                    },
+                })
+                .collect(),
+            files,
         };
-        let dir = |volume, inode, empty, marked| RootFound::Directory {
-            volume,
-            inode,
-            empty,
-            marked,
-        };
-        for (found, want) in [
-            (RootFound::Missing, RootState::Missing),
-            (dir(1, 2, false, None), RootState::Fine),
-            (dir(1, 2, true, None), RootState::Emptied),
-            (dir(3, 2, false, None), RootState::OtherVolume),
-            (dir(1, 3, false, None), RootState::Replaced),
-            (dir(1, 2, false, Some(false)), RootState::Replaced),
-            (dir(3, 4, false, Some(true)), RootState::Fine),
-            (dir(3, 4, true, Some(true)), RootState::Emptied),
-            (dir(0, 0, false, None), RootState::Fine),
+        let limits = Limits::default();
+        for (direction, deleted, replaced, files, wanted) in [
+            (Direction::InVault, 10, 0, 10, true),
+            (Direction::InVault, 9, 0, 9, false),
+            (Direction::InVault, 10, 0, 11, false),
+            (Direction::InVault, 9, 1, 10, false),
+            // Somebody said yes to that where it was done.
+            (Direction::OnDisk, 10, 0, 10, false),
         ] {
-            assert_eq!(
-                root_state(Some(&known), &found, &Limits::default()),
-                want,
-                "{found:?}"
-            );
+            let held = held(direction, deleted, replaced, files);
+            assert_eq!(limits.hold(&held), wanted, "{held:?}");
         }
-        let few = RootKnown { files: 2, ..known };
-        assert_eq!(
-            root_state(Some(&few), &dir(1, 2, true, None), &Limits::default()),
-            RootState::Fine
-        );
-        assert_eq!(
-            root_state(None, &dir(1, 2, true, None), &Limits::default()),
-            RootState::Fine
-        );
     }
 }

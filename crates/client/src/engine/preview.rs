@@ -9,7 +9,9 @@ use syncagent_sync::plan::{Content, Step as PlanStep};
 use syncagent_sync::{Op, Placement, Plan, Put};
 
 use super::status::{ConflictFile, FileError, Problem, SkippedFile};
-use super::{Engine, EngineConfig, Hint, Restore, held_root, known_folder, root_error};
+use super::{
+    Engine, EngineConfig, Hint, Restore, forget_another, held_root, known_folder, root_error,
+};
 use crate::error::ClientError;
 use crate::folder::placement::{composed, fold};
 use crate::folder::root::{self, Identity, RootState};
@@ -99,7 +101,7 @@ pub struct ForeseenRestore {
 
 impl Preview {
     /// Takes a look at a folder. `config.index` is a copy ([`Index::copy_of`]), and `config.home` is none.
-    pub fn open(config: EngineConfig) -> Result<Self, ClientError> {
+    pub fn open(mut config: EngineConfig) -> Result<Self, ClientError> {
         let vault = config.key.vault();
         let found = match known_folder(&config.index, vault)? {
             Some(identity) => Some(identity),
@@ -118,6 +120,7 @@ impl Preview {
             (None, can) if can.exec => Placement::UNIX,
             (None, _) => Placement::WINDOWS,
         };
+        forget_another(&mut config.index, &*config.disk)?;
         let mut preview = Self {
             engine: Engine::build(config, identity, None, placement)?,
             adopted: found.is_some(),

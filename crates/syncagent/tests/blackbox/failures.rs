@@ -197,6 +197,116 @@ fn a_folder_that_was_emptied_or_replaced_holds_everything() {
 }
 
 #[test]
+fn a_folder_that_lost_all_of_its_files_but_not_its_mark_waits_for_a_yes() {
+    let world = World::new();
+    let a = world.first("a");
+    for n in 0..10 {
+        a.write(&format!("{n}"), "x");
+    }
+    a.sync_once().exits(0);
+    let b = world.next("b", &a);
+    b.sync_once().exits(0);
+    for n in 0..10 {
+        fs::remove_file(a.folder.join(n.to_string())).unwrap();
+    }
+    a.sync_once()
+        .exits(13)
+        .says("E_BRAKE")
+        .names("10 of 10 files");
+    b.sync_once().exits(0);
+    assert_eq!(b.names().len(), 10);
+    // It was meant; others are not asked again.
+    let yes = ["sync", "--once", "--yes", "--password-file", "password"];
+    a.run(&yes).exits(0);
+    b.sync_once().exits(0);
+    assert!(b.names().is_empty());
+}
+
+/// As `cp -a` and backups do it: the same bytes, names and times under new inodes.
+fn copy_all(from: &Path, to: &Path) {
+    let mut copy = std::process::Command::new("cp");
+    assert!(copy.arg("-a").arg(from).arg(to).status().unwrap().success());
+}
+
+#[test]
+fn a_folder_put_back_from_a_backup_deletes_nothing_and_takes_nothing_back() {
+    let world = World::new();
+    let a = world.first("a");
+    a.write("edited", "before");
+    a.write("same", "same");
+    a.write("dir/kept", "kept");
+    a.sync_once().exits(0);
+    let b = world.next("b", &a);
+    b.sync_once().exits(0);
+    let backup = world.path("backup");
+    copy_all(&a.folder, &backup);
+    a.write("edited", "after");
+    a.write("new", "new");
+    a.write("dir/new", "new");
+    a.sync_once().exits(0);
+    b.write("by b", "b");
+    b.sync_once().exits(0);
+
+    // All of it, and then only a part: what is not there yet was not deleted.
+    for part in [false, true] {
+        fs::remove_dir_all(&a.folder).unwrap();
+        copy_all(&backup, &a.folder);
+        if part {
+            fs::remove_dir_all(a.folder.join("dir")).unwrap();
+        }
+        let foreseen = a.run(&[
+            "sync",
+            "--once",
+            "--dry-run",
+            "--json",
+            "--password-file",
+            "password",
+        ]);
+        assert!(!foreseen.stdout.contains("remove"), "{}", foreseen.stdout);
+        a.sync_once().exits(0);
+        b.sync_once().exits(0);
+        for machine in [&a, &b] {
+            assert_eq!(machine.names(), ["by b", "dir", "edited", "new", "same"]);
+            assert_eq!(machine.read("edited").as_deref(), Some("after"));
+            assert_eq!(machine.read("dir/kept").as_deref(), Some("kept"));
+            assert_eq!(machine.read("dir/new").as_deref(), Some("new"));
+        }
+        assert!(
+            a.status()["notices"]
+                .to_string()
+                .contains("put back from a backup")
+        );
+        // From then on what is deleted there is deleted.
+        fs::remove_file(a.folder.join("dir/new")).unwrap();
+        a.sync_once().exits(0);
+        b.sync_once().exits(0);
+        assert_eq!(b.read("dir/new"), None);
+        a.write("dir/new", "new");
+        a.sync_once().exits(0);
+        b.sync_once().exits(0);
+    }
+}
+
+#[test]
+fn a_folder_that_was_only_moved_or_given_to_another_user_is_the_same() {
+    let world = World::new();
+    let a = world.first("a");
+    a.write("x", "x");
+    a.write("y", "y");
+    a.sync_once().exits(0);
+    // Its inodes change, and stay what they are.
+    for entry in [a.folder.clone(), a.folder.join(".syncagent/root")] {
+        let mode = fs::metadata(&entry).unwrap().permissions();
+        fs::set_permissions(&entry, mode).unwrap();
+    }
+    fs::remove_file(a.folder.join("x")).unwrap();
+    a.sync_once().exits(0);
+    let b = world.next("b", &a);
+    b.sync_once().exits(0);
+    assert_eq!(b.names(), ["y"]);
+}
+
+#[test]
 fn a_folder_whose_copy_stands_in_its_place_is_held_until_sync_starts_again() {
     let world = World::new();
     let a = world.first("a");
@@ -227,7 +337,7 @@ fn a_folder_whose_copy_stands_in_its_place_is_held_until_sync_starts_again() {
     });
     b.sync_once().exits(0);
     assert_eq!(b.names(), ["dir", "y"], "what is not there yet was deleted");
-    fs::copy(elsewhere.join("y"), a.folder.join("y")).unwrap();
+    // Somebody starts it again too early.
     assert_eq!(daemon.terminate(), 0);
     let daemon = a.start_daemon();
     a.write("dir/z", "z");

@@ -790,6 +790,10 @@ impl Disk for SimDisk {
         Ok(Box::new(Unlock(self.drive.clone(), self.run)))
     }
 
+    fn identity_born_ns(&self) -> Option<i64> {
+        None
+    }
+
     fn root_is_same(&self) -> Result<bool> {
         self.enter("stat", &"the root").map(|_| true)
     }

@@ -295,6 +295,9 @@ pub trait Disk: Send + Sync {
     fn prepare(&self) -> Result<(), DiskError>;
     /// Locks the folder against a second daemon, until the guard is dropped. [`ErrorKind::Busy`] if it is locked.
     fn lock(&self) -> Result<Guard, DiskError>;
+    /// When the file with the folder's identity was made, nanoseconds since 1970: no copy can bring that along. None where
+    /// the file system does not say.
+    fn identity_born_ns(&self) -> Option<i64>;
     /// Whether the root's path still leads to the directory that was opened. [`ErrorKind::NotFound`] if it leads nowhere.
     fn root_is_same(&self) -> Result<bool, DiskError>;
 }

@@ -579,6 +579,15 @@ impl Disk for UnixDisk {
         }
     }
 
+    fn identity_born_ns(&self) -> Option<i64> {
+        let own = self.own("look at", At::Identity).ok()?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(own.dir.as_fd(), IDENTITY, flags, Mode::empty()).ok()?;
+        let born = File::from(fd).metadata().ok()?.created().ok()?;
+        let since = born.duration_since(std::time::UNIX_EPOCH).ok()?;
+        i64::try_from(since.as_nanos()).ok()
+    }
+
     fn root_is_same(&self) -> Result<bool> {
         let now = rustix::fs::stat(&self.path)
             .map_err(|errno| fail("look at", self.path.display(), errno))?;

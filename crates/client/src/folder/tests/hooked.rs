@@ -149,6 +149,9 @@ impl Disk for Hooked {
     fn lock(&self) -> Result<Guard> {
         self.inner.lock()
     }
+    fn identity_born_ns(&self) -> Option<i64> {
+        self.inner.identity_born_ns()
+    }
     fn root_is_same(&self) -> Result<bool> {
         self.inner.root_is_same()
     }
