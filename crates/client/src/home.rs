@@ -135,6 +135,19 @@ struct CredentialsFile {
     trusted: Option<syncagent_protocol::api::Head>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pending_slots: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pending_removals: Vec<PendingRemoval>,
+}
+
+/// A machine that was removed in a part of the log that a union left behind: the next pass removes it again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingRemoval {
+    /// The machine.
+    pub machine: MachineId,
+    /// The name it was known by.
+    pub name: String,
+    /// The last position at which both histories are the same.
+    pub since_n: u64,
 }
 
 impl Drop for CredentialsFile {
@@ -165,6 +178,8 @@ pub struct Credentials {
     pub trusted: Option<syncagent_protocol::api::Head>,
     /// Slots for the server that no KEYSLOT op of the log pins yet; the next pass posts them.
     pub pending_slots: Vec<Slot>,
+    /// Machines that the next pass removes again, because a union left their removal behind.
+    pub pending_removals: Vec<PendingRemoval>,
 }
 
 impl Home {
@@ -339,6 +354,7 @@ impl Home {
                     Ok(Slot::parse(&bytes)?)
                 })
                 .collect::<Result<_, ClientError>>()?,
+            pending_removals: file.pending_removals.clone(),
         }))
     }
 
@@ -369,6 +385,7 @@ impl Home {
             recovery_tested: false,
             trusted: None,
             pending_slots: Vec::new(),
+            pending_removals: Vec::new(),
         };
         self.save_credentials(&credentials)?;
         Ok(credentials)
@@ -391,6 +408,7 @@ impl Home {
                 .iter()
                 .map(|slot| hex(slot.as_bytes()))
                 .collect(),
+            pending_removals: credentials.pending_removals.clone(),
         };
         let text = serde_json::to_vec_pretty(&file)
             .map_err(|error| ClientError::State(error.to_string()))?;

@@ -445,6 +445,22 @@ impl Index {
         Ok(n.and_then(|bytes| Some(u64::from_be_bytes(bytes.try_into().ok()?))))
     }
 
+    /// The machines that were removed after position `after`.
+    pub fn revoked_after(&self, after: u64) -> Result<Vec<MachineId>> {
+        let mut statement = self.db.prepare(
+            "SELECT key FROM meta WHERE key LIKE 'revoked/%' AND value > ?1 ORDER BY value, key",
+        )?;
+        // Positions as they are written there compare as numbers do.
+        let keys = statement.query_map([after.to_be_bytes()], |row| row.get::<_, String>(0))?;
+        let mut machines = Vec::new();
+        for key in keys {
+            let id = key?.trim_start_matches("revoked/").parse();
+            let id = id.map_err(|_| ClientError::State("a removed machine without id".into()))?;
+            machines.push(id);
+        }
+        Ok(machines)
+    }
+
     /// The hash that the last KEYSLOT op of a type pins.
     pub fn keyslot(&self, slot_type: u8) -> Result<Option<[u8; 32]>> {
         let row = self.db.query_row(

@@ -471,10 +471,7 @@ impl Engine {
             if enrolled.is_some_and(|machine| machine.revoked_n.is_some())
                 || self.index.revoked_n(self.credentials.id())?.is_some()
             {
-                return Err(ClientError::Remote(crate::remote::RemoteError::Refused {
-                    code: Code::Revoked,
-                    message: "this machine was removed from the vault".into(),
-                }));
+                return Err(super::members::removed());
             }
             if self.head.n == 0 {
                 drafts.push(Draft::genesis(&self.genesis)?);
@@ -486,6 +483,9 @@ impl Engine {
                     platform: self.platform.clone(),
                     web: false,
                 })?);
+            }
+            if self.head.n > 0 {
+                drafts.extend(self.removals_due()?);
             }
             let slot = match self.credentials.pending_slots.first() {
                 Some(slot) if self.head.n > 0 => Some(slot.clone()),

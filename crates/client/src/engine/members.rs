@@ -5,7 +5,16 @@ use syncagent_vault::op::Draft;
 
 use super::Engine;
 use crate::error::ClientError;
-use crate::remote::Posted;
+use crate::home::PendingRemoval;
+use crate::remote::{Posted, RemoteError};
+
+/// This machine was removed.
+pub(super) fn removed() -> ClientError {
+    ClientError::Remote(RemoteError::Refused {
+        code: Code::Revoked,
+        message: "this machine was removed from the vault".into(),
+    })
+}
 
 impl Engine {
     /// Signs the removal of `machine`; the server ends its token in the same transaction. Returns the position of
@@ -32,5 +41,42 @@ impl Engine {
         Err(ClientError::Busy(
             "other machines are writing all the time: try again".into(),
         ))
+    }
+
+    /// The removals that a union left behind and that are still to be signed again. Those that the log has are settled.
+    pub(super) fn removals_due(&mut self) -> Result<Vec<Draft>, ClientError> {
+        let mut due = Vec::new();
+        let mut done = Vec::new();
+        for removal in self.credentials.pending_removals.clone() {
+            match self.index.revoked_n(removal.machine)? {
+                Some(n) => done.push((removal, n)),
+                None => due.push(Draft::machine_revoke(removal.machine)),
+            }
+        }
+        for (removal, n) in done {
+            let PendingRemoval {
+                machine,
+                name,
+                since_n,
+            } = removal;
+            let since = self.index.commits_after(since_n)?;
+            let written = since.iter().filter(|commit| commit.machine == machine);
+            let written = written.count();
+            let written = match written {
+                0 => "It has written nothing meanwhile".to_owned(),
+                n => format!(
+                    "It has written {n} times meanwhile, after position {since_n}: if it is not in your hands, look at what changed since"
+                ),
+            };
+            self.notice(format!(
+                "machine '{name}', whose removal the server had lost, is removed again at position {n}. {written}"
+            ));
+            self.note(|credentials| {
+                credentials
+                    .pending_removals
+                    .retain(|p| p.machine != machine)
+            })?;
+        }
+        Ok(due)
     }
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use syncagent_protocol::commit::Commit;
 use syncagent_protocol::pack::MAX_IDS_PER_REQUEST;
-use syncagent_protocol::{Body, ChunkId, Code, ContentHash, NodeId, OpHash, TreePath};
+use syncagent_protocol::{Body, ChunkId, Code, ContentHash, MachineId, NodeId, OpHash, TreePath};
 use syncagent_sync::plan::Step;
 use syncagent_sync::{AncestorNode, LastOp, LocalState, Op};
 use syncagent_vault::chunk::{Scope, Sealed};
@@ -21,6 +21,7 @@ use super::decide::{Decision, hash_file};
 use super::{Engine, Hint, Preview, TouchedFile};
 use crate::error::ClientError;
 use crate::folder::read::open_stable;
+use crate::home::PendingRemoval;
 use crate::index::OpKind;
 use crate::remote::{Posted, RemoteError};
 use crate::transfer::seal::{Recipe, Sealing};
@@ -83,6 +84,8 @@ pub struct Recovery {
     pub course: Course,
     /// What the server has no longer, in order.
     pub lost: Vec<LostCommit>,
+    /// Names of the machines whose removal is among it. They stay removed.
+    pub removed: Vec<String>,
 }
 
 /// What `recover` did.
@@ -124,10 +127,7 @@ impl Engine {
         let lost: Vec<LostCommit> = { self.index.commits_after(common_n)?.into_iter() }
             .map(|commit| LostCommit {
                 n: commit.n,
-                machine: match self.machines.get(&commit.machine) {
-                    Some(machine) => machine.add.name.clone(),
-                    None => commit.machine.to_string(),
-                },
+                machine: self.machine_name(commit.machine),
                 time_ms: commit.time_ms,
                 held: commit.held,
             })
@@ -148,7 +148,17 @@ impl Engine {
                 common_n,
             },
             lost,
+            removed: { self.index.revoked_after(common_n)?.into_iter() }
+                .map(|machine| self.machine_name(machine))
+                .collect(),
         })
+    }
+
+    fn machine_name(&self, machine: MachineId) -> String {
+        match self.machines.get(&machine) {
+            Some(known) => known.add.name.clone(),
+            None => machine.to_string(),
+        }
     }
 
     /// The last position up to `top` at which the server has the commit that this machine verified. Each names the one
@@ -472,8 +482,19 @@ impl Engine {
         for path in self.deleted_after(common_n)? {
             list(&mut kept, path);
         }
-        // The positions seen before a lost index, too: somebody agreed to go on from what there is.
         let slots = self.index.slots_kept(Some(common_n))?;
+        let removed = self.index.revoked_after(common_n)?;
+        if removed.contains(&self.credentials.id()) {
+            return Err(super::members::removed());
+        }
+        let removals: Vec<PendingRemoval> = { removed.into_iter() }
+            .map(|machine| PendingRemoval {
+                machine,
+                name: self.machine_name(machine),
+                since_n: common_n,
+            })
+            .collect();
+        // The positions seen before a lost index, too: somebody agreed to go on from what there is.
         self.note(|credentials| {
             credentials.trusted = None;
             // The next pass pins them again: a password that was changed stays changed. One that waits is newer.
@@ -481,6 +502,13 @@ impl Engine {
             for slot in &slots {
                 if pending.iter().all(|p| p.slot_type() != slot.slot_type()) {
                     pending.push(slot.clone());
+                }
+            }
+            // Nor does anybody come back who was removed.
+            let pending = &mut credentials.pending_removals;
+            for removal in &removals {
+                if pending.iter().all(|p| p.machine != removal.machine) {
+                    pending.push(removal.clone());
                 }
             }
         })?;

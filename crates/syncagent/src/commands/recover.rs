@@ -178,6 +178,13 @@ fn foreseen(recovery: &Recovery) -> String {
             whose.join(", ")
         ),
     };
+    let removed = match recovery.removed.is_empty() {
+        true => String::new(),
+        false => format!(
+            " Of machines that were removed since it stays so: {}.",
+            recovery.removed.join(", ")
+        ),
+    };
     let (server, own, common) = (course.server_n, course.own_n, course.common_n);
     match course.way {
         Way::Nothing => format!(
@@ -187,7 +194,7 @@ fn foreseen(recovery: &Recovery) -> String {
             "The server shows position {server}, this machine has seen {own}.{lost} They are given back as they were, with the content that is on this disk; nothing is deleted anywhere, and other machines notice nothing."
         ),
         Way::Unite => format!(
-            "The server shows position {server}, this machine has seen {own}, and only up to {common} both have the same history.{lost} They are not given back{}. Both sides are united: what is only on one side comes to the other, what both changed becomes a conflict copy, and nothing is deleted anywhere.",
+            "The server shows position {server}, this machine has seen {own}, and only up to {common} both have the same history.{lost} They are not given back{}. Both sides are united: what is only on one side comes to the other, what both changed becomes a conflict copy, and nothing is deleted anywhere.{removed}",
             match server == common && recovery.lost.iter().all(|lost| lost.held) {
                 true => "",
                 false => ", because the server has gone on, or this machine no longer holds them",

@@ -413,6 +413,96 @@ fn a_password_changed_while_halted_is_not_forgotten_by_a_union() {
 }
 
 #[test]
+fn a_machine_that_was_removed_stays_removed_where_both_sides_are_united() {
+    let mut world = World::new();
+    let a = world.first("a");
+    a.write("old", "from before the backup");
+    a.sync_once().exits(0);
+    let [b, c, d] = ["b", "c", "d"].map(|name| world.next(name, &a));
+    for machine in [&b, &c, &d, &a, &b, &c, &d] {
+        machine.sync_once().exits(0);
+    }
+    back_up(&mut world, "backup");
+    let remove = |name: &str| {
+        let remove = [
+            "machines",
+            "remove",
+            name,
+            "--yes",
+            "--password-file",
+            "password",
+        ];
+        a.run(&remove).exits(0);
+    };
+    remove("c-machine");
+    // B sees it, D does not.
+    b.sync_once().exits(0);
+    c.sync_once().exits(12).says("E_REVOKED");
+    restore(&mut world, "backup");
+    // The server knows nothing of it, and goes on: with D, and with C.
+    d.write("by d", "d");
+    d.sync_once().exits(0);
+    c.write("by c", "c");
+    c.sync_once().exits(0);
+
+    a.sync_once().exits(14).says("E_FORK");
+    let foreseen = recover(&a, &["--dry-run"]).exits(0);
+    assert!(foreseen.stdout.contains("it stays so: c-machine"));
+    recover(&a, &["--yes"]).exits(0);
+    c.write("by c", "more");
+    c.sync_once().exits(12).says("E_REVOKED");
+    d.sync_once().exits(0);
+    // What it wrote is told, and lost it is not.
+    assert!(
+        notices(&a)
+            .contains("machine 'c-machine', whose removal the server had lost, is removed again")
+    );
+    assert!(notices(&a).contains("It has written 1 times meanwhile"));
+    assert_eq!(a.read("by c").as_deref(), Some("c"));
+    let head = || d.status()["head"].clone();
+    let before = head();
+    // Whoever comes later finds it removed, and does not do it once more.
+    recover(&b, &["--yes"]).exits(0);
+    for machine in [&b, &a, &d] {
+        machine.sync_once().exits(0);
+    }
+    assert_eq!(head(), before);
+    assert_same(&a, &b);
+    assert_same(&a, &d);
+}
+
+#[test]
+fn a_machine_that_knows_of_its_removal_does_not_unite() {
+    let mut world = World::new();
+    let a = world.first("a");
+    a.write("old", "from before the backup");
+    a.sync_once().exits(0);
+    let c = world.next("c", &a);
+    c.sync_once().exits(0);
+    a.sync_once().exits(0);
+    back_up(&mut world, "backup");
+    let remove = [
+        "machines",
+        "remove",
+        "c-machine",
+        "--yes",
+        "--password-file",
+        "password",
+    ];
+    c.run(&remove).exits(0);
+    c.sync_once().exits(12).says("E_REVOKED");
+    restore(&mut world, "backup");
+    a.write("by a", "a");
+    a.sync_once().exits(0);
+    c.write("by c", "c");
+    recover(&c, &["--yes"]).exits(12).says("E_REVOKED");
+    c.sync_once();
+    a.sync_once().exits(0);
+    assert_eq!(a.read("by c"), None);
+    assert_eq!(c.read("by c").as_deref(), Some("c"));
+}
+
+#[test]
 fn a_server_that_has_gone_on_is_united_with_and_nothing_is_deleted() {
     let mut world = World::new();
     let a = world.first("a");

@@ -538,7 +538,7 @@ impl World {
             Err(error) if error.code() == Code::Offline => engine.recovery().await,
             recovery => recovery,
         };
-        let Recovery { course, lost } = recovery.map_err(failed)?;
+        let Recovery { course, lost, .. } = recovery.map_err(failed)?;
         if course.way == Way::Unite {
             let why = format!("{name}: does not hold what was lost: {course:?}, {lost:?}");
             return Err(broken(why));
@@ -707,6 +707,7 @@ impl World {
             recovery_tested: true,
             trusted: None,
             pending_slots: Vec::new(),
+            pending_removals: Vec::new(),
         };
         let remote = HttpRemote::new(
             Arc::new(machine.net.clone()),
