@@ -333,7 +333,9 @@ impl Daemon {
                 let result = self.engine.remove_machine(machine).await;
                 let effects = match &result {
                     // A pass shows what became of a machine that removed itself, or that was refused.
-                    Ok(_) | Err(ClientError::Remote(_)) => self.tell(Event::Now),
+                    Ok(_) | Err(ClientError::Remote(_) | ClientError::Unanswered(_)) => {
+                        self.tell(Event::Now)
+                    }
                     Err(_) => Vec::new(),
                 };
                 (effects, result.map(serde_json::Value::from))

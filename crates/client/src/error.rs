@@ -71,6 +71,11 @@ pub enum ClientError {
         "the local state cannot be used: {0}. `syncagent reset` builds it anew from the folder and the server; no file is touched"
     )]
     State(String),
+    /// What a person ordered was sent, and the server did not say that it took it.
+    #[error(
+        "{0}. Whether the server took what was ordered is not known: it is kept, and sent again with the next sync, as it is. Who no longer wants it can undo it after that"
+    )]
+    Unanswered(RemoteError),
     /// Another process holds this home or folder.
     #[error("{0}")]
     Busy(String),
@@ -83,7 +88,7 @@ impl ClientError {
             Self::Setup(_) => Code::Setup,
             Self::Locked(_) => Code::Locked,
             Self::Vault(error) | Self::KeyFile { source: error, .. } => error.code(),
-            Self::Remote(error) => error.code(),
+            Self::Remote(error) | Self::Unanswered(error) => error.code(),
             Self::Halted { code, .. } | Self::Held { code, .. } | Self::File { code, .. } => *code,
             Self::Io { source, .. } => io_code(source),
             Self::State(_) => Code::State,
@@ -109,7 +114,7 @@ impl ClientError {
     /// Whether the same thing may work later without anybody doing something.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Remote(error) => error.is_retryable(),
+            Self::Remote(error) | Self::Unanswered(error) => error.is_retryable(),
             _ => matches!(self.code(), Code::DiskFull | Code::Busy),
         }
     }

@@ -16,9 +16,12 @@ use syncagent_protocol::{ChunkId, Code, CommitHash, MachineId};
 /// Why the server did not do what it was asked.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RemoteError {
-    /// No answer, or half of one.
+    /// No answer, or half of one. The server may have done what it was asked.
     #[error("cannot reach the server: {0}")]
     Offline(String),
+    /// No connection came about: nothing of the request left this machine.
+    #[error("cannot reach the server: {0}")]
+    Unreached(String),
     /// Whoever answers at the address does not prove to be the server. Nothing was sent to it.
     #[error("{0}")]
     Untrusted(String),
@@ -44,7 +47,7 @@ impl RemoteError {
     /// The stable code.
     pub fn code(&self) -> Code {
         match self {
-            Self::Offline(_) | Self::Protocol(_) => Code::Offline,
+            Self::Offline(_) | Self::Unreached(_) | Self::Protocol(_) => Code::Offline,
             Self::Untrusted(_) => Code::Certificate,
             Self::Refused { code, .. } => *code,
             Self::Limit(_) => Code::Limit,
@@ -54,7 +57,7 @@ impl RemoteError {
     /// Whether the same request may work later.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Offline(_) | Self::Protocol(_) => true,
+            Self::Offline(_) | Self::Unreached(_) | Self::Protocol(_) => true,
             Self::Refused { code, .. } => matches!(
                 code,
                 Code::Server | Code::Busy | Code::DiskFull | Code::Offline

@@ -18,7 +18,7 @@ use syncagent_vault::slot::Slot;
 use super::Engine;
 use crate::error::ClientError;
 use crate::index::{Applied, KnownMachine, NodeOp, OpKind, SealedRow};
-use crate::remote::Posted;
+use crate::remote::{Posted, RemoteError};
 
 /// Commits are kept this long: `recover` can give them back to a server restored from a backup.
 const KEEP_SEALED_MS: u64 = 90 * 24 * 3_600_000;
@@ -610,6 +610,27 @@ impl Engine {
             }
         }
         Ok(posted)
+    }
+
+    /// Posts what a person ordered, who is told now what became of it: an order that failed is not carried out behind
+    /// their back.
+    pub(super) async fn post_order(
+        &mut self,
+        sealed: &SealedCommit,
+    ) -> Result<Posted, ClientError> {
+        match self.post(sealed).await {
+            // Nobody has seen it, so it can be as if it had never been sealed.
+            Err(ClientError::Remote(error @ RemoteError::Unreached(_))) => {
+                self.index.give_up_sealed(sealed.hash)?;
+                Err(error.into())
+            }
+            // It may stand by now. To seal another commit in its place would put two of this machine's into the world,
+            // and a server could show each to somebody else: all that can be done is to say so.
+            Err(ClientError::Remote(error)) if error.is_retryable() => {
+                Err(ClientError::Unanswered(error))
+            }
+            result => result,
+        }
     }
 
     pub(super) fn server_lost(

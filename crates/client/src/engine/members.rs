@@ -27,7 +27,7 @@ impl Engine {
             }
             self.post_own_affairs().await?;
             let sealed = self.seal(vec![Draft::machine_revoke(machine)], |_| Vec::new())?;
-            match self.post(&sealed).await? {
+            match self.post_order(&sealed).await? {
                 Posted::Accepted => return Ok(self.head.n),
                 Posted::Conflict(_) => {}
                 Posted::Missing(_) => {

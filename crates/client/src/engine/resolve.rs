@@ -144,7 +144,7 @@ impl Engine {
                 }
             };
             let sealed = self.seal(drafts, |_| Vec::new())?;
-            match self.post(&sealed).await? {
+            match self.post_order(&sealed).await? {
                 Posted::Accepted => {
                     return Ok(Resolution {
                         n: Some(self.head.n),

@@ -74,7 +74,7 @@ impl Engine {
                 ..
             } = self.plan_restore(restore)?;
             let sealed = self.seal(drafts, |_| Vec::new())?;
-            match self.post(&sealed).await? {
+            match self.post_order(&sealed).await? {
                 Posted::Accepted => {
                     let path = self.placed.tree.path_of(node).unwrap_or_default();
                     return Ok(Restored {

@@ -193,7 +193,10 @@ impl Transport for Network {
                 .body(body)
                 .send()
                 .await
-                .map_err(|error| self.failure(&error))?;
+                .map_err(|error| match self.failure(&error) {
+                    RemoteError::Offline(why) if error.is_connect() => RemoteError::Unreached(why),
+                    failure => failure,
+                })?;
             let mut out = Response::builder().status(response.status());
             if let Some(headers) = out.headers_mut() {
                 headers.extend(response.headers().clone());

@@ -13,6 +13,7 @@ mod history;
 mod log;
 mod member;
 mod network;
+mod orders;
 mod slots;
 mod terminal;
 mod uploads;
