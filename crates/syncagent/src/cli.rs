@@ -559,10 +559,13 @@ pub(crate) enum MachinesCommand {
     ///
     /// The removal is signed into the history, and the server ends the machine's token. Its files stay.
     ///
+    /// A name is that of a machine that joined, as the verified history has it, whatever the server says. A machine that
+    /// only the server names goes by its id, which `machines` shows.
+    ///
     /// Without the key (exit status 11), or with the folder away (13), the token ends none the less; `machines` then
     /// says "not yet signed", and the same command again signs it.
     Remove {
-        /// Its name
+        /// Its name, or its id
         name: String,
         #[command(flatten)]
         password: PasswordArgs,

@@ -50,7 +50,7 @@ pub(crate) const JSON: &[(&str, &str)] = &[
     ),
     (
         "`machines`",
-        "`{machines: [{name, id, platform, this, state, last_seen, last_seen_ms, files, synced_n, removed, removal_signed}]}`",
+        "`{machines: [{name, id, platform, this, member, state, last_seen, last_seen_ms, files, synced_n, removed, removal_signed}]}`; `name`, `id`, `member` and `removal_signed` are what the verified history says, the rest the server's word, which is all there is where `member` is false",
     ),
     (
         "`machines remove`",

@@ -39,6 +39,7 @@ fn a_removed_machine_is_told_so_and_keeps_its_files() {
     a.write("shared", "1");
     a.sync_once().exits(0);
     b.sync_once().exits(0);
+    a.sync_once().exits(0);
     // What other machines are shown.
     let row = listed(&a, "b-machine");
     assert_eq!((&row["state"], &row["files"]), (&"idle".into(), &1.into()));
@@ -103,6 +104,9 @@ fn a_daemon_removes_without_a_password_and_the_other_hears_it() {
     let a = world.first("a");
     let b = world.next("b", &a);
     let (da, db) = (a.start_daemon(), b.start_daemon());
+    until("a to see that b joined", || {
+        (listed(&a, "b-machine")["member"] == true).then_some(())
+    });
     a.run(&["machines", "remove", "b-machine", "--yes"])
         .exits(0);
     until("b to hear it", || {
@@ -118,6 +122,7 @@ fn without_the_key_a_machine_is_locked_out_and_signed_later() {
     let b = world.next("b", &a);
     a.sync_once().exits(0);
     b.sync_once().exits(0);
+    a.sync_once().exits(0);
     let half = a
         .run(&["machines", "remove", "b-machine", "--yes"])
         .exits(11)
@@ -190,6 +195,7 @@ fn nobody_takes_what_a_removed_machine_writes_with_the_servers_help() {
     a.write("kept", "kept");
     a.sync_once().exits(0);
     b.sync_once().exits(0);
+    a.sync_once().exits(0);
     a.run(&REMOVE_B).exits(0);
     forgive(&mut world);
     // It refuses by itself what it finds signed ...
@@ -214,7 +220,16 @@ fn a_machine_removed_before_its_first_word_is_never_enrolled() {
     let a = world.first("a");
     let b = world.next("b", &a);
     a.sync_once().exits(0);
-    a.run(&REMOVE_B).exits(0);
+    // No history names it, so its name is only what the server says. Its id is what it is.
+    let row = listed(&a, "b-machine");
+    assert_eq!(row["member"], false);
+    let id = row["id"].as_str().unwrap();
+    let refused = a.run(&REMOVE_B).exits(3).says("E_NOT_FOUND");
+    assert!(refused.stderr.contains(id), "{}", refused.stderr);
+    let mut remove = REMOVE_B;
+    remove[2] = id;
+    a.run(&remove).exits(0);
+    assert_eq!(listed(&a, "b-machine")["removal_signed"], true);
     forgive(&mut world);
     b.sync_once().exits(12).says("E_REVOKED");
     let head = a.status()["head"].clone();

@@ -11,6 +11,7 @@ mod chunks;
 mod court;
 mod history;
 mod log;
+mod machines;
 mod member;
 mod network;
 mod orders;
