@@ -120,6 +120,7 @@ pub async fn run(
         wake_at: None,
         engine,
     };
+    daemon.tell_unwatched();
     if options.paused {
         // Nothing to do comes of this; what `Started` asks for waits.
         let _ = daemon.tell(Event::Pause);
@@ -268,9 +269,13 @@ impl Daemon {
         let _ = self.tell(Event::Applied { n });
     }
 
+    fn tell_unwatched(&mut self) {
+        self.engine.set_unwatched(self.watcher.unwatched());
+    }
+
     fn hear(&mut self) -> Vec<Effect> {
         let hints = self.watcher.take();
-        self.engine.set_unwatched(hints.unwatched);
+        self.tell_unwatched();
         let mut effects = Vec::new();
         if hints.rescan_all {
             effects.extend(self.tell(Event::Overflow));
@@ -293,6 +298,11 @@ impl Daemon {
             tracing::info!("the folder is back");
             self.watcher = Watcher::start(&self.folder);
         }
+        if hint == Hint::Everything {
+            // What changed there meanwhile is seen by this look.
+            self.watcher.again();
+        }
+        self.tell_unwatched();
         let result = self.engine.pass(hint).await;
         self.astray = match &result {
             // A drive that was pulled out answers nothing but errors.
@@ -323,8 +333,9 @@ impl Daemon {
                 (self.tell(Event::Resume), Ok(serde_json::Value::Null))
             }
             Command::Approve => {
-                self.engine.allow_mass_change();
-                (self.tell(Event::Now), Ok(serde_json::Value::Null))
+                // To what was held when it was said: a pass that comes later may find something else.
+                let agreed = self.engine.agree_to_held();
+                (self.tell(Event::Now), Ok(agreed.into()))
             }
             Command::Now => (self.tell(Event::Now), Ok(serde_json::Value::Null)),
             // `Lock` comes another way; and it is unlocked.

@@ -8,6 +8,7 @@
 //! Invariant: the index says "agreed" only about what is durable on this disk and stands in the verified log.
 
 mod apply;
+mod brake;
 mod decide;
 mod fetch;
 mod history;
@@ -26,18 +27,17 @@ use std::sync::Arc;
 
 use syncagent_protocol::api::Head;
 use syncagent_protocol::time::Clock;
-use syncagent_protocol::{
-    Code, CommitHash, ContentHash, Kind, MachineId, NodeId, TreePath, VaultId,
-};
-use syncagent_sync::guard;
+use syncagent_protocol::{Code, CommitHash, ContentHash, MachineId, NodeId, TreePath, VaultId};
 use syncagent_sync::ignore::{self, Ignore, Verdict};
 use syncagent_sync::scan::{Fingerprint, Observed, Scan};
-use syncagent_sync::{Ancestor, LogTree, Placed, Placement, Plan, Survey, Utc};
+use syncagent_sync::{Ancestor, LogTree, Placed, Placement, Survey, Utc};
 use syncagent_vault::keys::{Keys, VaultKey};
 use syncagent_vault::op::Genesis;
 use syncagent_vault::random::{self, Random};
 use tokio::sync::watch;
 
+use self::brake::{Consent, Waiting};
+pub use self::brake::{HeldChange, HeldVerb, Side};
 use self::decide::Decision;
 pub use self::preview::{
     Foreseen, ForeseenRestore, Preview, Step as ForeseenStep, Verb, kept_placement,
@@ -45,9 +45,12 @@ pub use self::preview::{
 pub use self::recovery::{Course, LostCommit, Recovered, Recovery, Way};
 pub use self::resolve::{Keep, Resolution, Resolve, Undo};
 pub use self::restore::{Occupied, Restore, Restored};
-pub use self::status::{FileError, Outcome, Progress, SkippedFile, State, Status};
+pub use self::status::{
+    FileError, Outcome, Problem, Progress, SkippedFile, State, Status, Unwatched,
+};
 pub use self::verify::{BadChunk, TouchedFile, Verified};
 use crate::error::ClientError;
+use crate::folder;
 use crate::folder::apply::{Folder, RescueName};
 use crate::folder::disk::{At, Disk, Guard};
 use crate::folder::read::open_stable;
@@ -180,9 +183,12 @@ pub struct Engine {
     notices: Vec<String>,
     /// What of the rules files does not count.
     no_rules: Vec<String>,
-    unwatched: Option<String>,
-    /// Somebody said yes to the next mass change.
-    mass_change_allowed: bool,
+    /// What the watcher does not watch.
+    unwatched: Option<folder::watch::Unwatched>,
+    /// The change of very many files that the last pass waits with.
+    waiting: Option<Waiting>,
+    /// Which one somebody said yes to.
+    consent: Consent,
     skipped: Vec<syncagent_sync::scan::Skipped>,
     /// Bytes of other machines' commits that are kept, once that was counted.
     kept_len: Option<u64>,
@@ -331,7 +337,8 @@ impl Engine {
             notices: Vec::new(),
             no_rules: Vec::new(),
             unwatched: None,
-            mass_change_allowed: false,
+            waiting: None,
+            consent: Consent::default(),
             skipped: Vec::new(),
             kept_len: None,
             status: watch::Sender::new(Status::default()),
@@ -392,12 +399,7 @@ impl Engine {
         self.status.borrow().clone()
     }
 
-    /// Says yes to a change of very many files: the next pass that ends well may make it.
-    pub fn allow_mass_change(&mut self) {
-        self.mass_change_allowed = true;
-    }
-
-    /// Shows that a person has paused the machine.
+    /// Shows that a person has paused the machine. What waits for a yes still does, and can be said yes to.
     pub fn show_paused(&mut self) {
         self.publish(State::Paused);
     }
@@ -413,7 +415,7 @@ impl Engine {
     /// Something was heard of that is looked at soon: what was in sync may no longer be.
     pub fn show_waiting(&self) {
         self.status.send_if_modified(|status| {
-            let in_sync = matches!(status.state, State::Idle | State::Conflict);
+            let in_sync = status.state.is_in_sync();
             if in_sync {
                 status.state = State::Syncing;
             }
@@ -421,9 +423,9 @@ impl Engine {
         });
     }
 
-    /// Why not everything is watched, to be shown until it is.
-    pub fn set_unwatched(&mut self, reason: Option<String>) {
-        self.unwatched = reason;
+    /// What is not watched, to be shown with the next pass.
+    pub fn set_unwatched(&mut self, unwatched: Option<folder::watch::Unwatched>) {
+        self.unwatched = unwatched;
     }
 
     /// The machine's own connection, for questions beside a pass.
@@ -435,6 +437,7 @@ impl Engine {
     /// concerns single files is in the outcome and the rest went on.
     pub async fn pass(&mut self, hint: Hint) -> Result<Outcome, ClientError> {
         self.publish(State::Syncing);
+        self.waiting = None;
         let result = self.try_pass(hint).await;
         let state = match &result {
             Ok(_) => self.resting_state(),
@@ -453,8 +456,8 @@ impl Engine {
         };
         if result.is_ok() {
             self.last_sync_ms = self.clock.now_ms();
-            self.mass_change_allowed = false;
         }
+        self.use_up_consent(result.is_ok());
         self.publish_error(state, result.as_ref().err());
         self.rested = Some(self.status());
         result
@@ -557,41 +560,6 @@ impl Engine {
         outcome.errors = self.all_errors();
         outcome.skipped = self.all_skipped();
         Ok(outcome)
-    }
-
-    /// A pass that would delete or replace very many files waits for a person.
-    fn brake(&self, plan: &Plan) -> Result<(), ClientError> {
-        if self.mass_change_allowed {
-            return Ok(());
-        }
-        let on_disk = self.ancestor.count(Kind::File) + self.ancestor.count(Kind::Symlink);
-        let held = guard::check(
-            plan,
-            &self.placed,
-            on_disk as u64,
-            &guard::Limits::default(),
-        );
-        let Some(held) = held.first() else {
-            return Ok(());
-        };
-        let (count, files) = (held.affected.len(), held.files);
-        let first = held
-            .affected
-            .first()
-            .map(|affected| affected.path.to_string())
-            .unwrap_or_default();
-        let where_ = match held.direction {
-            guard::Direction::OnDisk => "in this folder, because other machines did so",
-            guard::Direction::InVault => {
-                "on all other machines, because this folder has changed so"
-            }
-        };
-        Err(ClientError::Held {
-            code: Code::Brake,
-            message: format!(
-                "{count} of {files} files would be deleted or replaced {where_} (the first is {first}). Nothing was done. If that is meant: `syncagent now --yes`, or `syncagent sync --once --yes`"
-            ),
-        })
     }
 
     /// Whether the folder is the one that was adopted; everything is held if not.

@@ -233,11 +233,14 @@ pub(crate) enum Command {
     /// Say how things stand
     ///
     /// What a running `sync` says, or else what the last pass found. With --watch once more after every change, until
-    /// `sync` ends.
+    /// `sync` ends. With --json, --held changes nothing: `held` has the list already.
     Status {
         /// Go on showing it
         #[arg(long)]
         watch: bool,
+        /// List the files whose deletion or replacement waits for a yes
+        #[arg(long, conflicts_with = "watch")]
+        held: bool,
     },
     /// Stop synchronising until `resume`
     ///
@@ -249,7 +252,9 @@ pub(crate) enum Command {
     Resume,
     /// Look for changes now
     ///
-    /// Told to a running `sync`. With --yes, a change of very many files that waits for a yes is made.
+    /// Told to a running `sync`. With --yes, the change of very many files that waits for a yes at that moment
+    /// (`status --held` lists it) is made. If there is more to change by the time of the pass, it waits again; if nothing
+    /// waits, the yes was to nothing and is not kept.
     Now,
     /// List what is in the vault
     Ls {

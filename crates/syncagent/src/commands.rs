@@ -100,7 +100,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<u8> {
             dry_run,
             begin,
         } => return sync::run(context, &password, once, dry_run, begin),
-        Command::Status { watch } => return status::run(context, watch),
+        Command::Status { watch, held } => return status::run(context, watch, held),
         Command::Pause => status::pause(context),
         Command::Resume => status::resume(context),
         Command::Now => status::now(context),

@@ -34,7 +34,8 @@ pub enum Command {
     Resume,
     /// Look at everything at once.
     Now,
-    /// Look at everything at once, and make the change of very many files that waits for a yes.
+    /// Look at everything at once, and make the change of very many files that waits for a yes now, and no other. The
+    /// answer is of how many files that is; 0 if none waits.
     Approve,
     /// Bring something back.
     Restore(Restore),

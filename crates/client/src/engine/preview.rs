@@ -162,10 +162,8 @@ impl Preview {
         engine.take_in_own_moves()?;
         let plan = engine.decide()?.plan;
         engine.skipped.clone_from(&plan.skipped);
-        let held = engine.brake(&plan).err().map(|error| Problem {
-            code: error.code(),
-            message: error.to_string(),
-        });
+        let held = engine.brake(&plan).err();
+        let held = held.map(|error| engine.problem(&error));
         Ok(engine.foresee(&plan, held))
     }
 

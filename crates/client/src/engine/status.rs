@@ -1,14 +1,20 @@
 //! How a machine does, in the words that status, web page and tray share.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use syncagent_protocol::api::Head;
-use syncagent_protocol::{Code, Kind};
+use syncagent_protocol::{Code, Kind, TreePath};
 use syncagent_sync::Conflict;
 use syncagent_sync::scan::Skipped;
 
 use super::Engine;
+use super::brake::{Consent, HeldChange, Waiting};
 use crate::error::ClientError;
 use crate::index::OpenConflict;
+
+/// Directories that are not watched are named up to this many.
+const MAX_UNWATCHED: usize = 20;
 
 /// The nine states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -36,6 +42,11 @@ pub enum State {
 }
 
 impl State {
+    /// Whether folder and vault are the same, as far as anybody has heard.
+    pub fn is_in_sync(self) -> bool {
+        matches!(self, Self::Idle | Self::Conflict)
+    }
+
     /// The word.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -93,14 +104,27 @@ pub struct Status {
     pub held: Option<Problem>,
     /// The verified position of the log.
     pub head: Option<Head>,
-    /// Files in sync here.
+    /// Files that folder and vault agreed on when they were last compared.
     pub files: u64,
     /// When the last pass ended well, milliseconds since 1970.
     pub last_sync: Option<u64>,
     /// Things a person should know.
     pub notices: Vec<String>,
+    /// Of what no change is heard, if there is such a thing.
+    pub unwatched: Option<Unwatched>,
     /// How far the running pass is.
     pub progress: Progress,
+}
+
+/// What is looked at by the regular scan alone, because the system does not watch it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unwatched {
+    /// Directories, each with everything below it: the first twenty. An empty path is the whole folder.
+    pub paths: Vec<String>,
+    /// How many there are besides.
+    pub more: u64,
+    /// Why, and what to do.
+    pub message: String,
 }
 
 /// Why nothing moves.
@@ -110,6 +134,12 @@ pub struct Problem {
     pub code: Code,
     /// What, and what to do.
     pub message: String,
+    /// How many files would be deleted or replaced, if that is why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<u64>,
+    /// Which: all of them up to 10,000 and 4 MiB of paths, else the first ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<HeldChange>,
 }
 
 /// Something that is left alone.
@@ -239,6 +269,29 @@ impl Engine {
         open.map(ConflictFile::from).collect()
     }
 
+    /// What is not watched, without what is left alone anyway.
+    fn unwatched_now(&self) -> Option<Unwatched> {
+        let unwatched = self.unwatched.as_ref()?;
+        let skipped = self.scan.iter().flat_map(|scan| &scan.skipped);
+        let left_alone: BTreeSet<TreePath> = skipped
+            .filter(|skipped| skipped.code.is_none())
+            .filter_map(|skipped| TreePath::parse(&skipped.path).ok())
+            .collect();
+        let is_left_alone = |path: &TreePath| {
+            let above = std::iter::successors(Some(path.clone()), TreePath::parent);
+            above.into_iter().any(|path| left_alone.contains(&path))
+        };
+        let mut paths = unwatched.paths.iter().filter(|path| !is_left_alone(path));
+        let first: Vec<String> = { paths.by_ref().take(MAX_UNWATCHED) }
+            .map(|path| path.as_str().to_owned())
+            .collect();
+        (!first.is_empty()).then(|| Unwatched {
+            paths: first,
+            more: paths.count() as u64,
+            message: unwatched.message.clone(),
+        })
+    }
+
     pub(super) fn publish(&mut self, state: State) {
         self.publish_error(state, None);
     }
@@ -255,12 +308,15 @@ impl Engine {
                 message: error.to_string(),
             });
         }
-        let held = error
-            .filter(|_| matches!(state, State::Held | State::Halted))
-            .map(|error| Problem {
-                code: error.code(),
-                message: error.to_string(),
-            });
+        let held = match (error, state) {
+            (Some(error), State::Held | State::Halted) => Some(self.problem(error)),
+            // A pause, or another look, makes no answer to what waits for one.
+            (None, State::Paused) => self.held_before(),
+            (None, State::Syncing) if matches!(self.consent, Consent::Nothing) => {
+                self.held_before().filter(|held| held.code == Code::Brake)
+            }
+            _ => None,
+        };
         let status = Status {
             state,
             pending: 0,
@@ -271,16 +327,27 @@ impl Engine {
             head: Some(self.head),
             files: files as u64,
             last_sync: (self.last_sync_ms > 0).then_some(self.last_sync_ms),
-            notices: self
-                .notices
-                .iter()
-                .chain(&self.no_rules)
-                .chain(&self.unwatched)
-                .cloned()
-                .collect(),
+            notices: self.notices.iter().chain(&self.no_rules).cloned().collect(),
+            unwatched: self.unwatched_now(),
             progress: Progress::default(),
         };
         self.status.send_replace(status);
+    }
+
+    /// What kept the last pass.
+    fn held_before(&self) -> Option<Problem> {
+        self.rested.as_ref().and_then(|rested| rested.held.clone())
+    }
+
+    /// Why nothing moves, with what waits for a yes.
+    pub(super) fn problem(&self, error: &ClientError) -> Problem {
+        let waiting = { self.waiting.as_ref() }.filter(|_| error.code() == Code::Brake);
+        Problem {
+            code: error.code(),
+            message: error.to_string(),
+            total: waiting.map(Waiting::total),
+            changes: waiting.map_or_else(Vec::new, |waiting| waiting.listed.clone()),
+        }
     }
 
     pub(super) fn progress(&self, change: impl FnOnce(&mut Progress)) {

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Serialize;
 use syncagent_client::ClientError;
 use syncagent_client::daemon::control::{Client, Command};
-use syncagent_client::engine::{State, Status};
+use syncagent_client::engine::{Problem, State, Status, Unwatched};
 use syncagent_client::home::Home;
 use syncagent_client::index::Index;
 use syncagent_protocol::Code;
@@ -14,6 +14,9 @@ use crate::context::{Context, not_registered};
 use crate::failure::{Exit, Failure, Result, advice};
 use crate::output::text::{self, shown};
 use crate::signals;
+
+/// Files of a held change that `status` names; `--held` names the rest.
+const FIRST_HELD: usize = 5;
 
 #[derive(Serialize)]
 struct Answer {
@@ -81,6 +84,8 @@ pub(super) fn last(home: &Home) -> Result<Status> {
     let index = Index::open(&home.state_path())?;
     let mut status = kept(home).unwrap_or_default();
     status.head = index.position()?.or(status.head);
+    // It was of a `sync` that runs no longer.
+    status.unwatched = None;
     Ok(status)
 }
 
@@ -97,7 +102,7 @@ pub(super) fn with_folder(mut status: Status, folder: Option<&Path>) -> Status {
     status
 }
 
-pub(super) fn run(context: &Context, watch: bool) -> Result<u8> {
+pub(super) fn run(context: &Context, watch: bool, held: bool) -> Result<u8> {
     let home = context.home()?;
     let here = home.credentials()?.ok_or_else(not_registered)?;
     let recovery_tested = here.recovery_tested;
@@ -107,25 +112,58 @@ pub(super) fn run(context: &Context, watch: bool) -> Result<u8> {
     context.block_on(async {
         match (Client::connect(&home).await, watch) {
             (Some(daemon), true) => follow(context, &home, daemon, folder, recovery_tested).await,
-            (Some(daemon), false) => show(
+            (Some(daemon), false) => tell(
                 context,
                 Answer {
                     running: true,
                     status: with_folder(daemon.status().await?, folder),
                     recovery_tested,
                 },
+                held,
             ),
             (None, true) => Err(nothing_runs()),
-            (None, false) => show(
+            (None, false) => tell(
                 context,
                 Answer {
                     running: false,
                     status: last(&home)?,
                     recovery_tested,
                 },
+                held,
             ),
         }
     })
+}
+
+fn tell(context: &Context, answer: Answer, held: bool) -> Result<u8> {
+    if !held || context.output.is_json() {
+        return show(context, answer);
+    }
+    context
+        .output
+        .result(&answer, || held_text(answer.status.held.as_ref()))?;
+    Ok(exit_of(&answer.status))
+}
+
+/// What waits for a yes, one by one.
+fn held_text(held: Option<&Problem>) -> String {
+    let Some((held, total)) = held.and_then(|held| Some((held, held.total?))) else {
+        return "nothing waits for a yes".to_owned();
+    };
+    let rows: Vec<_> = { held.changes.iter() }
+        .map(|change| {
+            let (side, what) = (change.side.as_str(), change.change.as_str());
+            vec![side.to_owned(), what.to_owned(), shown(&change.path)]
+        })
+        .collect();
+    let mut text = text::table(&rows);
+    let more = total.saturating_sub(rows.len() as u64);
+    if more > 0 {
+        text.push_str(&format!(
+            "and {more} more: `syncagent sync --once --dry-run` says all\n"
+        ));
+    }
+    text
 }
 
 fn show(context: &Context, answer: Answer) -> Result<u8> {
@@ -177,17 +215,20 @@ fn nothing_runs() -> Failure {
     Failure::not_found("nothing runs on this machine: `syncagent sync` starts it")
 }
 
+fn told(context: &Context, command: Command) -> Result<serde_json::Value> {
+    let home = context.home()?;
+    context.block_on(async {
+        let daemon = Client::connect(&home).await.ok_or_else(nothing_runs)?;
+        Ok(daemon.tell(command).await?)
+    })
+}
+
 fn command(context: &Context, command: Command, done: &str) -> Result {
     #[derive(Serialize)]
     struct Answer<'a> {
         done: &'a str,
     }
-    let home = context.home()?;
-    context.block_on(async {
-        let daemon = Client::connect(&home).await.ok_or_else(nothing_runs)?;
-        daemon.tell(command).await?;
-        Ok(())
-    })?;
+    told(context, command)?;
     context.output.result(&Answer { done }, || done.to_owned())
 }
 
@@ -200,11 +241,29 @@ pub(super) fn resume(context: &Context) -> Result {
 }
 
 pub(super) fn now(context: &Context) -> Result {
-    let (verb, done) = match context.global.yes {
-        true => (Command::Approve, "looking, and changing what was held"),
-        false => (Command::Now, "looking"),
+    #[derive(Serialize)]
+    struct Answer<'a> {
+        done: &'a str,
+        /// Of how many files the change is that was said yes to.
+        agreed: u64,
+    }
+    if !context.global.yes {
+        return command(context, Command::Now, "looking");
+    }
+    let agreed = told(context, Command::Approve)?.as_u64().unwrap_or(0);
+    let done = match agreed {
+        0 => "looking; no change of very many files waits for a yes, so this was a yes to nothing"
+            .to_owned(),
+        n => format!(
+            "looking, and changing what was held: {}",
+            text::count(n, "file")
+        ),
     };
-    command(context, verb, done)
+    let answer = Answer {
+        done: &done,
+        agreed,
+    };
+    context.output.result(&answer, || done.clone())
 }
 
 fn exit_of(status: &Status) -> u8 {
@@ -224,6 +283,14 @@ fn exit_of(status: &Status) -> u8 {
     exit.status()
 }
 
+/// How many files were the same on both sides, and when that was.
+fn files_text(state: State, running: bool, files: u64) -> String {
+    match running && state.is_in_sync() {
+        true => format!("{files} in sync"),
+        false => format!("{files} were in sync when folder and vault were last compared"),
+    }
+}
+
 fn describe(context: &Context, answer: &Answer) -> String {
     let Status {
         state,
@@ -236,11 +303,15 @@ fn describe(context: &Context, answer: &Answer) -> String {
         files,
         last_sync,
         notices,
+        unwatched,
         progress,
     } = &answer.status;
     let mut lines = vec![match (answer.running, last_sync) {
         (true, _) if *state == State::Locked => {
             "locked (`syncagent unlock` lets the folder be kept up to date again)".to_owned()
+        }
+        (true, _) if unwatched.is_some() => {
+            format!("{}, but not everything is watched", state.as_str())
         }
         (true, _) => state.as_str().to_owned(),
         (false, Some(_)) => format!(
@@ -252,8 +323,18 @@ fn describe(context: &Context, answer: &Answer) -> String {
     let mut row = |name: &str, value: String| lines.push(format!("  {name:<10} {value}"));
     if let Some(held) = held {
         row("waiting", format!("{}: {}", held.code, held.message));
+        for change in held.changes.iter().take(FIRST_HELD) {
+            let (what, side) = (change.change.as_str(), change.side.as_str());
+            row("", format!("{}: {what} {side}", shown(&change.path)));
+        }
+        let more = { held.total.unwrap_or(0) }.saturating_sub(FIRST_HELD as u64);
+        if more > 0 {
+            row("", format!("and {more} more: `syncagent status --held`"));
+        }
     }
-    row("files", format!("{files} in sync"));
+    if last_sync.is_some() || *files > 0 {
+        row("files", files_text(*state, answer.running, *files));
+    }
     if *pending > 0 {
         let left = progress.bytes_total.saturating_sub(progress.bytes_done);
         row(
@@ -286,6 +367,9 @@ fn describe(context: &Context, answer: &Answer) -> String {
             format!("{}: {}", shown(&skipped.path), skipped.detail),
         );
     }
+    if let Some(unwatched) = unwatched {
+        row("unwatched", describe_unwatched(unwatched));
+    }
     for notice in notices {
         row("note", notice.clone());
     }
@@ -296,4 +380,21 @@ fn describe(context: &Context, answer: &Answer) -> String {
         );
     }
     lines.join("\n")
+}
+
+fn describe_unwatched(unwatched: &Unwatched) -> String {
+    let Unwatched {
+        paths,
+        more,
+        message,
+    } = unwatched;
+    let name = |path: &String| match path.is_empty() {
+        true => "the whole folder".to_owned(),
+        false => shown(path),
+    };
+    let mut names = paths.iter().map(name).collect::<Vec<_>>().join(", ");
+    if *more > 0 {
+        names += &format!(" and {more} more");
+    }
+    format!("{names}: {message}")
 }

@@ -496,7 +496,12 @@ fn line(status: &Status) -> String {
             .first()
             .map(|error| format!(": {}", describe(error)))
     });
-    let mut line = format!("{state}, {} in sync", text::count(status.files, "file"));
+    let files = text::count(status.files, "file");
+    let mut line = match status.state.is_in_sync() {
+        true => format!("{state}, {files} in sync"),
+        // What is the same by now, nobody knows: some may be deleted here, or changed there.
+        false => format!("{state}, {files} in sync before"),
+    };
     // What keeps "in sync" from being the whole truth stands in the same line.
     for (n, one, word) in [
         (status.skipped.len() as u64, "thing", " left alone"),
@@ -510,12 +515,15 @@ fn line(status: &Status) -> String {
             line += &format!(", {}{word}", text::count(n, one));
         }
     }
+    if status.unwatched.is_some() {
+        line += ", but not everything is watched (`syncagent status`)";
+    }
     line + &why.unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
-    use syncagent_client::engine::SkippedFile;
+    use syncagent_client::engine::{SkippedFile, Unwatched};
 
     use super::*;
 
@@ -556,10 +564,31 @@ mod tests {
             detail: "a socket".into(),
         }];
         assert_eq!(line(&status), "idle, 2 files in sync, 1 thing left alone");
-        status.notices = vec!["not everything is watched".into()];
+        status.notices = vec!["a note".into()];
+        let said = "idle, 2 files in sync, 1 thing left alone, 1 note in `syncagent status`";
+        assert_eq!(line(&status), said);
+        status.unwatched = Some(Unwatched {
+            paths: vec!["x".into()],
+            more: 0,
+            message: "why".into(),
+        });
         assert_eq!(
             line(&status),
-            "idle, 2 files in sync, 1 thing left alone, 1 note in `syncagent status`"
+            format!("{said}, but not everything is watched (`syncagent status`)")
         );
+        (status.skipped, status.notices) = Default::default();
+        for state in [
+            State::Syncing,
+            State::Error,
+            State::Offline,
+            State::Paused,
+            State::Locked,
+            State::Held,
+            State::Halted,
+        ] {
+            status.state = state;
+            let line = line(&status);
+            assert_eq!(line, format!("{}, 2 files in sync before", state.as_str()));
+        }
     }
 }

@@ -5,7 +5,7 @@
 pub(crate) const JSON: &[(&str, &str)] = &[
     (
         "`status`",
-        "`{running, state, pending, errors, skipped, conflicts, held, head, files, last_sync, notices, progress, recovery_tested}`; with `--watch` one such line for every change, until `sync` ends",
+        "`{running, state, pending, errors, skipped, conflicts, held, head, files, last_sync, notices, unwatched, progress, recovery_tested}`, `unwatched` null or `{paths, more, message}`: directories that are found by the regular scan alone, the first twenty, with everything below each; an empty path is the whole folder; with `--watch` one such line for every change, until `sync` ends",
     ),
     (
         "`sync --once`",
@@ -82,7 +82,10 @@ pub(crate) const JSON: &[(&str, &str)] = &[
     ),
     ("`lock`", "`{unlocked}`"),
     ("`recovery test`", "`{works}`"),
-    ("`pause`, `resume`, `now`", "`{done}`"),
+    (
+        "`pause`, `resume`, `now`",
+        "`{done}`; with `now --yes` also `agreed`, how many files the change has that was said yes to, 0 if none waited",
+    ),
     (
         "`verify`",
         "`{chunks, read, bytes, bad: [{chunk, why, files: [{path, version, current}]}], exit}`: how many chunks there are and were read, and the bytes of content in them",

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod accidents;
+mod brake;
 mod codes;
 mod conflicts;
 mod daemon;
@@ -35,4 +36,6 @@ mod settings;
 mod terminal;
 mod tls;
 mod verify;
+#[cfg(target_os = "linux")]
+mod watching;
 mod world;

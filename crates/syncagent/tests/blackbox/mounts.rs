@@ -102,6 +102,17 @@ mod linux {
             assert!(output.status.success(), "{words:?}: {said} {HELP}");
         }
 
+        /// Changes what the processes inside may have at most (`/proc/sys/user`). What it was before.
+        pub(crate) fn limit(&self, name: &str, most: u64) -> u64 {
+            let path = format!("/proc/sys/user/{name}");
+            let before = self.enter().args(["cat", &path]).output().unwrap();
+            let before = String::from_utf8(before.stdout).unwrap();
+            let set = format!("echo {most} > {path}");
+            self.run(&["sh", "-c", &set], &[]);
+            let before = before.trim().parse();
+            before.unwrap_or_else(|error| panic!("{path}: {error}. {HELP}"))
+        }
+
         /// An empty disk of `mib` MiB.
         pub(crate) fn disk(&self, at: &Path, mib: u32) {
             fs::create_dir_all(at).unwrap();
