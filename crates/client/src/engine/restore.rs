@@ -4,6 +4,7 @@
 //! overwritten without being told so, and stays a version when it is.
 
 use serde::{Deserialize, Serialize};
+use syncagent_protocol::commit::MAX_OPS;
 use syncagent_protocol::{Code, Name, NodeId, TreePath};
 use syncagent_sync::{LastOp, restored_name};
 use syncagent_vault::op::{Draft, Put, PutBody};
@@ -130,6 +131,13 @@ impl Engine {
         put.parent = parent;
         put.based_on = self.log.get(node).map(|entry| entry.op_hash);
         drafts.push(Draft::put(node, &put)?);
+        if drafts.len() > MAX_OPS {
+            return Err(ClientError::File {
+                path: trashed.first().unwrap_or(&path).clone(),
+                code: Code::Conflict,
+                message: "it holds more than one commit can put into the trash: move it away or delete it first, or bring back the other beside it with --keep-both".into(),
+            });
+        }
         Ok(Planned {
             drafts,
             node,
@@ -140,39 +148,46 @@ impl Engine {
         })
     }
 
-    /// The version meant: of a living file by position, of a thing in the trash its last one.
+    /// The version meant: of a living file by position, of a thing in the trash its last one. A name may look like an id:
+    /// what is at a path, or was, goes before what has that id.
     fn find_version(&self, restore: &Restore) -> Result<(NodeId, Version), ClientError> {
         let by_id = restore.what.parse::<NodeId>().ok();
         let by_path = TreePath::parse(&restore.what)
             .ok()
             .and_then(|path| self.placed.tree.at(&path));
-        if let (Some(node), Some(n)) = (by_id.or(by_path), restore.version) {
-            let version = self
-                .index
-                .versions(node)?
-                .into_iter()
-                .find(|version| version.n == n);
-            return version.map(|version| (node, version)).ok_or_else(|| {
-                not_found(
-                    &restore.what,
-                    "it has no such version; `syncagent versions` lists them",
-                )
-            });
+        let version_of = |node, n| -> Result<Option<Version>, ClientError> {
+            let versions = self.index.versions(node)?;
+            Ok(versions.into_iter().find(|version| version.n == n))
+        };
+        // What the path is, then what it was, whatever has it now, then the id.
+        if let (Some(node), Some(n)) = (by_path, restore.version)
+            && let Some(version) = version_of(node, n)?
+        {
+            return Ok((node, version));
         }
+        let mut of_id = None;
         for (node, trashed_n, version) in self.index.trash()? {
-            let matches = by_id == Some(node) || self.trashed_path(node, &version) == restore.what;
-            if matches
-                && restore
-                    .version
-                    .is_none_or(|n| n == version.n || n == trashed_n)
-            {
-                return Ok((node, version));
+            let is_path = self.trashed_path(node, &version) == restore.what;
+            if !is_path && by_id != Some(node) {
+                continue;
+            }
+            let found = match restore.version {
+                Some(n) if n != trashed_n => version_of(node, n)?,
+                _ => Some(version),
+            };
+            match found {
+                Some(version) if is_path => return Ok((node, version)),
+                found => of_id = of_id.or(found.map(|version| (node, version))),
             }
         }
-        Err(not_found(
-            &restore.what,
-            "it is neither in the trash nor has it a version that was named with --version",
-        ))
+        if let (Some(node), Some(n), None) = (by_id, restore.version, &of_id) {
+            of_id = version_of(node, n)?.map(|version| (node, version));
+        }
+        let why = match by_path.or(by_id).and(restore.version) {
+            Some(_) => "it has no such version; `syncagent versions` lists them",
+            None => "it is neither in the trash nor has it a version that was named with --version",
+        };
+        of_id.ok_or_else(|| not_found(&restore.what, why))
     }
 
     /// Where a thing in the trash was.
@@ -235,6 +250,11 @@ impl Engine {
                     break;
                 }
             }
+        }
+        if at != NodeId::ROOT && !self.placed.tree.contains(at) {
+            // Deeper than one commit reaches.
+            chain.clear();
+            at = NodeId::ROOT;
         }
         let mut parent = at;
         let mut path = path_of(at);

@@ -15,7 +15,7 @@ use syncagent_protocol::{Body, Code, Kind, NodeId, TreePath};
 use syncagent_sync::ignore::Verdict;
 use syncagent_sync::{Ancestor, AncestorNode, LogTree, Placed};
 
-use super::{browse, ignore, status};
+use super::{browse, ignore, resolve, status};
 use crate::context::{Context, not_registered};
 use crate::failure::{Failure, Result};
 use crate::output::text::{count, time};
@@ -157,9 +157,15 @@ impl State {
                 "a record that cannot be read or placed, perhaps of a hostile member; or one whose directory hangs nowhere",
                 "ask who wrote it, or restore its directory",
             ),
-            Self::Special => ("a socket, pipe or device, or no UTF-8", ""),
-            Self::Mount => ("another file system is mounted there", ""),
-            Self::Own => ("in `.syncagent`", ""),
+            Self::Special => (
+                "a socket, pipe or device, or no UTF-8",
+                "leave it, or a name in UTF-8",
+            ),
+            Self::Mount => (
+                "another file system is mounted there",
+                "give it a folder and a machine of its own",
+            ),
+            Self::Own => ("in `.syncagent`", "leave it"),
             Self::ConflictCopy => (
                 "made because two machines changed a file at once",
                 "`conflicts diff`, `conflicts resolve`",
@@ -269,7 +275,8 @@ impl World<'_> {
         let own = path.components().next() == Some(".syncagent");
         if own {
             let why = "SyncAgent keeps its own files in .syncagent; they stay on this machine.";
-            return Ok(answer(path, State::Own, why, None));
+            let todo = "Leave it as it is. To synchronise a file of yours, put it elsewhere.";
+            return Ok(answer(path, State::Own, why, Some(todo)));
         }
         let disk = match &self.disk {
             Ok(disk) => disk,
@@ -297,7 +304,8 @@ impl World<'_> {
         if let Some(stat) = found {
             if stat.kind == EntryKind::Special {
                 let why = "It is a socket, pipe or device; only files, directories and links are synchronised.";
-                return Ok(answer(path, State::Special, why, None));
+                let todo = "It may stay. A line in .syncignore takes it off the list of what is left alone.";
+                return Ok(answer(path, State::Special, why, Some(todo)));
             }
             if stat.device != disk.root_device() {
                 let why = "Another file system is mounted here; it is not entered.";
@@ -602,7 +610,8 @@ impl World<'_> {
             .find(|trashed| trashed.path == *path)
         {
             let why = "It was deleted, and can be brought back.";
-            let todo = format!("`syncagent trash restore {path}` brings it back.");
+            let command = resolve::trash_restore(path.as_str());
+            let todo = format!("`{command}` brings it back.");
             return Ok(Answer {
                 id: Some(trashed.id),
                 ..answer(path, State::Trash, why, Some(&todo))

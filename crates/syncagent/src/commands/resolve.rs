@@ -361,13 +361,8 @@ async fn one(
 impl From<Resolution> for Row {
     fn from(resolution: Resolution) -> Self {
         let command = |step: Undo| match step {
-            Undo::Version { path, n } => vec![
-                "restore".to_owned(),
-                path,
-                "--version".to_owned(),
-                n.to_string(),
-            ],
-            Undo::Trash { path } => vec!["trash".to_owned(), "restore".to_owned(), path],
+            Undo::Version { path, n } => words(&["restore"], path, &["--version", &n.to_string()]),
+            Undo::Trash { path } => words(&["trash", "restore"], path, &[]),
         };
         Self {
             path: resolution.path,
@@ -431,6 +426,27 @@ fn span(lines: &std::ops::Range<usize>) -> String {
         1 => format!("line {}", lines.start),
         _ => format!("lines {}-{}", lines.start, lines.end - 1),
     }
+}
+
+/// A command about a path: no path is taken for a flag.
+fn words(verb: &[&str], path: String, flags: &[&str]) -> Vec<String> {
+    let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+    let (mut all, flags): (Vec<String>, Vec<String>) = (owned(verb), owned(flags));
+    if path.starts_with('-') {
+        all.extend(flags);
+        all.extend(["--".to_owned(), path]);
+    } else {
+        all.push(path);
+        all.extend(flags);
+    }
+    all
+}
+
+/// The command that brings it back from the trash, as a shell takes it.
+pub(super) fn trash_restore(path: &str) -> String {
+    let words = words(&["trash", "restore"], path.to_owned(), &[]);
+    let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+    format!("syncagent {}", words.join(" "))
 }
 
 /// As a shell takes it for one word.

@@ -452,3 +452,154 @@ fn all_at_once_goes_on_past_what_fails_beside_a_daemon() {
     let run = resolve(&b, &["--all", "--keep", "theirs", "--yes"]).exits(0);
     assert_eq!(run.stdout, "no conflicts\n");
 }
+
+/// Every file with what is in it.
+#[cfg(unix)]
+fn all_of(machine: &Machine) -> Vec<(String, Option<String>)> {
+    let content = |name: String| (name.clone(), machine.read(&name));
+    machine.names().into_iter().map(content).collect()
+}
+
+/// The open conflicts without their times: one that is back is dated anew.
+#[cfg(unix)]
+fn which(machine: &Machine) -> Vec<[String; 4]> {
+    let text = |row: &Value, key: &str| row[key].as_str().unwrap().to_owned();
+    let row = |row| ["path", "copy_path", "node", "copy"].map(|key| text(row, key));
+    let mut rows: Vec<_> = open(machine).iter().map(row).collect();
+    rows.sort();
+    rows
+}
+
+#[cfg(unix)]
+#[test]
+fn all_at_once_is_undone_by_the_commands_that_are_printed() {
+    // Names that a shell would take for something else among them.
+    const NAMES: [&str; 4] = ["plan", "it's $HOME & more.tar.gz", ".profile", "-n *"];
+    let world = World::new();
+    let a = world.first("a");
+    let b = world.next("b", &a);
+    let write = |machine: &Machine, text: &str| {
+        for name in NAMES {
+            machine.write(name, &format!("{text} of {name}"));
+        }
+    };
+    write(&a, "before");
+    a.sync_once().exits(0);
+    b.sync_once().exits(0);
+    write(&a, "theirs!");
+    write(&b, "mine");
+    a.sync_once().exits(0);
+    b.sync_once().exits(10);
+    a.sync_once().exits(0);
+    let before = (all_of(&a), which(&a));
+    assert_eq!(before.0.len(), 2 * NAMES.len());
+    assert_eq!(before, (all_of(&b), which(&b)));
+
+    for (keep, left) in [("mine", 4), ("theirs", 4), ("both", 8), ("merge", 8)] {
+        let run = resolve(&b, &["--all", "--keep", keep, "--yes"]);
+        // Nothing of these texts can be merged.
+        let run = run.exits(if keep == "merge" { 10 } else { 0 });
+        let other = a.run(&[&["sync", "--once"], &PASSWORD[..]].concat());
+        other.exits(0);
+        assert_eq!(all_of(&a), all_of(&b));
+        assert_eq!(b.names().len(), left);
+        let text = if keep == "mine" { "mine" } else { "theirs!" };
+        for name in NAMES {
+            assert_eq!(a.read(name), Some(format!("{text} of {name}")), "{keep}");
+        }
+        assert_eq!(open(&a).len(), if keep == "merge" { 4 } else { 0 });
+
+        let commands = run.stdout.split("To undo: ").skip(1);
+        let commands: Vec<&str> = commands.map(|rest| rest.lines().next().unwrap()).collect();
+        assert_eq!(
+            commands.len(),
+            if keep == "merge" { 0 } else { 4 },
+            "{}",
+            run.stdout
+        );
+        for command in commands {
+            let script = format!("set -e; syncagent() {{ \"$BIN\" \"$@\"; }}; {command}");
+            let mut shell = std::process::Command::new("sh");
+            crate::world::like(&b.command(&[]), &mut shell);
+            shell
+                .args(["-c", &script])
+                .env("BIN", crate::world::binary())
+                .env("SYNCAGENT_PASSWORD_FILE", world.path("password"));
+            crate::world::run(&mut shell).exits(0);
+        }
+        a.run(&[&["sync", "--once"], &PASSWORD[..]].concat())
+            .exits(0);
+        for machine in [&a, &b] {
+            assert_eq!((all_of(machine), which(machine)), before, "{keep}");
+        }
+    }
+}
+
+/// Date and time of this moment as they stand in names, in UTC.
+#[cfg(target_os = "linux")]
+fn stamp(seconds_from_now: u64) -> String {
+    let at = format!("+{seconds_from_now} seconds");
+    let mut date = std::process::Command::new("date");
+    let output = date.args(["-u", "-d", &at, "+%Y%m%d-%H%M%S"]).output();
+    String::from_utf8(output.unwrap().stdout)
+        .unwrap()
+        .trim()
+        .to_owned()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_copy_is_named_after_the_time_in_utc_and_the_machine_and_counts_what_is_taken() {
+    const NAME: &str = "backup.tar.gz";
+    let world = World::new();
+    let a = world.first("a");
+    let b = world.next("b", &a);
+    let far_east = |machine: &Machine| {
+        let mut command = machine.command(&["sync", "--once", "--password-file", "password"]);
+        crate::world::run(command.env("TZ", "Pacific/Kiritimati")).exits(10);
+    };
+    a.write(NAME, "a");
+    b.write(NAME, "b");
+    a.sync_once().exits(0);
+    let from = stamp(0);
+    far_east(&b);
+    let until = stamp(0);
+    a.sync_once().exits(0);
+    let names = a.names();
+    assert_eq!((names.len(), &names), (2, &b.names()));
+    let copy = names.iter().find(|name| *name != NAME).unwrap();
+    let middle = copy.strip_prefix("backup.conflict-").unwrap();
+    let at = middle.strip_suffix("-b-machine.tar.gz").unwrap();
+    assert!(
+        (from.as_str()..=until.as_str()).contains(&at),
+        "{copy}: not in {from}..={until}"
+    );
+    assert_eq!(a.read(copy).as_deref(), Some("b"));
+
+    // Every name that could come next is taken.
+    for second in 0..300 {
+        b.write(
+            &format!("backup.conflict-{}-b-machine.tar.gz", stamp(second)),
+            "taken",
+        );
+    }
+    b.sync_once();
+    a.sync_once();
+    a.write(NAME, "a again");
+    b.write(NAME, "b again");
+    a.sync_once();
+    far_east(&b);
+    a.sync_once();
+    let names = a.names();
+    assert_eq!(names, b.names());
+    let counted = names
+        .iter()
+        .filter(|name| name.ends_with("-b-machine-2.tar.gz"));
+    let counted: Vec<&String> = counted.collect();
+    assert_eq!(counted.len(), 1, "{names:?}");
+    assert_eq!(a.read(counted[0]).as_deref(), Some("b again"));
+    let taken = names
+        .iter()
+        .filter(|name| a.read(name).as_deref() == Some("taken"));
+    assert_eq!(taken.count(), 300);
+}

@@ -250,3 +250,50 @@ fn restores_removals_and_resets_can_be_looked_at_first() {
     assert!(reset["forgets"].as_str().unwrap().ends_with("state.db"));
     a.sync_once().exits(0);
 }
+
+#[test]
+fn a_path_goes_before_what_has_such_an_id() {
+    let world = World::new();
+    let a = world.first("a");
+    // A checksum makes a fine name, and looks like an id.
+    let name = "d41d8cd98f00b204e9800998ecf8427e";
+    for content in ["one", "two and more"] {
+        a.write(name, content);
+        a.write("other", content);
+        a.sync_once().exits(0);
+    }
+    let restore = |what: &str, version: &[&str]| {
+        // The one takes a version, the other none.
+        let verb: &[&str] = match version {
+            [] => &["trash", "restore"],
+            _ => &["restore"],
+        };
+        let key = ["--password-file", "password"];
+        a.run(&[verb, &[what], version, &key].concat())
+    };
+    let remove = || {
+        fs::remove_file(a.folder.join(name)).unwrap();
+        a.sync_once().exits(0);
+    };
+    let versions = a.run(&["versions", name, "--json"]).json();
+    let first = versions["versions"][1]["version"].to_string();
+    restore(name, &["--version", &first]).exits(0);
+    assert_eq!(a.read(name).as_deref(), Some("one"));
+    // And where it is no more, by its last place, with and without a version.
+    for version in [&["--version", &first][..], &[]] {
+        remove();
+        restore(name, version).exits(0);
+        assert_eq!(a.read(name).as_deref(), Some("one"), "{version:?}");
+        // What has an id is found by it all the same.
+        remove();
+        let trash = a.run(&["trash", "list", "--json"]).json();
+        let id = trash["trash"][0]["id"].as_str().unwrap().to_owned();
+        restore(&id, version).exits(0);
+        assert_eq!(a.read(name).as_deref(), Some("one"), "{version:?}");
+    }
+    let nothing = "00000000000000000000000000000000";
+    restore(nothing, &["--version", "1"])
+        .exits(3)
+        .says("E_NOT_FOUND");
+    restore(nothing, &[]).exits(3).says("E_NOT_FOUND");
+}

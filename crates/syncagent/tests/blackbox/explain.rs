@@ -27,7 +27,12 @@ fn explain(machine: &Machine, path: &str, seen: &mut BTreeSet<String>) -> Value 
         answer["why"].as_str().is_some_and(|why| !why.is_empty()),
         "{answer}"
     );
-    seen.insert(answer["state"].as_str().unwrap().to_owned());
+    let state = answer["state"].as_str().unwrap();
+    // There is something to do, or to wait for, in every state but two.
+    let nothing = ["in-sync", "being-written"].contains(&state);
+    let todo = answer["todo"].as_str().unwrap_or_default();
+    assert_eq!(todo.is_empty(), nothing, "{answer}");
+    seen.insert(state.to_owned());
     answer
 }
 
@@ -73,7 +78,14 @@ fn on_this_disk(seen: &mut BTreeSet<String>) {
     let world = World::new();
     let a = world.first("a");
     a.run(&["explain", "x"]).exits(3).says("E_SETUP");
-    for path in ["synced", "dir/one", "dir/two", "closed", "gone"] {
+    for path in [
+        "synced",
+        "dir/one",
+        "dir/two",
+        "closed",
+        "gone",
+        "-it's gone",
+    ] {
         settled(&a, path, path);
     }
     a.write(".syncignore", "# rubbish\n*.tmp\n");
@@ -82,6 +94,7 @@ fn on_this_disk(seen: &mut BTreeSet<String>) {
     assert!(fifo.unwrap().success());
     a.sync_once().exits(0);
     fs::remove_file(a.folder.join("gone")).unwrap();
+    fs::remove_file(a.folder.join("-it's gone")).unwrap();
     a.sync_once().exits(0);
 
     let mut state = |path: &str, wanted: &str| {
@@ -107,6 +120,13 @@ fn on_this_disk(seen: &mut BTreeSet<String>) {
             .as_str()
             .unwrap()
             .contains("syncagent trash restore gone")
+    );
+    // As a shell takes it.
+    let odd = a.folder.join("-it's gone").to_string_lossy().into_owned();
+    let todo = state(&odd, "trash")["todo"].as_str().unwrap().to_owned();
+    assert!(
+        todo.contains(r"`syncagent trash restore -- '-it'\''s gone'`"),
+        "{todo}"
     );
     settled(&a, "synced", "changed");
     settled(&a, "new", "new");
@@ -333,5 +353,6 @@ fn another_file_system(seen: &mut BTreeSet<String>) {
     world.mounts().disk(&a.own_folder.join("usb"), 1);
     let answer = a.run(&["explain", "usb", "--json"]).exits(0).json();
     assert_eq!(answer["state"], "mount", "{answer}");
+    assert!(answer["todo"].as_str().is_some(), "{answer}");
     seen.insert("mount".to_owned());
 }

@@ -26,6 +26,7 @@ mod machines;
 mod memory;
 mod mounts;
 mod patience;
+mod restoring;
 mod script;
 #[cfg(target_os = "linux")]
 mod secrets;

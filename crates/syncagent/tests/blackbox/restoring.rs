@@ -1,0 +1,354 @@
+//! Bringing back what was, into a place where something else stands by now: nothing is overwritten without being told so,
+//! and whatever makes room can be brought back in its turn.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::world::{Machine, Run, World};
+
+const PASSWORD: [&str; 2] = ["--password-file", "password"];
+
+fn ask(machine: &Machine, words: &[&str]) -> Run {
+    machine.run(&[words, &PASSWORD, &["--json"]].concat())
+}
+
+/// Brings something back, and where it is now.
+#[track_caller]
+fn brings(machine: &Machine, words: &[&str]) -> String {
+    let answer = ask(machine, words).exits(0).json();
+    assert_eq!(answer["on_disk"], true, "{answer}");
+    answer["restored"]["path"].as_str().unwrap().to_owned()
+}
+
+/// Says no because something stands in the place, says how it would be done, and changes nothing.
+#[track_caller]
+fn refuses(machine: &Machine, words: &[&str]) {
+    let before = files(machine);
+    let refused = ask(machine, words).exits(5).json();
+    assert_eq!(refused["error"]["code"], "E_CONFLICT");
+    let said = refused["error"]["message"].as_str().unwrap();
+    assert!(said.contains("--keep-both"), "{said}");
+    assert_eq!(files(machine), before);
+}
+
+/// All files, with what is in them.
+fn files(machine: &Machine) -> BTreeMap<String, String> {
+    fn collect(root: &Path, dir: &Path, found: &mut BTreeMap<String, String>) {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.strip_prefix(root).unwrap().to_str().unwrap();
+            if name == ".syncagent" {
+                continue;
+            }
+            match path.is_dir() {
+                true => collect(root, &path, found),
+                false => drop(found.insert(name.into(), fs::read_to_string(&path).unwrap())),
+            }
+        }
+    }
+    let mut found = BTreeMap::new();
+    collect(&machine.folder, &machine.folder, &mut found);
+    found
+}
+
+fn tree(files: &[(&str, &str)]) -> BTreeMap<String, String> {
+    let pair = |(path, text): &(&str, &str)| ((*path).to_owned(), (*text).to_owned());
+    files.iter().map(pair).collect()
+}
+
+/// Sees that both machines have exactly this.
+#[track_caller]
+fn both_have(one: &Machine, other: &Machine, wanted: &[(&str, &str)]) {
+    other.sync_once().exits(0);
+    for machine in [one, other] {
+        assert_eq!(files(machine), tree(wanted));
+    }
+}
+
+fn trash(machine: &Machine) -> BTreeSet<String> {
+    let list = machine.run(&["trash", "list", "--json"]).exits(0).json();
+    let rows = list["trash"].as_array().unwrap().iter();
+    rows.map(|row| row["path"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+fn id(machine: &Machine, path: &str) -> Value {
+    let list = machine
+        .run(&["ls", "--recursive", "--json"])
+        .exits(0)
+        .json();
+    let entries = list["entries"].as_array().unwrap();
+    let entry = entries.iter().find(|entry| entry["path"] == path);
+    entry.unwrap_or_else(|| panic!("no {path} in {list}"))["id"].clone()
+}
+
+/// The versions of a file, from the latest to the first.
+fn versions(machine: &Machine, path: &str) -> Vec<String> {
+    let list = machine.run(&["versions", path, "--json"]).exits(0).json();
+    let rows = list["versions"].as_array().unwrap().iter();
+    rows.map(|row| row["version"].to_string()).collect()
+}
+
+#[track_caller]
+fn delete(machine: &Machine, path: &str) {
+    let place = machine.folder.join(path);
+    match place.is_dir() {
+        true => fs::remove_dir_all(place).unwrap(),
+        false => fs::remove_file(place).unwrap(),
+    }
+    machine.sync_once().exits(0);
+}
+
+fn two() -> (World, Machine, Machine) {
+    let world = World::new();
+    let a = world.first("a");
+    let b = world.next("b", &a);
+    (world, a, b)
+}
+
+#[test]
+fn what_makes_room_is_in_the_trash_and_changes_places_again() {
+    let (_world, a, b) = two();
+    a.write("docs/plan", "first");
+    a.sync_once().exits(0);
+    delete(&a, "docs/plan");
+    a.write("docs/plan", "second");
+    a.sync_once().exits(0);
+    b.sync_once().exits(0);
+    let restore = ["trash", "restore", "docs/plan"];
+    let replace = ["trash", "restore", "docs/plan", "--replace"];
+    refuses(&a, &restore);
+    // By hand, on the other machine, and beside a daemon.
+    assert_eq!(brings(&a, &replace), "docs/plan");
+    both_have(&a, &b, &[("docs/plan", "first")]);
+    assert_eq!(trash(&a), ["docs/plan".to_owned()].into());
+    assert_eq!(brings(&b, &replace), "docs/plan");
+    both_have(&b, &a, &[("docs/plan", "second")]);
+    let daemon = b.start_daemon();
+    refuses(&b, &restore);
+    assert_eq!(brings(&b, &replace), "docs/plan");
+    both_have(&b, &a, &[("docs/plan", "first")]);
+    let beside = brings(&b, &["trash", "restore", "docs/plan", "--keep-both"]);
+    assert!(beside.starts_with("docs/plan.restored-"), "{beside}");
+    both_have(&b, &a, &[("docs/plan", "first"), (&beside, "second")]);
+    assert_eq!(trash(&a), BTreeSet::new());
+    assert_eq!(daemon.terminate(), 0);
+}
+
+#[test]
+fn missing_directories_come_back_and_living_ones_are_used() {
+    let (_world, a, b) = two();
+    a.write("x/y/z/file", "file");
+    a.write("x/other", "other");
+    a.sync_once().exits(0);
+    b.sync_once().exits(0);
+    let before = id(&a, "x/y/z");
+    delete(&a, "x");
+    assert_eq!(
+        brings(&a, &["trash", "restore", "x/y/z/file"]),
+        "x/y/z/file"
+    );
+    both_have(&a, &b, &[("x/y/z/file", "file")]);
+    // The same ones, not others of the same name; all else stays in the trash.
+    assert_eq!(id(&b, "x/y/z"), before);
+    assert_eq!(trash(&b), ["x/other".to_owned()].into());
+
+    // Another directory has the path by now: it is used, and what is in it stays.
+    delete(&a, "x");
+    a.write("x/y/living", "living");
+    a.sync_once().exits(0);
+    let living = id(&a, "x/y");
+    assert_eq!(
+        brings(&a, &["trash", "restore", "x/y/z/file"]),
+        "x/y/z/file"
+    );
+    let all = [("x/y/living", "living"), ("x/y/z/file", "file")];
+    both_have(&a, &b, &all);
+    assert_eq!((id(&b, "x/y"), id(&b, "x/y/z")), (living, before));
+
+    // Its directory goes by another name by now: that is where it hangs.
+    delete(&a, "x/y/z/file");
+    fs::rename(a.folder.join("x"), a.folder.join("renamed")).unwrap();
+    a.sync_once().exits(0);
+    let path = brings(&a, &["trash", "restore", "renamed/y/z/file"]);
+    assert_eq!(path, "renamed/y/z/file");
+    let all = [("renamed/y/living", "living"), ("renamed/y/z/file", "file")];
+    both_have(&a, &b, &all);
+}
+
+#[test]
+fn a_directory_whose_name_is_taken_comes_back_beside_and_says_where() {
+    let (_world, a, b) = two();
+    a.write("x/y/file", "file");
+    a.sync_once().exits(0);
+    delete(&a, "x");
+    a.write("x", "a file by now");
+    a.sync_once().exits(0);
+    let path = brings(&a, &["trash", "restore", "x/y/file"]);
+    assert!(
+        path.starts_with("x.restored-") && path.ends_with("/y/file"),
+        "{path}"
+    );
+    both_have(&a, &b, &[("x", "a file by now"), (&path, "file")]);
+}
+
+#[test]
+fn a_version_does_not_push_away_what_has_its_place() {
+    let (_world, a, b) = two();
+    a.write("old", "one");
+    a.sync_once().exits(0);
+    fs::rename(a.folder.join("old"), a.folder.join("new")).unwrap();
+    a.sync_once().exits(0);
+    a.write("new", "two");
+    a.write("old", "another");
+    a.sync_once().exits(0);
+    b.sync_once().exits(0);
+    let first = versions(&a, "new").pop().unwrap();
+    let version = ["restore", "new", "--version", &first];
+    refuses(&a, &version);
+    let beside = brings(&a, &[&version[..], &["--keep-both"]].concat());
+    assert!(beside.starts_with("old.restored-"), "{beside}");
+    both_have(&a, &b, &[("old", "another"), (&beside, "one")]);
+    // In the place of the other one, which then is in the trash.
+    let version = ["restore", &beside, "--version", &first, "--replace"];
+    assert_eq!(brings(&a, &version), "old");
+    both_have(&a, &b, &[("old", "one")]);
+    assert_eq!(trash(&a), ["old".to_owned()].into());
+    let replace = ["trash", "restore", "old", "--replace"];
+    assert_eq!(brings(&b, &replace), "old");
+    both_have(&b, &a, &[("old", "another")]);
+}
+
+#[test]
+fn a_version_of_a_file_that_was_there_before_is_found_by_its_path() {
+    let (_world, a, b) = two();
+    a.write("plan", "one");
+    a.sync_once().exits(0);
+    a.write("plan", "two!");
+    a.sync_once().exits(0);
+    let first = versions(&a, "plan").pop().unwrap();
+    delete(&a, "plan");
+    // Of what lies in the trash.
+    let version = ["restore", "plan", "--version", &first];
+    assert_eq!(brings(&a, &version), "plan");
+    both_have(&a, &b, &[("plan", "one")]);
+    delete(&a, "plan");
+    // And although another one has the path.
+    a.write("plan", "another file");
+    a.sync_once().exits(0);
+    refuses(&a, &version);
+    assert_eq!(brings(&a, &[&version[..], &["--replace"]].concat()), "plan");
+    both_have(&a, &b, &[("plan", "one")]);
+    let unknown = ask(&a, &["restore", "plan", "--version", "9999"]).exits(3);
+    assert!(
+        unknown.stdout.contains("syncagent versions"),
+        "{}",
+        unknown.stdout
+    );
+}
+
+#[test]
+fn a_directory_makes_room_with_all_that_is_in_it() {
+    let (_world, a, b) = two();
+    a.write("x", "file");
+    a.sync_once().exits(0);
+    delete(&a, "x");
+    for name in ["x/one", "x/two", "x/below/three"] {
+        a.write(name, name);
+    }
+    a.sync_once().exits(0);
+    b.sync_once().exits(0);
+    refuses(&a, &["trash", "restore", "x"]);
+    // What nobody has heard of yet makes no room: the directory stays for it, and the file, too.
+    b.write("x/unsent", "unsent");
+    assert_eq!(brings(&a, &["trash", "restore", "x", "--replace"]), "x");
+    assert_eq!(files(&a), tree(&[("x", "file")]));
+    let gone = ["x", "x/one", "x/two", "x/below", "x/below/three"];
+    assert!(trash(&a).is_superset(&gone.map(str::to_owned).into()));
+    b.run(&["sync", "--once", "--password-file", "password"]);
+    a.sync_once();
+    b.sync_once();
+    assert_eq!(files(&a), files(&b));
+    let kept: BTreeSet<String> = files(&a).into_values().collect();
+    assert_eq!(kept, ["file", "unsent"].map(str::to_owned).into());
+    // And each of them comes back, wherever its directory is by now.
+    for end in ["/one", "/below/three"] {
+        let trashed = trash(&a);
+        let name = trashed.iter().find(|path| path.ends_with(end)).unwrap();
+        let path = brings(&a, &["trash", "restore", name, "--keep-both"]);
+        let text = a.read(&path).unwrap();
+        assert!(
+            text.starts_with("x/") && text.ends_with(end),
+            "{path}: {text}"
+        );
+    }
+}
+
+#[test]
+fn more_than_a_commit_holds_does_not_make_room() {
+    let world = World::new();
+    let a = world.first("a");
+    a.write("x", "file");
+    a.sync_once().exits(0);
+    delete(&a, "x");
+    for i in 0..1_100 {
+        a.write(&format!("x/{i}"), "");
+    }
+    a.sync_once().exits(0);
+    refuses(&a, &["trash", "restore", "x", "--replace"]);
+    let path = brings(&a, &["trash", "restore", "x", "--keep-both"]);
+    assert_eq!(a.read(&path).as_deref(), Some("file"));
+    assert_eq!(files(&a).len(), 1_101);
+}
+
+#[test]
+fn what_hung_too_deep_for_one_commit_comes_into_the_root() {
+    let world = World::new();
+    let a = world.first("a");
+    let deep = "d/".repeat(1_100);
+    a.write(&format!("{deep}file"), "deep");
+    a.sync_once().exits(0);
+    let file = id(&a, &format!("{deep}file"));
+    delete(&a, "d");
+    let path = brings(&a, &["trash", "restore", file.as_str().unwrap()]);
+    assert_eq!(path, "file");
+    assert_eq!(files(&a), tree(&[("file", "deep")]));
+}
+
+#[test]
+fn what_nobody_has_heard_of_survives_in_the_place() {
+    for way in [&[][..], &["--keep-both"], &["--replace"]] {
+        // Of a file that stands there anew, and of one that was edited.
+        for is_edit in [false, true] {
+            let (_world, a, b) = two();
+            a.write("plan", "first");
+            a.sync_once().exits(0);
+            a.write("plan", "second");
+            a.sync_once().exits(0);
+            let first = versions(&a, "plan").pop().unwrap();
+            let restore = match is_edit {
+                true => vec!["restore", "plan", "--version", &first],
+                false => {
+                    delete(&a, "plan");
+                    vec!["trash", "restore", "plan"]
+                }
+            };
+            a.write("plan", "unsent");
+            ask(&a, &[&restore[..], way].concat()).exits(0);
+            let restored = if is_edit { "first" } else { "second" };
+            b.sync_once();
+            a.sync_once();
+            b.sync_once();
+            let found = files(&a);
+            assert_eq!(found, files(&b), "{restore:?} {way:?}");
+            let texts: Vec<&str> = found.values().map(String::as_str).collect();
+            assert!(
+                texts.contains(&restored) && texts.contains(&"unsent"),
+                "{restore:?} {way:?}: {found:?}"
+            );
+        }
+    }
+}
