@@ -79,9 +79,9 @@ enum Command {
         /// The first one; a failing world is seen again with `--seeds 1 --seed N`.
         #[arg(long, default_value_t = 0)]
         seed: u64,
-        /// Machines in each, 2 to 5.
-        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(2..=5))]
-        machines: u64,
+        /// Machines in each, 2 to 5; in turn if nothing is said.
+        #[arg(long, value_parser = clap::value_parser!(u64).range(2..=5))]
+        machines: Option<u64>,
         /// Put what the engines log into the trace of a failing world.
         #[arg(long)]
         trace: bool,

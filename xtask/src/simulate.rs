@@ -10,7 +10,8 @@ use crate::workspace::{Workspace, cargo};
 pub(crate) struct Worlds {
     pub seeds: u64,
     pub seed: u64,
-    pub machines: u64,
+    /// How many machines each has: from two to five in turn if nothing is said.
+    pub machines: Option<u64>,
     /// Whether the engines' own logs stand in the trace of a failing world.
     pub trace: bool,
 }
@@ -25,8 +26,10 @@ pub(crate) fn run(workspace: &Workspace, worlds: &Worlds) -> Result<ExitCode> {
         .current_dir(&workspace.root)
         .env("SYNCAGENT_SEEDS", worlds.seeds.to_string())
         .env("SYNCAGENT_SEED", worlds.seed.to_string())
-        .env("SYNCAGENT_MACHINES", worlds.machines.to_string())
         .env("RUST_BACKTRACE", "0");
+    if let Some(machines) = worlds.machines {
+        command.env("SYNCAGENT_MACHINES", machines.to_string());
+    }
     if worlds.trace {
         command.env("SYNCAGENT_TRACE", "1");
     }

@@ -287,14 +287,39 @@ impl Case {
             );
         }
         // What was new on both sides, or ended and was made anew, is one node from now on.
+        let mut became = BTreeMap::new();
         for (id, record) in &plan.records {
             if let Some((here, _)) = self
                 .disk
                 .get_mut(&record.path)
                 .filter(|(here, _)| short(*here).starts_with('x') || plan.forget.contains(here))
             {
+                became.insert(*here, *id);
                 *here = *id;
             }
+        }
+        // A row that is written before the steps says what is so without them.
+        let node = |id: &NodeId| became.get(id).copied().unwrap_or(*id);
+        let places = start.iter().map(|(path, (id, body))| {
+            let parent = path.parent().unwrap();
+            let parent = start.get(&parent).map_or(NodeId::ROOT, |(id, _)| node(id));
+            (node(id), (parent, path.name().unwrap(), body.clone()))
+        });
+        let places: BTreeMap<_, _> = places.collect();
+        for id in &plan.agreed {
+            let row = &plan.records[id].node;
+            let is_exec = matches!(row.body, Body::File { exec: true, .. });
+            let mut here = places[id].clone();
+            if let Body::File { exec, .. } = &mut here.2
+                && !self.policy.placement.exec_bit
+            {
+                *exec = is_exec;
+            }
+            assert_eq!(
+                here,
+                (row.parent, row.name.clone(), row.body.clone()),
+                "the row of {id:?} is still to come: {plan:#?}"
+            );
         }
         for (n, group) in plan.ops.iter().enumerate() {
             let changes: Vec<Change> = group.0.iter().map(|op| self.change(op)).collect();
@@ -1624,6 +1649,18 @@ fn nothing_is_put_where_the_name_may_be_taken() {
         case.local.occupied.insert(place);
     });
     skipped.leads_to("d2@d/", "d2@d/ f1@d/a=1");
+    // There a conflict copy does not take its name.
+    let skipped = case("", "x1@d/ x2@d/a=1", "d1@d/ f1@d/a=2").with(|case| {
+        let (id_there, path, body) = parse("oo@d/a~=0").remove(0);
+        let place = (id("x1"), path.name().unwrap());
+        case.local.occupied.insert(place);
+        case.disk.insert(path, (id_there, body.unwrap()));
+    });
+    let plan = skipped.plan();
+    assert_eq!(plan.conflicts.len(), 1);
+    let taken = TreePath::parse(&format!("d/a{LONG}")).unwrap();
+    let mut given = plan.records.values().map(|record| &record.path);
+    assert!(given.all(|path| *path != taken), "{plan:#?}");
     // A directory that was not seen in full.
     let unseen = case("d1@d/", "d1@d/", "d1@d/ f1@d/a=1").with(|case| {
         let state = LocalState::Directory {

@@ -436,7 +436,9 @@ impl Engine {
     pub(super) fn remove_leftovers(&mut self) -> Result<(), ClientError> {
         // What has a row at that path is the file of that row, not what was to take its place.
         let is_stray = |path: &TreePath, id: NodeId| {
-            self.ancestor_path(id).is_some_and(|was| was != *path) && !self.ancestor.knows(path)
+            self.ancestor_path(id).is_some_and(|was| was != *path)
+                && !self.ancestor.knows(path)
+                && self.placed.tree.path_of(id).as_ref() != Some(path)
         };
         let leftovers: Vec<(TreePath, NodeId)> = self
             .pending_ids

@@ -22,8 +22,8 @@
 //! EXPECTED is inode, size and mtime of what was planned against, which the vault has: a file that fits it may go, any
 //! other is the user's.
 //!
-//! *Limits.* Between the last check and the exchange lie microseconds; a write in them that keeps length and mtime is
-//! not seen. On file systems without exchange (FAT, some network and Windows ones) a file is held by a second name and
+//! *Limits.* Between the last check and the exchange lie microseconds, and between the placement and the look at what
+//! its own time is now; a write in them that keeps length and mtime is not seen. On file systems without exchange (FAT, some network and Windows ones) a file is held by a second name and
 //! replaced; another file renamed over it in between would be lost. Without hard links either, as on FAT, so would be a
 //! write in between.
 

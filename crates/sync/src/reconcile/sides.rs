@@ -288,12 +288,7 @@ impl<'a> Sides<'a> {
 
     fn note_names(&mut self) {
         let here = self.local.values().map(|here| (here.parent, &here.name));
-        let occupied = self
-            .input
-            .local
-            .occupied
-            .iter()
-            .map(|(parent, name)| (*parent, name));
+        let occupied = self.occupied.iter().map(|(parent, name)| (*parent, name));
         let mut names: BTreeMap<NodeId, BTreeSet<String>> = BTreeMap::new();
         for (parent, name) in here.chain(occupied) {
             names

@@ -85,6 +85,8 @@ struct State {
     changes: u64,
     /// The verb at which the machine stopped.
     crashed_in: Option<&'static str>,
+    /// Whether the last call was a change: what it left is looked at next.
+    changed: bool,
     violations: Vec<String>,
     /// Starts of hashes whose places are told whenever they change (`SYNCAGENT_FOLLOW`), and where they were.
     follow: Option<String>,
@@ -116,6 +118,7 @@ impl Drive {
             disturbed: None,
             changes: 0,
             crashed_in: None,
+            changed: false,
             violations: Vec::new(),
             follow: std::env::var("SYNCAGENT_FOLLOW").ok(),
             followed: String::new(),
@@ -322,6 +325,8 @@ impl State {
             return Err(off());
         }
         self.calls += 1;
+        let is_change = CHANGES.contains(&verb);
+        let after_change = std::mem::replace(&mut self.changed, is_change);
         self.clock.advance_ns(20_000);
         self.tell_followed();
         if self.spell.is_some()
@@ -356,7 +361,7 @@ impl State {
                     // Not within the same tick as what the program has just looked at: see the limits in the
                     // head of the client's `folder::apply`.
                     self.clock.advance_ns(9_000_000);
-                    self.fs.in_change = CHANGES.contains(&verb);
+                    self.fs.in_change = is_change || after_change;
                     self.disturb();
                     edit(&mut self.fs);
                     self.fs.in_change = false;
@@ -364,7 +369,7 @@ impl State {
                 }
             }
         }
-        if CHANGES.contains(&verb) {
+        if is_change {
             self.trace
                 .line(&self.who, format_args!("  disk: {verb} {at}"));
         }

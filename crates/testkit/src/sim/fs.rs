@@ -151,8 +151,8 @@ pub struct Fs {
     /// Each element reaches the platter as a whole.
     journal: VecDeque<Vec<Change>>,
     next: Ino,
-    /// Set while a person acts in the microseconds between the program's last look at a file and its change: see the
-    /// limits in the head of the client's `folder::apply`.
+    /// Set while a person acts in the microseconds between the program's last look at a file and its change, or between
+    /// its change and the look at what that left: see the limits in the head of the client's `folder::apply`.
     pub in_change: bool,
 }
 

@@ -86,15 +86,18 @@ impl SimServer {
     }
 
     /// Forgets the chunks that came after the last commit: acknowledged, and named by nobody yet. They never come
-    /// back by themselves. How many there were.
+    /// back by themselves, but for what a commit names that [`SimServer::put_back`] took. How many there were.
     pub fn lose_fresh(&self) -> Sql<usize> {
         let fresh = "pack IN (SELECT key FROM packs
                      WHERE created_ms > (SELECT coalesce(max(appended_ms), 0) FROM commits))";
+        let lists = format!("FROM lists WHERE id IN (SELECT id FROM chunks WHERE {fresh})");
+        let is_cut = "EXISTS (SELECT 1 FROM cut_commits)";
         let db = self.db();
-        db.execute(
-            &format!("DELETE FROM lists WHERE id IN (SELECT id FROM chunks WHERE {fresh})"),
-            [],
-        )?;
+        db.execute_batch(&format!(
+            "INSERT INTO cut_chunks SELECT * FROM chunks WHERE {fresh} AND {is_cut};
+             INSERT INTO cut_lists SELECT * {lists} AND {is_cut};"
+        ))?;
+        db.execute(&format!("DELETE {lists}"), [])?;
         db.execute(&format!("DELETE FROM chunks WHERE {fresh}"), [])
     }
 

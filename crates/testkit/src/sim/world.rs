@@ -60,6 +60,31 @@ impl Default for Size {
 /// How often what happened in a world.
 pub type Counts = BTreeMap<&'static str, u64>;
 
+/// What is broken on purpose. Each world sees one of these at least.
+const FAULTS: [&str; 16] = [
+    "crash",
+    "power cut",
+    "clock jump",
+    "disk error",
+    "full disk",
+    "unreadable for a while",
+    "request cut",
+    "request late",
+    "request repeated",
+    "request echoed",
+    "half an answer",
+    "lost reply",
+    "lost pack",
+    "lost chunks",
+    "server put back",
+    "fork",
+];
+
+/// Whether anything was broken on purpose.
+pub fn has_fault(counts: &Counts) -> bool {
+    FAULTS.iter().any(|fault| counts.contains_key(fault))
+}
+
 /// A world that kept its promises.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Told {
@@ -333,7 +358,8 @@ impl World {
             self.sync(i).await?;
         }
         let mut edits = 0;
-        while edits < self.size.edits {
+        // It is not over before something has gone wrong.
+        while edits < self.size.edits || !has_fault(&self.trace.counts()) {
             self.pass_time();
             let i = self.dice.below(self.machines.len());
             match self.dice.below(100) {
@@ -423,8 +449,13 @@ impl World {
 
     /// Position of the log that a machine has seen, running or not.
     fn seen(&self, i: usize) -> Checked<u64> {
-        let sql_text = "SELECT coalesce(max(n), 0) FROM commits";
         let keeper = &self.machines[i].keeper;
+        // One that has never been started has seen nothing.
+        let has_begun = keeper.table_exists(None, "commits").map_err(sql)?;
+        if !has_begun {
+            return Ok(0);
+        }
+        let sql_text = "SELECT coalesce(max(n), 0) FROM commits";
         keeper
             .query_row(sql_text, [], |row| row.get::<_, i64>(0))
             .map(i64::unsigned_abs)
