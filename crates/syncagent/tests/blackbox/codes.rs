@@ -132,6 +132,7 @@ fn tokens_and_invitations_are_exit_12() {
     // Removed.
     let b = world.next("b2", &a);
     b.sync_once().exits(0);
+    a.sync_once().exits(0);
     a.run(&["machines", "remove", "nobody-here", "--yes"])
         .exits(3)
         .says("E_NOT_FOUND");

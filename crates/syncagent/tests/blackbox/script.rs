@@ -260,6 +260,7 @@ fn json_is_all_that_is_on_stdout() {
         "id",
         "last_seen",
         "last_seen_ms",
+        "member",
         "name",
         "platform",
         "removal_signed",

@@ -333,7 +333,7 @@ fn commits_of_strangers_and_of_other_vaults_are_refused() {
 }
 
 /// A served commit as it is, but for who says so.
-fn signed_anew(served: &[u8], machine: &MachineKey) -> Vec<u8> {
+pub(crate) fn signed_anew(served: &[u8], machine: &MachineKey) -> Vec<u8> {
     let mut bytes = served.to_vec();
     bytes[24..40].copy_from_slice(&machine.id().0);
     bytes[128..160].copy_from_slice(machine.public());

@@ -9,6 +9,7 @@ mod field;
 
 mod chunks;
 mod court;
+mod daemon;
 mod history;
 mod log;
 mod machines;

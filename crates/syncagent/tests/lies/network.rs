@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Read as _;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -142,44 +142,228 @@ fn a_body_without_end_or_a_bomb_is_read_to_a_limit() {
     let headers = "HTTP/1.1 200 OK\r\nx: ";
     court.forget();
     court.liar.lie(endless(headers));
-    assert_code("headers without end", &court.b.try_sync(), "E_OFFLINE", 5);
+    for _ in 0..2 {
+        assert_code("headers without end", &court.b.try_sync(), "E_OFFLINE", 5);
+    }
+    court.assert_nothing_sent("headers without end");
     court.recovers("headers without end");
+}
+
+/// Another host, which counts who comes.
+struct Elsewhere {
+    address: SocketAddr,
+    visits: Arc<AtomicUsize>,
+}
+
+impl Elsewhere {
+    fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let visits = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&visits);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                counted.fetch_add(1, Ordering::SeqCst);
+                let _ = stream.unwrap().read(&mut [0; 10]);
+            }
+        });
+        Self { address, visits }
+    }
+
+    /// The answer that sends whoever asked for `path` there.
+    fn leads(address: SocketAddr, status: u16, path: &str) -> Answer {
+        Answer::new(status, "text/plain", "").with("location", &format!("http://{address}{path}"))
+    }
+
+    /// Nobody came; and who comes is counted.
+    #[track_caller]
+    fn assert_unvisited(&self) {
+        let visits = || self.visits.load(Ordering::SeqCst);
+        assert_eq!(visits(), 0, "somebody else was asked");
+        drop(std::net::TcpStream::connect(self.address).unwrap());
+        until("a visit", Duration::from_secs(10), || {
+            (visits() == 1).then_some(())
+        });
+    }
 }
 
 #[test]
 fn a_token_never_follows_a_redirect() {
     let field = Field::new();
-    let court = court(&field);
-    let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = elsewhere.local_addr().unwrap();
-    let visits = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&visits);
-    std::thread::spawn(move || {
-        for stream in elsewhere.incoming() {
-            counted.fetch_add(1, Ordering::SeqCst);
-            let _ = stream.unwrap().read(&mut [0; 10]);
-        }
-    });
+    // Where contents may be shared, a machine asks what is there already.
+    let genesis = Genesis {
+        dedup_vault: true,
+        ..Genesis::default()
+    };
+    let court = Court::new(&field, genesis);
+    court.put(&[("a", b"1"), ("b", &[2; 5000])]);
+    let elsewhere = Elsewhere::new();
+    let address = elsewhere.address;
     for status in [301, 302, 303, 307, 308] {
         court.forget();
-        court.liar.lie(move |request, _| {
-            Answer::new(status, "text/plain", "")
-                .with("location", &format!("http://{address}{}", request.path))
-                .into()
-        });
+        court
+            .liar
+            .lie(move |request, _| Elsewhere::leads(address, status, &request.path).into());
         let case = format!("status {status}");
-        let done = court.b.try_sync();
-        assert_code(&case, &done, "E_OFFLINE", 5);
-        assert!(done.stderr.contains(&case), "{done}");
+        for _ in 0..2 {
+            let done = court.b.try_sync();
+            assert_code(&case, &done, "E_OFFLINE", 5);
+            assert!(done.stderr.contains(&case), "{done}");
+        }
         court.assert_nothing_sent(&case);
         court.recovers(&case);
     }
-    assert_eq!(visits.load(Ordering::SeqCst), 0, "somebody else was asked");
-    // Else nobody would have been counted.
-    drop(std::net::TcpStream::connect(address).unwrap());
-    until("a visit", Duration::from_secs(10), || {
-        (visits.load(Ordering::SeqCst) == 1).then_some(())
-    });
+    // Only these say that the request goes along with its body: what a machine sends, and what it asks for.
+    for (n, (resource, status)) in (["/chunks/missing", "/packs", "/commits"].iter())
+        .flat_map(|resource| [307, 308].map(|status| (*resource, status)))
+        .enumerate()
+    {
+        let case = format!("{status} for POST {resource}");
+        let name = format!("sent {n}");
+        let content = crate::field::Rng(40 + n as u64).bytes(300_000);
+        fs::write(court.b.folder.join(&name), content).unwrap();
+        court.liar.lie(move |request, honest| {
+            match request.is("POST", resource) {
+                true => Elsewhere::leads(address, status, &request.path),
+                false => honest.ask(request),
+            }
+            .into()
+        });
+        for _ in 0..2 {
+            let done = court.b.try_sync();
+            assert_code(&case, &done, "E_OFFLINE", 5);
+            let said = format!("status {status}");
+            assert!(done.stderr.contains(&said), "{case}: {done}");
+        }
+        let heard = court.liar.heard();
+        let asked = heard.iter().filter(|asked| asked.is("POST", resource));
+        assert!(asked.count() >= 2, "{case}: B did not ask");
+        court.recovers_both(&case);
+    }
+    court.put(&[("fetched", &crate::field::Rng(31).bytes(300_000))]);
+    for status in [307, 308] {
+        let case = format!("{status} for POST /chunks/fetch");
+        court.liar.lie(move |request, honest| {
+            match request.is("POST", "/chunks/fetch") {
+                true => Elsewhere::leads(address, status, &request.path),
+                false => honest.ask(request),
+            }
+            .into()
+        });
+        for _ in 0..2 {
+            assert_code(&case, &court.b.try_sync(), "E_OFFLINE", 5);
+        }
+        assert!(!court.b.folder.join("fetched").exists());
+    }
+    court.recovers("fetched");
+    elsewhere.assert_unvisited();
+}
+
+#[test]
+fn an_invitation_never_follows_a_redirect() {
+    let field = Field::new();
+    let court = court(&field);
+    let elsewhere = Elsewhere::new();
+    let address = elsewhere.address;
+    let url = court.liar.url();
+    let password = field.path("password of another");
+    fs::write(
+        &password,
+        "seven words that nobody would ever guess together\n",
+    )
+    .unwrap();
+    let password = password.to_str().unwrap();
+    for (n, status) in [307, 308].into_iter().enumerate() {
+        let (home, folder) = (
+            field.path(&format!("home {n}")),
+            field.path(&format!("f {n}")),
+        );
+        let folder = folder.to_str().unwrap();
+        let (name, invitation) = (format!("newcomer-{n}"), court.a.invitation());
+        let link = format!("{url}#{invitation}");
+        let register = [
+            "register",
+            "--server",
+            &url,
+            "--token",
+            &invitation,
+            "--name",
+            &name,
+            "--folder",
+            folder,
+        ];
+        let join = [
+            "join",
+            &link,
+            folder,
+            "--name",
+            &name,
+            "--password-file",
+            password,
+        ];
+        court
+            .liar
+            .lie(move |request, _| Elsewhere::leads(address, status, &request.path).into());
+        for command in [&register[..], &register, &join, &join] {
+            let case = format!("{status} for {}", command[0]);
+            let done = field.try_run(&home, command, "");
+            assert_code(&case, &done, "E_OFFLINE", 5);
+            assert!(done.stderr.contains(&format!("status {status}")), "{done}");
+        }
+        let heard = court.liar.heard();
+        let asked = heard.iter().filter(|asked| asked.is("POST", "/register"));
+        assert_eq!(asked.count(), 4, "{status}");
+        // Told the truth, the same invitation is as good as new.
+        court.liar.tell_the_truth();
+        let done = field.try_run(&home, &register, "");
+        assert_eq!(done.exit, 0, "{status}: {done}");
+    }
+    elsewhere.assert_unvisited();
+}
+
+#[test]
+fn a_daemons_token_never_follows_a_redirect() {
+    let field = Field::new();
+    let court = court(&field);
+    court.recovers("before");
+    let elsewhere = Elsewhere::new();
+    let address = elsewhere.address;
+    let patience = Duration::from_secs(60);
+    for status in [301, 307, 308] {
+        let case = format!("status {status}");
+        // The event socket, and what only a daemon sends.
+        let events = Elsewhere::leads(address, status, syncagent_protocol::api::EVENTS);
+        court.liar.answer_events(Some(events));
+        court.liar.lie(move |request, honest| {
+            match request.is("PUT", "/report") {
+                true => Elsewhere::leads(address, status, &request.path),
+                false => honest.ask(request),
+            }
+            .into()
+        });
+        let before = court.liar.turned_away();
+        let mut running = court.b.start();
+        until(&format!("two tries, {case}"), patience, || {
+            assert_eq!(running.has_ended(), None, "{case}: {}", court.b.log());
+            (court.liar.turned_away() >= before + 2).then_some(())
+        });
+        until(&format!("a report, {case}"), patience, || {
+            let heard = court.liar.heard();
+            heard
+                .iter()
+                .any(|asked| asked.is("PUT", "/report"))
+                .then_some(())
+        });
+        // Told the truth, it hears of what others do at once.
+        court.liar.answer_events(None);
+        court.liar.tell_the_truth();
+        court.put(&[(&case, case.as_bytes())]);
+        until(&format!("news after {case}"), patience, || {
+            court.b.folder.join(&case).exists().then_some(())
+        });
+        running.kill();
+    }
+    elsewhere.assert_unvisited();
 }
 
 #[test]

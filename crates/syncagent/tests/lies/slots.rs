@@ -1,6 +1,7 @@
 //! Lies about key slots, told to a machine that joins with what a person knows: a password or the recovery code.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use syncagent_protocol::VaultId;
@@ -26,6 +27,14 @@ struct Slots<'a> {
     court: Court<'a>,
     code: RecoveryCode,
     joins: std::cell::Cell<u32>,
+}
+
+/// A machine that has what it takes to join.
+struct Newcomer {
+    name: String,
+    home: PathBuf,
+    folder: PathBuf,
+    link: String,
 }
 
 impl<'a> Slots<'a> {
@@ -62,33 +71,50 @@ impl<'a> Slots<'a> {
     }
 
     /// A new machine joins by way of the liar.
-    fn join(&self, with_code: bool) -> (Done, std::path::PathBuf) {
+    fn join(&self, with_code: bool) -> (Done, PathBuf) {
+        let newcomer = self.newcomer();
+        (self.try_join(&newcomer, with_code), newcomer.folder)
+    }
+
+    fn newcomer(&self) -> Newcomer {
         let n = self.joins.get() + 1;
         self.joins.set(n);
         let field = self.court.field;
-        let folder = field.path(&format!("newcomer {n}"));
-        let link = format!("{}#{}", self.court.liar.url(), self.court.a.invitation());
-        let (name, password) = (format!("newcomer-{n}"), field.path("master password"));
+        Newcomer {
+            name: format!("newcomer-{n}"),
+            home: field.path(&format!("home {n}")),
+            folder: field.path(&format!("newcomer {n}")),
+            link: format!("{}#{}", self.court.liar.url(), self.court.a.invitation()),
+        }
+    }
+
+    /// It tries to join, the first time or again.
+    fn try_join(&self, newcomer: &Newcomer, with_code: bool) -> Done {
+        let Newcomer {
+            name,
+            home,
+            folder,
+            link,
+        } = newcomer;
+        let field = self.court.field;
+        let password = field.path("master password");
         let code = field.path("recovery code");
         let mut args = vec![
             "join",
-            &link,
+            link,
             folder.to_str().unwrap(),
             "--name",
-            &name,
+            name,
             "--password-file",
             password.to_str().unwrap(),
         ];
         if with_code {
             args.extend(["--recovery-code-file", code.to_str().unwrap()]);
         }
-        (
-            field.try_run(&field.path(&format!("home {n}")), &args, ""),
-            folder,
-        )
+        field.try_run(home, &args, "")
     }
 
-    /// It is refused with this code, and nothing of the vault is here.
+    /// It is refused with this code, again after a restart, and nothing of the vault is here.
     #[track_caller]
     fn refuses(
         &self,
@@ -98,9 +124,13 @@ impl<'a> Slots<'a> {
         lie: impl Fn(&Request, &Honest) -> Said + Send + Sync + 'static,
     ) {
         self.court.liar.lie(lie);
-        let (done, folder) = self.join(with_code);
-        crate::court::assert_code(case, &done, codes.0, codes.1);
-        assert!(!folder.join("a").exists(), "{case}: it has the files");
+        let newcomer = self.newcomer();
+        for start in ["first", "second"] {
+            let done = self.try_join(&newcomer, with_code);
+            crate::court::assert_code(&format!("{case}, {start} start"), &done, codes.0, codes.1);
+            let has_files = newcomer.folder.join("a").exists();
+            assert!(!has_files, "{case}: it has the files");
+        }
         self.court.assert_nothing_sent(case);
     }
 }
@@ -230,13 +260,16 @@ fn a_slot_that_was_replaced_is_known_for_old() {
     slots.pin(slot(&court.key, &Opener::Recovery(&slots.code)));
     let code = |done: &Done| (done.exit, done.stderr.contains("E_KEYSLOT"));
     court.liar.lie(serves(old));
-    let (done, _) = slots.join(true);
-    assert_eq!(code(&done), (11, true), "{done}");
+    let newcomer = slots.newcomer();
+    for _ in 0..2 {
+        let done = slots.try_join(&newcomer, true);
+        assert_eq!(code(&done), (11, true), "{done}");
+    }
     // Told the truth, it joins.
     court.liar.tell_the_truth();
-    let (done, folder) = slots.join(true);
+    let done = slots.try_join(&newcomer, true);
     assert_eq!(done.exit, 0, "{done}");
-    assert_eq!(fs::read(folder.join("a")).unwrap(), b"1");
+    assert_eq!(fs::read(newcomer.folder.join("a")).unwrap(), b"1");
     let (done, folder) = slots.join(false);
     assert_eq!(done.exit, 0, "{done}");
     assert_eq!(fs::read(folder.join("a")).unwrap(), b"1");
