@@ -576,7 +576,7 @@ mod tests {
             line(&status),
             format!("{said}, but not everything is watched (`syncagent status`)")
         );
-        (status.skipped, status.notices) = Default::default();
+        (status.skipped, status.notices, status.unwatched) = Default::default();
         for state in [
             State::Syncing,
             State::Error,

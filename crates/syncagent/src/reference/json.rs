@@ -92,7 +92,7 @@ pub(crate) const JSON: &[(&str, &str)] = &[
     ),
     (
         "`recover`",
-        "`{dry_run, way, server_n, own_n, common_n, lost: [{n, machine, time_ms, held}], recovered, exit}`, `way` one of `nothing`, `give_back`, `unite`; `recovered` is `{commits, chunks, slots, versions_lost: [{path, version, current}], not_deleted: [path]}`, or null with `--dry-run`",
+        "`{dry_run, way, server_n, own_n, common_n, lost: [{n, machine, time_ms, held}], removed: [name], recovered, exit}`, `way` one of `nothing`, `give_back`, `unite`; `removed` is whose removal was lost and holds; `recovered` is `{commits, chunks, slots, versions_lost: [{path, version, current}], not_deleted: [path]}`, or null with `--dry-run`",
     ),
     (
         "`doctor`",
