@@ -202,6 +202,7 @@ impl Engine {
     /// Takes over a folder: locks it, tidies what a crash left, loads the index. Nothing is sent or changed yet.
     pub fn open(mut config: EngineConfig) -> Result<Self, ClientError> {
         let vault = config.key.vault();
+        remember_position(&mut config)?;
         let known = known_folder(&config.index, vault)?;
         let (identity, lock) = take_folder(&*config.disk, vault, known, &*config.random)?;
         if known.is_none() {
@@ -793,28 +794,49 @@ fn root_error(error: &root::RootError) -> ClientError {
     }
 }
 
-/// Under which key the index notes when the file with the folder's identity was made.
-const BORN: &str = "folder_born_ns";
+/// An index that was lost, or put back from a backup, does not know how far the log went. What the last pass said does: a
+/// server that shows less is not believed.
+fn remember_position(config: &mut EngineConfig) -> Result<(), ClientError> {
+    let Some((home, head)) =
+        { config.home.as_ref() }.and_then(|home| Some((home, home.last_head()?)))
+    else {
+        return Ok(());
+    };
+    if config.index.position()?.is_none_or(|here| here.n < head.n) {
+        config.credentials.trust(head);
+        home.update_credentials(&*config.random, |credentials| credentials.trust(head))?;
+    }
+    Ok(())
+}
+
+/// Under which key the index notes when the file with the folder's identity was made, and its own.
+const BORN: &str = "born_ns";
 const ANOTHER: &str = "the folder is a copy of the one that was synchronised before, or was put back from a backup. It was merged with the vault: nothing counts as deleted, and older versions are brought up to date";
 
 /// Where a copy of the folder stands in its place, what it lacks was not deleted, and what is older in it was not changed:
-/// what was agreed on says nothing of it. Whether it is so; not where the file system does not say.
+/// what was agreed on says nothing of it. But it does where the index itself is a copy, too, as in a machine that was
+/// restored from an image: it is of the same time. Whether it is so; not where the file system does not say.
 fn forget_another(index: &mut Index, disk: &dyn Disk) -> Result<bool, ClientError> {
-    let Some(born_ns) = disk.identity_born_ns() else {
+    let Some(folder_ns) = disk.identity_born_ns() else {
         return Ok(false);
     };
-    let now = born_ns.to_be_bytes();
-    match index.meta(BORN)? {
-        Some(before) if before == now => Ok(false),
-        Some(_) => {
-            index.forget_folder((BORN, &now))?;
-            Ok(true)
-        }
-        None => {
-            index.set_meta(BORN, &now)?;
-            Ok(false)
-        }
+    let now = [folder_ns, index.born_ns().unwrap_or(0)].map(i64::to_be_bytes);
+    let before = index.meta(BORN)?;
+    if before.as_deref() == Some(now.as_flattened()) {
+        return Ok(false);
     }
+    let is_another = { before.as_deref() }
+        .and_then(|before| before.split_at_checked(8))
+        .is_some_and(|(folder, index)| {
+            let is_copied = index != now[1] && ![index, &now[1]].contains(&[0; 8].as_slice());
+            folder != now[0] && !is_copied
+        });
+    let note = (BORN, now.as_flattened());
+    match is_another {
+        true => index.forget_folder(note)?,
+        false => index.set_meta(note.0, note.1)?,
+    }
+    Ok(is_another)
 }
 
 /// Locks the folder; adopts it if this machine never had one.

@@ -6,10 +6,11 @@
 //! Small files are replaced whole: written beside, flushed, renamed.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use syncagent_protocol::api::Head;
 use syncagent_protocol::{MachineId, VaultId};
 use syncagent_sync::schedule::Config as Schedule;
 use syncagent_vault::keys::VaultKey;
@@ -132,7 +133,7 @@ struct CredentialsFile {
     #[serde(default)]
     recovery_tested: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    trusted: Option<syncagent_protocol::api::Head>,
+    trusted: Option<Head>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pending_slots: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -175,7 +176,7 @@ pub struct Credentials {
     /// Whether `recovery test` has succeeded.
     pub recovery_tested: bool,
     /// A position somebody vouched for (an export); the log must pass through it.
-    pub trusted: Option<syncagent_protocol::api::Head>,
+    pub trusted: Option<Head>,
     /// Slots for the server that no KEYSLOT op of the log pins yet; the next pass posts them.
     pub pending_slots: Vec<Slot>,
     /// Machines that the next pass removes again, because a union left their removal behind.
@@ -288,7 +289,7 @@ impl Home {
                     error.message()
                 ))
             }),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Config::default()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Config::default()),
             Err(error) => Err(ClientError::io("read", path)(error)),
         }
     }
@@ -305,7 +306,7 @@ impl Home {
         let path = self.machine_path();
         let text = match fs::read(&path) {
             Ok(text) => zeroize::Zeroizing::new(text),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(ClientError::io("read", path)(error)),
         };
         let damaged = || {
@@ -442,7 +443,7 @@ impl Home {
                 Ok(slot) => Ok(Some(slot)),
                 Err(source) => Err(ClientError::KeyFile { path, source }),
             },
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(ClientError::io("read", path)(error)),
         }
     }
@@ -457,7 +458,7 @@ impl Home {
         let path = self.unlocked_path();
         match fs::read(&path) {
             Ok(bytes) => Ok(Slot::parse(&bytes).ok()),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(ClientError::io("read", path)(error)),
         }
     }
@@ -472,7 +473,7 @@ impl Home {
         let path = self.unlocked_path();
         let left = temp_of(&path);
         match fs::remove_file(&left) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(ClientError::io("remove", left)(error));
             }
             _ => {}
@@ -484,7 +485,7 @@ impl Home {
                 synced.map_err(ClientError::io("write", &self.state_dir))?;
                 Ok(true)
             }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(ClientError::io("remove", path)(error)),
         }
     }
@@ -495,7 +496,7 @@ impl Home {
         let path = self.last_lock_path();
         match fs::read(&path) {
             Ok(bytes) => Ok(LockMark(bytes)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(LockMark(Vec::new())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(LockMark(Vec::new())),
             Err(error) => Err(ClientError::io("read", path)(error)),
         }
     }
@@ -513,6 +514,27 @@ impl Home {
     /// What the last pass said, as [`Home::save_last_status`] left it; none if there is nothing that can be read.
     pub fn last_status(&self) -> Option<Vec<u8>> {
         fs::read(self.last_status_path()).ok()
+    }
+
+    /// The position that the last pass had verified, if what it said can be read.
+    pub fn last_head(&self) -> Option<Head> {
+        #[derive(Deserialize)]
+        struct Said {
+            head: Option<Head>,
+        }
+        let said: Said = serde_json::from_slice(&self.last_status()?).ok()?;
+        said.head
+    }
+
+    /// Forgets what the last pass said.
+    pub fn forget_last_status(&self) -> Result<(), ClientError> {
+        let path = self.last_status_path();
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(ClientError::io("remove", path)(error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Keeps what a pass said, for questions while nothing runs. It is written at every pass and nothing depends on it:
@@ -554,7 +576,7 @@ impl Home {
     fn write(
         &self,
         path: &Path,
-        write: impl FnOnce(&Path, &Path) -> std::io::Result<()>,
+        write: impl FnOnce(&Path, &Path) -> io::Result<()>,
     ) -> Result<(), ClientError> {
         self.create()?;
         let temp = temp_of(path);
@@ -575,6 +597,13 @@ impl Credentials {
     /// The machine's id.
     pub fn id(&self) -> MachineId {
         self.machine.id()
+    }
+
+    /// From now on the server has to show this position, unless a later one was known already.
+    pub fn trust(&mut self, head: Head) {
+        if self.trusted.is_none_or(|known| known.n < head.n) {
+            self.trusted = Some(head);
+        }
     }
 }
 

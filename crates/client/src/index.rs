@@ -23,6 +23,7 @@ use syncagent_vault::op::{KeyslotPin, MachineAdd, Put};
 use syncagent_vault::slot::Slot;
 
 use crate::error::ClientError;
+use crate::folder::disk::born_ns;
 
 type Result<T> = std::result::Result<T, ClientError>;
 
@@ -33,6 +34,8 @@ const KEPT_AT_ANY_AGE: u64 = 64;
 /// The index of one machine.
 pub struct Index {
     db: Connection,
+    /// When its file was made, nanoseconds since 1970.
+    born_ns: Option<i64>,
 }
 
 /// A machine as the log knows it.
@@ -180,7 +183,8 @@ impl Index {
     pub fn open(path: &Path) -> Result<Self> {
         let open = || Self::with(Connection::open(path)?);
         // Two processes may be about to make it: whoever comes second fails, and then finds it made.
-        open().or_else(|_| open())
+        let index = open().or_else(|_| open())?;
+        Ok(index.born_with(path))
     }
 
     /// An index in memory, for simulated worlds.
@@ -200,7 +204,19 @@ impl Index {
                 ));
             }
         }
-        Self::with(db)
+        Ok(Self::with(db)?.born_with(path))
+    }
+
+    fn born_with(mut self, path: &Path) -> Self {
+        let file = path.symlink_metadata().ok();
+        self.born_ns = file.and_then(|file| born_ns(&file));
+        self
+    }
+
+    /// When the file was made, nanoseconds since 1970: no copy of it can bring that along. None where the file system does
+    /// not say, and in memory.
+    pub fn born_ns(&self) -> Option<i64> {
+        self.born_ns
     }
 
     fn with(mut db: Connection) -> Result<Self> {
@@ -222,7 +238,7 @@ impl Index {
             M::up(include_str!("index/slots.sql")),
         ])
         .to_latest(&mut db)?;
-        Ok(Self { db })
+        Ok(Self { db, born_ns: None })
     }
 
     /// Reads the whole state that the engine works on.

@@ -588,11 +588,9 @@ pub fn reset(home: &Home, random: &dyn Random) -> Result<()> {
         .and_then(|index| index.position())
         .ok()
         .flatten();
-    home.update_credentials(random, |credentials| {
-        if verified.map(|head| head.n) > credentials.trusted.map(|head| head.n) {
-            credentials.trusted = verified;
-        }
-    })?;
+    for head in [verified, home.last_head()].into_iter().flatten() {
+        home.update_credentials(random, |credentials| credentials.trust(head))?;
+    }
     forget_index(home)
 }
 
@@ -615,12 +613,8 @@ fn forget_index(home: &Home) -> Result<()> {
         file.push(suffix);
         PathBuf::from(file)
     };
-    for file in [
-        home.last_status_path(),
-        index(""),
-        index("-wal"),
-        index("-shm"),
-    ] {
+    home.forget_last_status()?;
+    for file in [index(""), index("-wal"), index("-shm")] {
         match fs::remove_file(&file) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(ClientError::io("remove", file)(error).into());

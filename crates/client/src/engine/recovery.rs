@@ -495,6 +495,9 @@ impl Engine {
             })
             .collect();
         // The positions seen before a lost index, too: somebody agreed to go on from what there is.
+        if let Some(home) = &self.home {
+            home.forget_last_status()?;
+        }
         self.note(|credentials| {
             credentials.trusted = None;
             // The next pass pins them again: a password that was changed stays changed. One that waits is newer.

@@ -892,6 +892,43 @@ fn a_daemon_that_cannot_unite_a_folder_that_is_gone_names_it() {
     assert!(notices(&a).contains("old was deleted on one side"));
 }
 
+#[test]
+fn an_index_that_is_lost_or_put_back_does_not_hide_that_the_server_went_back() {
+    let remove: fn(&Machine) = |a| {
+        fs::remove_file(a.home().join("state.db")).unwrap();
+    };
+    let damage_and_reset: fn(&Machine) = |a| {
+        fs::write(a.home().join("state.db"), noise(1, 20_000)).unwrap();
+        a.sync_once().exits(7).says("E_STATE");
+        a.run(&["reset", "--yes"]).exits(0);
+    };
+    let put_back: fn(&Machine) = |a| {
+        fs::rename(a.home().join("state.db.old"), a.home().join("state.db")).unwrap();
+    };
+    for lose in [remove, damage_and_reset, put_back] {
+        let mut world = World::new();
+        let a = world.first("a");
+        a.write("old", "from before the backup");
+        a.sync_once().exits(0);
+        back_up(&mut world, "backup");
+        fs::copy(a.home().join("state.db"), a.home().join("state.db.old")).unwrap();
+        a.write("new", "from after the backup");
+        a.sync_once().exits(0);
+        restore(&mut world, "backup");
+        lose(&a);
+        for _ in 0..2 {
+            a.sync_once().exits(14).says("E_ROLLBACK");
+        }
+        // What the machine no longer holds it cannot give back; what stands in its folder it can.
+        recover(&a, &["--yes"]).exits(0);
+        let b = world.next("b", &a);
+        b.sync_once().exits(0);
+        a.sync_once().exits(0);
+        assert_same(&a, &b);
+        assert_eq!(b.read("new").as_deref(), Some("from after the backup"));
+    }
+}
+
 #[cfg(unix)]
 mod images {
     use std::process::Command;

@@ -61,7 +61,9 @@ impl<'a> Court<'a> {
 
     /// B has its key and its token, and has never seen the vault.
     pub(crate) fn forget(&self) {
-        for file in ["state.db", "state.db-wal", "state.db-shm"] {
+        let index = ["state.db", "state.db-wal", "state.db-shm"];
+        // How far the log went, the last status would remember.
+        for file in { index.iter() }.chain(&["last-status.json"]) {
             let _ = fs::remove_file(self.b.home.join(file));
         }
         fs::remove_dir_all(&self.b.folder).unwrap();

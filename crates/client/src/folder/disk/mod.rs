@@ -302,6 +302,14 @@ pub trait Disk: Send + Sync {
     fn root_is_same(&self) -> Result<bool, DiskError>;
 }
 
+/// When a file was made, nanoseconds since 1970: no copy of it can bring that along. None where the file system does not
+/// say.
+pub(crate) fn born_ns(file: &std::fs::Metadata) -> Option<i64> {
+    let born = file.created().ok()?;
+    let since = born.duration_since(std::time::UNIX_EPOCH).ok()?;
+    i64::try_from(since.as_nanos()).ok()
+}
+
 /// What went wrong, as far as a decision depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]

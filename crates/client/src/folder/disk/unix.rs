@@ -583,9 +583,7 @@ impl Disk for UnixDisk {
         let own = self.own("look at", At::Identity).ok()?;
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(own.dir.as_fd(), IDENTITY, flags, Mode::empty()).ok()?;
-        let born = File::from(fd).metadata().ok()?.created().ok()?;
-        let since = born.duration_since(std::time::UNIX_EPOCH).ok()?;
-        i64::try_from(since.as_nanos()).ok()
+        super::born_ns(&File::from(fd).metadata().ok()?)
     }
 
     fn root_is_same(&self) -> Result<bool> {

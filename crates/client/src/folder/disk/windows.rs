@@ -488,9 +488,7 @@ impl Disk for WindowsDisk {
 
     fn identity_born_ns(&self) -> Option<i64> {
         let path = self.resolve(At::Identity, "look at").ok()?;
-        let born = path.symlink_metadata().ok()?.created().ok()?;
-        let since = born.duration_since(UNIX_EPOCH).ok()?;
-        i64::try_from(since.as_nanos()).ok()
+        super::born_ns(&path.symlink_metadata().ok()?)
     }
 
     fn root_is_same(&self) -> Result<bool> {
