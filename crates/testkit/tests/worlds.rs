@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use syncagent_testkit::sim::world::{Counts, Failure, Size, has_fault, run};
 
 /// What a hundred worlds of two to five machines have seen at least, so that empty ones cannot pass.
-const AT_LEAST: [(&str, u64); 33] = [
+const AT_LEAST: [(&str, u64); 34] = [
     ("edit", 4000),
     ("pass that ended well", 800),
     ("said to be in sync", 800),
@@ -46,6 +46,7 @@ const AT_LEAST: [(&str, u64); 33] = [
     ("server put back", 6),
     ("rollback noticed", 20),
     ("recovered", 1),
+    ("union", 1),
     ("fork", 1),
     ("fork noticed", 1),
 ];

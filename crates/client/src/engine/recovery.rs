@@ -612,8 +612,13 @@ impl Engine {
             }
             // First the list: what has no row any more is not found again.
             self.index.set_meta(UNITING, &listed(kept)?)?;
+            // An id that was meant for a path would make it known again.
+            let meant = { self.pending_ids.iter() }
+                .filter(|(_, id)| doubtful.contains(id))
+                .map(|(path, _)| path.clone())
+                .collect();
             let rows = doubtful.into_iter().map(|node| (node, None)).collect();
-            self.record(rows, Vec::new())?;
+            self.record(rows, meant)?;
         }
         Err(super::unfinished())
     }

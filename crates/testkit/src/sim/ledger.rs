@@ -271,6 +271,19 @@ impl Ledger {
         }
     }
 
+    /// The log has lost what came after position `n`, for good, and has `left`. What was deleted there may come back, and
+    /// what was replaced there is nowhere.
+    pub fn cut(&mut self, n: u64, left: &BTreeSet<ContentHash>) {
+        self.promised.retain(|hash, _| left.contains(hash));
+        self.dead
+            .retain(|_, deletion| deletion.n.is_some_and(|by| by <= n));
+        // What was in sync is no longer, until the next pass.
+        self.synced.clear();
+        for seen in self.seen.values_mut() {
+            *seen = n.min(*seen);
+        }
+    }
+
     /// Deletions that nothing excuses from coming to stay.
     pub fn firm_deletions(&self) -> usize {
         self.dead.values().filter(|dead| !dead.outdone).count()

@@ -161,6 +161,13 @@ impl SimServer {
         )
     }
 
+    /// What [`SimServer::put_back`] took is gone for good.
+    pub fn forget_cut(&self) -> Sql<()> {
+        self.db().execute_batch(
+            "DELETE FROM cut_commits; DELETE FROM cut_chunks; DELETE FROM cut_lists;",
+        )
+    }
+
     /// The whole log is there again; what was appended since [`SimServer::put_back`] is not.
     pub fn bring_back(&self, to: Mark) -> Sql<()> {
         let db = self.db();

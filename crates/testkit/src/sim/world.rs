@@ -12,7 +12,7 @@ use std::task::Poll;
 use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
 use syncagent_client::ClientError;
-use syncagent_client::engine::{Engine, EngineConfig, Hint, Outcome, Recovery, State, Way};
+use syncagent_client::engine::{Engine, EngineConfig, Hint, Outcome, State, Way};
 use syncagent_client::folder::disk::ErrorKind;
 use syncagent_client::home::Credentials;
 use syncagent_client::index::Index;
@@ -499,8 +499,12 @@ impl World {
             return Ok(());
         };
         self.drain().await;
-        if self.server.mark().map_err(sql)?.n == to.n && self.dice.chance(700) {
-            return self.recover().await;
+        if self.server.mark().map_err(sql)?.n == to.n {
+            if self.dice.chance(700) {
+                return self.recover().await;
+            }
+        } else if self.dice.chance(500) {
+            return self.unite(to).await;
         }
         self.server.bring_back(to).map_err(sql)?;
         self.trace.line("server", "has its whole log again");
@@ -510,15 +514,7 @@ impl World {
                 self.books_of_the_cut_off(i, &stood);
             }
             self.stop(i);
-            let n = self.seen(i)?;
-            let sql_text = "SELECT hash FROM commits WHERE n = ?1";
-            let keeper = &self.machines[i].keeper;
-            let mine = keeper
-                .query_row(sql_text, [n.cast_signed()], |row| {
-                    row.get(0).map(syncagent_protocol::CommitHash)
-                })
-                .ok();
-            if n == 0 || mine == self.server.hash_at(n).map_err(sql)? {
+            if self.is_on_the_log(i)? {
                 continue;
             }
             self.trace.count("fork");
@@ -540,6 +536,97 @@ impl World {
         Ok(())
     }
 
+    /// Whether what a machine has seen, running or not, is a part of what the server shows.
+    fn is_on_the_log(&self, i: usize) -> Checked<bool> {
+        let n = self.seen(i)?;
+        let sql_text = "SELECT hash FROM commits WHERE n = ?1";
+        let keeper = &self.machines[i].keeper;
+        let mine = keeper
+            .query_row(sql_text, [n.cast_signed()], |row| {
+                row.get(0).map(syncagent_protocol::CommitHash)
+            })
+            .ok();
+        Ok(n == 0 || mine == self.server.hash_at(n).map_err(sql)?)
+    }
+
+    /// Others have gone on from the backup, and what the server lost stays lost: each machine that had seen more, or
+    /// something else, unites with it.
+    async fn unite(&mut self, to: Mark) -> Checked<()> {
+        self.server.forget_cut().map_err(sql)?;
+        self.marks.retain(|mark| mark.n <= to.n);
+        let mut order: Vec<usize> = (0..self.machines.len()).collect();
+        order.rotate_left(self.dice.below(self.machines.len()));
+        let mut most = (0, 0);
+        for i in &order {
+            let stood = self.machines[*i].drive.with(|fs| contents(fs));
+            if matches!(self.machines[*i].runs, Runs::Busy(_)) {
+                self.books_of_the_cut_off(*i, &stood);
+            }
+            self.stop(*i);
+            most = most.max((self.seen(*i)?, *i));
+        }
+        let left = self.log(most.1, to.n);
+        let left = left.map_err(|error| broken(error.to_string()))?;
+        lock(&self.ledger).cut(to.n, &left);
+        for i in order {
+            if self.is_on_the_log(i)? {
+                continue;
+            }
+            self.machines[i].net.set(Weather::Fine);
+            self.machines[i].drive.disarm();
+            if self.dice.chance(400) {
+                let calls = self.dice.below(60);
+                self.machines[i].drive.arm(calls as u64, Fault::Crash);
+            }
+            self.unite_one(i).await?;
+            self.machines[i].drive.disarm();
+            let machine = &self.machines[i];
+            let stands = machine.drive.with(|fs| contents(fs));
+            lock(&self.ledger).reset(&machine.name, &stands);
+            self.stop(i);
+        }
+        Ok(())
+    }
+
+    /// One machine of a union. If it stops in the middle, somebody says `recover` once more.
+    async fn unite_one(&mut self, i: usize) -> Checked<()> {
+        for _ in 0..3 {
+            self.boot(i)?;
+            if matches!(self.machines[i].runs, Runs::Off) {
+                continue;
+            }
+            let united = self.rejoin(i).await;
+            if self.machines[i].drive.crashed_in().is_none() {
+                self.trace.count("union");
+                return united.map(|_| ());
+            }
+            self.trace.count("crash in union");
+            self.crash(i)?;
+        }
+        let name = &self.machines[i].name;
+        Err(broken(format!("{name} does not unite")))
+    }
+
+    /// Machine `i`, which runs, and its server come together again as `recover` offers it.
+    async fn rejoin(&mut self, i: usize) -> Checked<(Way, u64)> {
+        let machine = &mut self.machines[i];
+        let Runs::Idle(engine) = &mut machine.runs else {
+            return Err(broken(format!("{} cannot recover", machine.name)));
+        };
+        let name = &machine.name;
+        let failed = |error: ClientError| broken(format!("{name}: cannot recover: {error}"));
+        let recovery = match engine.recovery().await {
+            // The connection had broken off when the server went back.
+            Err(error) if error.code() == Code::Offline => engine.recovery().await,
+            recovery => recovery,
+        };
+        let course = recovery.map_err(failed)?.course;
+        let recovered = engine.rejoin(course).await.map_err(failed)?;
+        self.trace
+            .line(name, format_args!("{course:?}: {recovered:?}"));
+        Ok((course.way, recovered.commits))
+    }
+
     /// Nobody has gone on from the backup: the machine that has seen most gives back what was lost, as far as it knows
     /// of it. Old versions are on no disk any more, so their chunks come back by themselves.
     async fn recover(&mut self) -> Checked<()> {
@@ -558,28 +645,12 @@ impl World {
         self.machines[i].net.set(Weather::Fine);
         self.machines[i].drive.disarm();
         self.boot(i)?;
-        let machine = &mut self.machines[i];
-        let Runs::Idle(engine) = &mut machine.runs else {
-            return Err(broken(format!("{} cannot recover", machine.name)));
-        };
-        let name = &machine.name;
-        let failed = |error: ClientError| broken(format!("{name}: cannot recover: {error}"));
-        let recovery = match engine.recovery().await {
-            // The connection had broken off when the server went back.
-            Err(error) if error.code() == Code::Offline => engine.recovery().await,
-            recovery => recovery,
-        };
-        let Recovery { course, lost, .. } = recovery.map_err(failed)?;
-        if course.way == Way::Unite {
-            let why = format!("{name}: does not hold what was lost: {course:?}, {lost:?}");
-            return Err(broken(why));
+        let (way, commits) = self.rejoin(i).await?;
+        if way == Way::Unite {
+            let name = &self.machines[i].name;
+            return Err(broken(format!("{name}: does not hold what was lost")));
         }
-        let recovered = engine.rejoin(course).await.map_err(failed)?;
-        self.trace.line(
-            name,
-            format_args!("gives back {} commits", recovered.commits),
-        );
-        if recovered.commits > 0 {
+        if commits > 0 {
             self.trace.count("recovered");
         }
         self.stop(i);
@@ -1126,7 +1197,8 @@ impl World {
             }
         }
         let files = self.machines[0].drive.with(|fs| contents(fs));
-        let log = self.log().map_err(|error| broken(error.to_string()))?;
+        let log = self.log(0, u64::MAX >> 1);
+        let log = log.map_err(|error| broken(error.to_string()))?;
         let ledger = lock(&self.ledger);
         wrong.extend(ledger.audit(&files, &log));
         for _ in 0..ledger.firm_deletions() {
@@ -1135,13 +1207,13 @@ impl World {
         if wrong.is_empty() { Ok(()) } else { Err(wrong) }
     }
 
-    /// Every content that the log has ever held.
-    fn log(&self) -> Result<BTreeSet<ContentHash>, ClientError> {
+    /// Every content that the log has held up to position `n`, as machine `i` knows it.
+    fn log(&self, i: usize, n: u64) -> Result<BTreeSet<ContentHash>, ClientError> {
         let mut hashes = BTreeSet::new();
-        let mut statement = self.machines[0]
+        let mut statement = self.machines[i]
             .keeper
-            .prepare("SELECT node, put FROM ops WHERE put IS NOT NULL")?;
-        let rows = statement.query_map([], |row| {
+            .prepare("SELECT node, put FROM ops WHERE put IS NOT NULL AND n <= ?1")?;
+        let rows = statement.query_map([n.cast_signed()], |row| {
             Ok((NodeId(row.get(0)?), row.get::<_, Vec<u8>>(1)?))
         })?;
         for row in rows {
