@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 use syncagent_protocol::commit::MAX_OPS;
-use syncagent_protocol::{Code, Name, NodeId, TreePath};
+use syncagent_protocol::{Body, Code, Name, NodeId, TreePath};
 use syncagent_sync::{LastOp, restored_name};
 use syncagent_vault::op::{Draft, Put, PutBody};
 
@@ -232,12 +232,17 @@ impl Engine {
         made: &mut Vec<TreePath>,
     ) -> Result<(NodeId, TreePath), ClientError> {
         let path_of = |node| self.placed.tree.path_of(node).unwrap_or_default();
-        if self.placed.tree.contains(wanted) {
+        // Somebody may have made a file of it since.
+        let is_directory = |node: NodeId| {
+            let found = self.placed.tree.get(node);
+            node == NodeId::ROOT || found.is_some_and(|found| found.body == Body::Directory)
+        };
+        if is_directory(wanted) {
             return Ok((wanted, path_of(wanted)));
         }
         let mut chain = Vec::new();
         let mut at = wanted;
-        while !self.placed.tree.contains(at) && chain.len() < 1000 {
+        while !is_directory(at) && chain.len() < 1000 {
             match self.last_put(at) {
                 Some(put) if matches!(put.body, PutBody::Directory) => {
                     let above = put.parent;
@@ -251,7 +256,7 @@ impl Engine {
                 }
             }
         }
-        if at != NodeId::ROOT && !self.placed.tree.contains(at) {
+        if !is_directory(at) {
             // Deeper than one commit reaches.
             chain.clear();
             at = NodeId::ROOT;
@@ -263,7 +268,7 @@ impl Engine {
             let present = self.placed.tree.child(parent, &put.name).filter(|_| alive);
             if let Some(present) = present
                 && let Some(LastOp::Put(found)) = self.log.get(present).map(|entry| &entry.op)
-                && found.body == syncagent_protocol::Body::Directory
+                && found.body == Body::Directory
             {
                 parent = present;
                 path = path.join(&put.name);

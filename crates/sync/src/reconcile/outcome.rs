@@ -10,7 +10,7 @@ use super::sides::{Sides, with_exec};
 use crate::local::LocalState;
 use crate::plan::{Conflict, Group, Plan, Record, Step};
 use crate::scan::Skipped;
-use crate::tree::{LastOp, Why};
+use crate::tree::Why;
 
 pub(super) fn plan(
     sides: &Sides<'_>,
@@ -216,14 +216,26 @@ fn unplaced(sides: &Sides<'_>) -> Vec<Skipped> {
         Why::Unreadable | Why::Reserved => Some(Code::Path),
         Why::Orphan | Why::Cycle | Why::NameTaken(_) => None,
     };
-    let describe = |(id, reason): (&NodeId, &Why)| Skipped {
-        path: match sides.log.get(*id).map(|entry| &entry.op) {
-            Some(LastOp::Put(node)) => format!("{} ({id})", node.name),
-            _ => id.to_string(),
-        },
-        reason: "unplaced",
-        code: code(reason),
-        detail: format!("{}; `syncagent restore {id}` places it again", why(reason)),
+    let describe = |(id, reason): (&NodeId, &Why)| {
+        let last = sides.log.get(*id);
+        let last = last.and_then(|entry| Some((entry.op.node()?, entry.n)));
+        let todo = match (code(reason), last) {
+            (None, Some((_, n))) => {
+                format!("`syncagent restore {id} --version {n}` places it again")
+            }
+            _ => format!(
+                "an earlier version, if there is one, comes back with `syncagent restore {id} --version N`"
+            ),
+        };
+        Skipped {
+            path: match last {
+                Some((node, _)) => format!("{} ({id})", node.name),
+                None => id.to_string(),
+            },
+            reason: "unplaced",
+            code: code(reason),
+            detail: format!("{}; {todo}", why(reason)),
+        }
     };
     sides.input.remote.unplaced.iter().map(describe).collect()
 }

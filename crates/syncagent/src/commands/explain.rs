@@ -618,15 +618,15 @@ impl World<'_> {
             });
         }
         let name = path.name();
-        let unplaced = self.placed.unplaced.keys().find(|id| {
-            let op = self.log.get(**id).map(|entry| &entry.op);
-            op.and_then(|op| op.node()).map(|node| &node.name) == name.as_ref()
+        let unplaced = self.placed.unplaced.keys().find_map(|id| {
+            let entry = self.log.get(*id)?;
+            (Some(&entry.op.node()?.name) == name.as_ref()).then_some((id, entry.n))
         });
         match unplaced {
-            Some(id) => {
+            Some((id, n)) => {
                 let why = "The vault has a file of this name that hangs in no directory.";
                 let todo = format!(
-                    "`syncagent restore {id} --version N` places it again; `syncagent status` says why it has none."
+                    "`syncagent restore {id} --version {n}` places it again; `syncagent status` says why it has none."
                 );
                 Ok(Answer {
                     id: Some(*id),

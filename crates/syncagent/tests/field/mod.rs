@@ -477,9 +477,12 @@ impl Machine<'_> {
 
     /// `sync --once`, however it ends.
     pub(crate) fn try_sync(&self) -> Done {
-        self.with_key(&["sync", "--once", "--json"], |args| {
-            self.field.try_run(&self.home, args, "")
-        })
+        self.try_with_key(&["sync", "--once", "--json"])
+    }
+
+    /// A command that needs the key, however it ends.
+    pub(crate) fn try_with_key(&self, verb: &[&str]) -> Done {
+        self.with_key(verb, |args| self.field.try_run(&self.home, args, ""))
     }
 
     /// Any command, however it ends.

@@ -488,6 +488,24 @@ fn hostile_nodes_are_named_stay_in_the_folder_and_stop_nothing() {
         .map(|put| put.name.as_str().to_owned())
         .collect();
     assert!(names.contains(&"of B".to_owned()));
+
+    // As it says itself, what hangs nowhere can be given a place.
+    let orphan = id(29).to_string();
+    let done = answer(&court.b.try_sync());
+    let left_alone = done["status"]["skipped"].as_array().unwrap().iter();
+    let orphan = { left_alone }.find(|one| one["path"].as_str().unwrap().contains(&orphan));
+    let detail = orphan.unwrap()["detail"].as_str().unwrap();
+    let command = detail.split('`').nth(1).unwrap();
+    let words: Vec<&str> = command.split(' ').skip(1).collect();
+    let done = court.b.try_with_key(&words);
+    assert_eq!(done.exit, 0, "{command}: {done}");
+    court.b.try_sync();
+    let planted = fs::read_to_string(court.b.folder.join("planted"));
+    assert_eq!(
+        planted.ok().as_deref(),
+        Some("hostile"),
+        "{command}: {done}"
+    );
 }
 
 fn check(court: &Court<'_>, name: &str, fates: &[(NodeId, Fate)]) {
