@@ -5,10 +5,9 @@
 
 use std::sync::Arc;
 
-use futures_util::TryStreamExt as _;
 use serde::{Deserialize, Serialize};
 use syncagent_protocol::{Code, ContentHash, NodeId, OpHash, TreePath};
-use syncagent_vault::chunk::{Scope, open_data};
+use syncagent_vault::chunk::{Scope, max_sealed_len, open_data};
 use syncagent_vault::chunker::Class;
 use syncagent_vault::op::{Content, Draft, File, Put, PutBody};
 
@@ -17,6 +16,7 @@ use crate::error::ClientError;
 use crate::index::OpenConflict;
 use crate::remote::Posted;
 use crate::text::{self, Clash};
+use crate::transfer::download::fetch_each;
 use crate::transfer::seal::{Recipe, SealError, Sealing};
 use crate::transfer::upload::Uploader;
 use crate::work::Work;
@@ -352,8 +352,9 @@ impl Engine {
                 return Err(damaged(&"it is short and yet made of lists"));
             }
             Content::Chunks(manifest) => {
-                let ids = manifest.entries.iter().map(|entry| entry.id).collect();
-                let blobs: Vec<Option<Vec<u8>>> = self.remote.fetch(ids).try_collect().await?;
+                let entries = manifest.entries.iter();
+                let wanted = entries.map(|entry| (entry.id, max_sealed_len(entry.len)));
+                let blobs = fetch_each(&*self.remote, wanted).await?;
                 let mut bytes = Vec::new();
                 for (entry, blob) in manifest.entries.iter().zip(blobs) {
                     let blob = blob.ok_or_else(|| {
