@@ -9,6 +9,7 @@ use syncagent_client::home::{Home, HomeLock};
 use syncagent_client::index::{Index, OpenConflict};
 use syncagent_client::text::Clash;
 use syncagent_protocol::Code;
+use syncagent_protocol::name::steers;
 
 use super::{browse, conflicts, restore, status, sync};
 use crate::ask;
@@ -452,10 +453,23 @@ pub(super) fn trash_restore(path: &str) -> String {
 /// As a shell takes it for one word.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "-_./+@%:,=".contains(c);
-    match word.chars().all(plain) && !word.is_empty() {
-        true => word.to_owned(),
-        false => format!("'{}'", shown(word).replace('\'', "'\\''")),
+    if word.chars().all(plain) && !word.is_empty() {
+        return word.to_owned();
     }
+    if !word.contains(steers) {
+        return format!("'{}'", word.replace('\'', "'\\''"));
+    }
+    // What would steer a terminal can be written in bash, zsh and the shells of POSIX.1-2024.
+    let escaped = word.chars().map(|c| match c {
+        '\'' | '\\' => format!("\\{c}"),
+        c if steers(c) => {
+            let mut bytes = [0; 4];
+            let bytes = c.encode_utf8(&mut bytes).bytes();
+            bytes.map(|byte| format!("\\{byte:03o}")).collect()
+        }
+        c => c.to_string(),
+    });
+    format!("$'{}'", escaped.collect::<String>())
 }
 
 #[cfg(test)]
@@ -466,6 +480,10 @@ mod tests {
     fn words_of_a_command_survive_a_shell() {
         assert_eq!(quoted("docs/plan.md"), "docs/plan.md");
         assert_eq!(quoted("my plan's"), r"'my plan'\''s'");
+        assert_eq!(
+            quoted("a\nb's\\\u{9b}\u{7f}"),
+            r"$'a\012b\'s\\\302\233\177'"
+        );
         assert_eq!(
             [3..3, 3..4, 3..6].map(|lines| span(&lines)),
             ["before line 3", "line 3", "lines 3-5"]
