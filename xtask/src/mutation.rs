@@ -14,7 +14,7 @@ use crate::workspace::{Workspace, cargo};
 /// Cases of each property: enough for a change of a decision, and each mutant runs them.
 const CASES: &str = "100";
 /// Seconds for one mutant's tests, which take a few. What hangs was seen.
-const TIMEOUT: &str = "90";
+const TIMEOUT: &str = "45";
 
 /// What is changed together, and by which tests that has to be seen.
 struct Module {
