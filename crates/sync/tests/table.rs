@@ -1339,6 +1339,20 @@ fn unreadable_and_unplaced_nodes_are_left_alone() {
     });
     let plan = plan.plan();
     assert!(plan.all_ops().next().is_none(), "{plan:#?}");
+    // What has a version of use is told with it.
+    let [of_d1, of_f1, ..] = &plan.skipped[..] else {
+        panic!("{plan:#?}");
+    };
+    let todo = format!("restore {} --version 2` places it again", id("f1"));
+    assert!(
+        of_f1.code.is_none() && of_f1.detail.ends_with(&todo),
+        "{of_f1:?}"
+    );
+    let todo = format!("restore {} --version N`", id("d1"));
+    assert!(
+        of_d1.code.is_some() && of_d1.detail.ends_with(&todo),
+        "{of_d1:?}"
+    );
 }
 
 #[test]
