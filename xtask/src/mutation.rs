@@ -27,7 +27,7 @@ struct Module {
     optimised: bool,
 }
 
-const MODULES: [Module; 4] = [
+const MODULES: [Module; 5] = [
     Module {
         name: "reconcile",
         package: "syncagent-sync",
@@ -50,6 +50,13 @@ const MODULES: [Module; 4] = [
         package: "syncagent-vault",
         files: &["crates/vault/src/commit.rs"],
         tests: &["properties"],
+        optimised: true,
+    },
+    Module {
+        name: "log",
+        package: "syncagent-protocol",
+        files: &["crates/protocol/src/commit.rs"],
+        tests: &[],
         optimised: true,
     },
     Module {
