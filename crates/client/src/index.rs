@@ -178,6 +178,19 @@ pub struct OpenConflict {
     pub time_ms: u64,
 }
 
+/// A conflict copy that is made here, until a commit says what it lost against.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetAside {
+    /// The directory it hangs in.
+    pub parent: NodeId,
+    /// Its name there: a file that takes another one is no copy any more.
+    pub name: Name,
+    /// The node that kept the name, and its version then.
+    pub against: (NodeId, OpHash),
+    /// The version that both started from.
+    pub base: Option<OpHash>,
+}
+
 impl Index {
     /// Opens or makes the index at `path`.
     pub fn open(path: &Path) -> Result<Self> {
@@ -236,6 +249,7 @@ impl Index {
             ),
             M::up(include_str!("index/kept.sql")),
             M::up(include_str!("index/slots.sql")),
+            M::up(include_str!("index/set_aside.sql")),
         ])
         .to_latest(&mut db)?;
         Ok(Self { db, born_ns: None })
@@ -780,6 +794,7 @@ impl Index {
     ) -> Result<()> {
         let tx = self.db.transaction()?;
         let n = sql(to);
+        note_set_aside(&tx, set_aside_after(&tx, n)?)?;
         for statement in [
             "DELETE FROM commits WHERE n > ?1",
             "DELETE FROM kept WHERE n > ?1",
@@ -917,6 +932,15 @@ impl Index {
         &mut self,
         ids: impl IntoIterator<Item = (&'a TreePath, &'a NodeId)>,
     ) -> Result<()> {
+        self.prepare(ids, [])
+    }
+
+    /// Before steps make them: ids of what will be new on disk, and what will be set aside there.
+    pub fn prepare<'a>(
+        &mut self,
+        ids: impl IntoIterator<Item = (&'a TreePath, &'a NodeId)>,
+        copies: impl IntoIterator<Item = SetAside>,
+    ) -> Result<()> {
         let tx = self.db.transaction()?;
         {
             let mut insert =
@@ -924,6 +948,50 @@ impl Index {
             for (path, node) in ids {
                 insert.execute(params![path.as_str(), node.0])?;
             }
+        }
+        note_set_aside(&tx, copies)?;
+        tx.commit()?;
+        Ok(())
+    }
+
+    /// Conflict copies that were to be made here, and of which no commit has said what they lost against.
+    pub fn set_aside(&self) -> Result<Vec<SetAside>> {
+        let mut statement = self
+            .db
+            .prepare_cached("SELECT parent, name, node, version, base FROM set_aside")?;
+        let rows = statement.query_map([], |row| {
+            let (name, base): (String, Option<[u8; 32]>) = (row.get(1)?, row.get(4)?);
+            Ok((
+                NodeId(row.get(0)?),
+                name,
+                NodeId(row.get(2)?),
+                OpHash(row.get(3)?),
+                base,
+            ))
+        })?;
+        let mut copies = Vec::new();
+        for row in rows {
+            let (parent, name, node, version, base) = row?;
+            if let Ok(name) = Name::parse(&name) {
+                copies.push(SetAside {
+                    parent,
+                    name,
+                    against: (node, version),
+                    base: base.map(OpHash),
+                });
+            }
+        }
+        Ok(copies)
+    }
+
+    /// Forgets those of which nothing has come.
+    pub fn forget_set_aside(&mut self, copies: &[SetAside]) -> Result<()> {
+        if copies.is_empty() {
+            return Ok(());
+        }
+        let tx = self.db.transaction()?;
+        for copy in copies {
+            tx.execute(FORGET_SET_ASIDE, params![copy.parent.0, copy.name.as_str()])?;
         }
         tx.commit()?;
         Ok(())
@@ -1079,6 +1147,68 @@ impl Index {
     }
 }
 
+const FORGET_SET_ASIDE: &str = "DELETE FROM set_aside WHERE parent = ?1 AND name = ?2";
+
+/// Notes what conflict copies lost against: until a commit stands nothing else says so.
+fn note_set_aside(
+    tx: &Transaction<'_>,
+    copies: impl IntoIterator<Item = SetAside>,
+) -> rusqlite::Result<()> {
+    let mut insert =
+        tx.prepare_cached("INSERT OR REPLACE INTO set_aside VALUES (?1, ?2, ?3, ?4, ?5)")?;
+    for copy in copies {
+        let (node, version) = copy.against;
+        let base = copy.base.map(|base| base.0);
+        insert.execute(params![
+            copy.parent.0,
+            copy.name.as_str(),
+            node.0,
+            version.0,
+            base
+        ])?;
+    }
+    Ok(())
+}
+
+/// The conflict copies that nobody has resolved and that a commit after `n` made such.
+fn set_aside_after(tx: &Transaction<'_>, n: i64) -> rusqlite::Result<Vec<SetAside>> {
+    let mut puts = tx.prepare(
+        "SELECT o.node, o.put FROM nodes JOIN ops o USING (node, n) WHERE o.n > ?1 AND o.put IS NOT NULL",
+    )?;
+    let rows = puts.query_map([n], |row| {
+        Ok((NodeId(row.get(0)?), row.get::<_, Vec<u8>>(1)?))
+    })?;
+    let mut versions =
+        tx.prepare("SELECT put FROM ops WHERE node = ?1 AND put IS NOT NULL ORDER BY n DESC")?;
+    let mut copies = Vec::new();
+    for row in rows {
+        let (node, put) = row?;
+        let Ok(put) = Put::parse(&put, node) else {
+            continue;
+        };
+        let Some(against) = put.conflict_of else {
+            continue;
+        };
+        // An edit of the copy is based on the copy; what made it one is based on what both had.
+        let mut base = put.based_on;
+        for earlier in versions.query_map([node.0], |row| row.get::<_, Vec<u8>>(0))? {
+            match Put::parse(&earlier?, node) {
+                Ok(earlier) if earlier.conflict_of.is_some_and(|(won, _)| won == against.0) => {
+                    base = earlier.based_on;
+                }
+                _ => break,
+            }
+        }
+        copies.push(SetAside {
+            parent: put.parent,
+            name: put.name,
+            against,
+            base,
+        });
+    }
+    Ok(copies)
+}
+
 /// A copy keeps the time at which it became one.
 const ADD_CONFLICT: &str = "INSERT INTO conflicts VALUES (?1, ?2, ?3)
      ON CONFLICT (copy) DO UPDATE SET node = excluded.node";
@@ -1156,11 +1286,13 @@ fn write_rows<'a>(
     let mut drop_row = tx.prepare_cached("DELETE FROM ancestor WHERE node = ?1")?;
     let mut settle = tx.prepare_cached("DELETE FROM pending_ids WHERE path = ?1")?;
     let mut known = tx.prepare_cached("DELETE FROM pending_ids WHERE node = ?1")?;
+    let mut told = tx.prepare_cached(FORGET_SET_ASIDE)?;
     for (node, row) in rows {
         match row {
             Some(row) => {
                 write.execute(params_from_iter(ancestor_values(node, row)))?;
-                known.execute([node.0])?
+                known.execute([node.0])?;
+                told.execute(params![row.node.parent.0, row.node.name.as_str()])?
             }
             None => drop_row.execute([node.0])?,
         };
@@ -1386,6 +1518,39 @@ mod tests {
             .db
             .query_row("SELECT count(*) FROM sealed_rows", [], |row| row.get(0));
         assert_eq!(rest, Ok(0));
+    }
+
+    #[test]
+    fn what_a_copy_lost_against_is_known_until_its_row_is_written() {
+        let mut index = Index::in_memory().unwrap();
+        let copy = |name: &str| SetAside {
+            parent: NodeId::ROOT,
+            name: Name::parse(name).unwrap(),
+            against: (NodeId([2; 16]), OpHash([3; 32])),
+            base: Some(OpHash([4; 32])),
+        };
+        index.prepare([], ["a", "b", "c"].map(copy)).unwrap();
+        let mut again = copy("b");
+        again.base = None;
+        index.prepare([], [again.clone()]).unwrap();
+        let row = AncestorNode {
+            node: Node {
+                parent: NodeId::ROOT,
+                name: Name::parse("a").unwrap(),
+                mtime_ns: 0,
+                body: Body::Directory,
+            },
+            op_hash: OpHash([5; 32]),
+            fingerprint: None,
+            inode: 0,
+            not_here: false,
+        };
+        index.record(&[(NodeId([1; 16]), Some(row))], &[]).unwrap();
+        assert_eq!(index.set_aside().unwrap(), [again.clone(), copy("c")]);
+        index.forget_set_aside(&[copy("c"), copy("d")]).unwrap();
+        assert_eq!(index.set_aside().unwrap(), [again.clone()]);
+        index.forget_set_aside(&[again]).unwrap();
+        assert_eq!(index.set_aside().unwrap(), []);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `recover`, interrupted at every call to the disk, every request and every step of the code in turn, and run again.
 //!
 //! The server was restored from a backup. The laptop has seen more than it now has; the desktop has not, and in most of
-//! these tests it has gone on from there.
+//! these tests it has gone on from there. The phone, where there is one, has seen as much as the laptop.
 
 #![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -29,6 +30,7 @@ use syncagent_server::Entropy;
 use syncagent_testkit::sim::clock::SimClock;
 use syncagent_testkit::sim::disk::{Drive, Fault, Known};
 use syncagent_testkit::sim::fs::{Body, Content, Fs, Item};
+use syncagent_testkit::sim::net::Seen;
 use syncagent_testkit::sim::server::SimServer;
 use syncagent_testkit::sim::trace::Trace;
 use syncagent_testkit::transport::RouterTransport;
@@ -57,6 +59,8 @@ enum Happens {
     AnswerLost,
     /// The machine stops at a crash point.
     Died,
+    /// A request waits until somebody lets it go on.
+    Held,
 }
 
 impl Happens {
@@ -73,8 +77,10 @@ struct Line {
     inner: RouterTransport,
     /// What, after how many further requests.
     armed: Mutex<Option<(Happens, u64)>>,
-    /// The machine is to stop.
+    /// The machine is to stop, or a request of it is held.
     stop: Notify,
+    /// What is held may go on.
+    go_on: Notify,
 }
 
 impl Line {
@@ -107,10 +113,14 @@ impl Transport for Line {
             match due {
                 Some(Happens::KilledBefore) => self.die().await,
                 Some(Happens::Cut) => return Err(cut()),
+                Some(Happens::Held) => {
+                    self.stop.notify_one();
+                    self.go_on.notified().await;
+                }
                 _ => {}
             }
             let response = self.inner.send(request).await?;
-            if due.is_none() {
+            if matches!(due, None | Some(Happens::Held)) {
                 return Ok(response);
             }
             // What the server does then is done, whoever listens.
@@ -153,6 +163,8 @@ struct Here {
     /// What somebody wrote; nothing else may ever stand under a name.
     known: Known,
     line: Arc<Line>,
+    /// Counts passes: what one removes the next may bring back.
+    passes: Arc<Seen>,
 }
 
 impl Here {
@@ -221,7 +233,18 @@ impl Here {
             .collect()
     }
 
+    /// Each conflict copy is listed as one, whatever came between, and nothing else is.
+    fn lists_every_copy(&mut self, case: &str) {
+        let conflicts = self.engine().status().conflicts;
+        let listed: BTreeSet<String> = conflicts.into_iter().map(|open| open.copy).collect();
+        let tree = self.drive.with(|fs| fs.tree()).into_iter();
+        let copies = tree.map(|(path, _)| path);
+        let copies = copies.filter(|path| path.contains(".conflict-"));
+        assert_eq!(listed, copies.collect(), "{case}");
+    }
+
     async fn pass(&mut self) -> Result<Outcome, ClientError> {
+        self.passes.rounds.fetch_add(1, Ordering::Relaxed);
         self.engine().pass(Hint::Everything).await
     }
 
@@ -296,6 +319,7 @@ struct Restored {
     server: SimServer,
     laptop: Here,
     desktop: Here,
+    phone: Option<Here>,
 }
 
 /// Deleted on one side only, in one way or another.
@@ -311,6 +335,10 @@ const DELETED: [&str; 6] = [
 impl Restored {
     /// The server is back at a position behind what the laptop has seen.
     async fn new(gone_on: bool) -> Self {
+        Self::with(gone_on, false).await
+    }
+
+    async fn with(gone_on: bool, phone: bool) -> Self {
         // Where the index need not reach a disk, if there is such a place.
         let memory = Path::new("/dev/shm");
         let dir = match memory.is_dir() {
@@ -329,18 +357,25 @@ impl Restored {
         );
         let known = Known::default();
         let mut here = Vec::new();
-        for name in ["laptop", "desktop"] {
+        let names = ["laptop", "desktop", "phone"];
+        for name in &names[..if phone { 3 } else { 2 }] {
+            let drive = Drive::new(clock.clone(), trace.clone(), name, Arc::clone(&known));
+            let passes = Arc::new(Seen::default());
+            drive.follow_rounds(&passes);
             here.push(Here {
                 machine: world.machine(dir.path(), name).await.unwrap(),
-                drive: Drive::new(clock.clone(), trace.clone(), name, Arc::clone(&known)),
+                drive,
+                passes,
                 known: Arc::clone(&known),
                 line: Arc::new(Line {
                     inner: RouterTransport::new(server.app.router()),
                     armed: Mutex::new(None),
                     stop: Notify::new(),
+                    go_on: Notify::new(),
                 }),
             });
         }
+        let phone = here.drain(2..).next();
         let (desktop, laptop) = (here.pop().unwrap(), here.pop().unwrap());
         let mut restored = Self {
             _dir: dir,
@@ -349,6 +384,7 @@ impl Restored {
             server,
             laptop,
             desktop,
+            phone,
         };
         restored.begin(gone_on).await;
         restored
@@ -364,8 +400,14 @@ impl Restored {
     }
 
     async fn begin(&mut self, gone_on: bool) {
-        Self::start(&self.world, &mut self.laptop);
-        Self::start(&self.world, &mut self.desktop);
+        let every = [
+            Some(&mut self.laptop),
+            Some(&mut self.desktop),
+            self.phone.as_mut(),
+        ];
+        for here in every.into_iter().flatten() {
+            Self::start(&self.world, here);
+        }
         self.laptop.drive.with(|fs| {
             fs.create(fs.root(), "dir", Body::Dir(BTreeMap::new()))
                 .unwrap();
@@ -390,6 +432,9 @@ impl Restored {
         laptop.remove("dir/gone");
         self.clock.advance_ns(1_000_000_000);
         laptop.pass().await.unwrap();
+        if let Some(phone) = &mut self.phone {
+            phone.pass().await.unwrap();
+        }
         assert!(self.server.mark().unwrap().n > mark.n);
         self.server.put_back(mark).unwrap();
 
@@ -407,8 +452,33 @@ impl Restored {
         laptop.remove("dir/untold");
         laptop.write("meanwhile", b"waits");
         self.clock.advance_ns(1_000_000_000);
-        let code = laptop.pass().await.unwrap_err().code();
-        assert!(matches!(code, Code::Rollback | Code::Fork), "{code}");
+        if let Some(phone) = &mut self.phone {
+            phone.write("meanwhile on the phone", b"waits, too");
+        }
+        for here in [Some(laptop), self.phone.as_mut()].into_iter().flatten() {
+            let code = here.pass().await.unwrap_err().code();
+            assert!(matches!(code, Code::Rollback | Code::Fork), "{code}");
+        }
+    }
+
+    /// A pass of the laptop, at one of whose requests it is killed. Whether it was.
+    async fn pass_killed(&mut self, what: Happens, step: u64) -> bool {
+        self.laptop.arm(what, step);
+        let line = Arc::clone(&self.laptop.line);
+        let run = self.laptop.pass();
+        let stopped = std::pin::pin!(line.stop.notified());
+        let ended = match select(std::pin::pin!(run), stopped).await {
+            Either::Left((ended, _)) => Some(ended),
+            Either::Right(_) => None,
+        };
+        if let Some(ended) = ended {
+            ended.unwrap();
+            line.armed.lock().unwrap().take();
+            return false;
+        }
+        self.laptop.drive.kill();
+        Self::start(&self.world, &mut self.laptop);
+        true
     }
 
     async fn settle(&mut self) {
@@ -416,6 +486,9 @@ impl Restored {
             self.clock.advance_ns(1_000_000_000);
             self.laptop.pass().await.unwrap();
             self.desktop.pass().await.unwrap();
+            if let Some(phone) = &mut self.phone {
+                phone.pass().await.unwrap();
+            }
         }
     }
 
@@ -445,6 +518,26 @@ impl Restored {
         happened
     }
 
+    /// All three hold the same, list the same, and have nothing to do. What two of them had in the place of the same file
+    /// each has set aside.
+    async fn check_all_three(&mut self, gone_on: bool, case: &str) {
+        let mut files = self.laptop.files();
+        assert_eq!(files, self.desktop.files(), "{case}");
+        assert_eq!(files, self.phone.as_ref().unwrap().files(), "{case}");
+        if files.get("both*") == files.get("both**") {
+            files.remove("both**");
+        }
+        assert_eq!(files, self.expected(gone_on), "{case}");
+        let every = [&mut self.laptop, &mut self.desktop];
+        for here in every.into_iter().chain(&mut self.phone) {
+            let quiet = here.pass().await.unwrap();
+            let done = (quiet.sent, quiet.fetched, quiet.removed);
+            assert_eq!(done, (0, 0, 0), "{case}");
+            here.lists_every_copy(case);
+            assert_eq!(here.drive.take_violations(), [""; 0], "{case}");
+        }
+    }
+
     /// What all machines must hold in the end.
     fn expected(&self, gone_on: bool) -> BTreeMap<String, String> {
         let mut expected = BTreeMap::new();
@@ -457,6 +550,9 @@ impl Restored {
         is("dir/renamed", b"renamed before");
         is("dir/x", b"dir/x before");
         is("meanwhile", b"waits");
+        if self.phone.is_some() {
+            is("meanwhile on the phone", b"waits, too");
+        }
         if gone_on {
             is("both", b"by the desktop");
             is("both*", b"by the laptop");
@@ -525,6 +621,10 @@ async fn at_every_step(what: Happens, gone_on: bool, then: Then) -> u64 {
             assert_eq!((quiet.sent, quiet.fetched, quiet.removed), (0, 0, 0));
             assert_eq!(here.drive.take_violations(), [""; 0], "{case}");
             assert!(here.drive.with(|fs| fs.temps()).is_empty(), "{case}");
+            // The second of two copies of the same, said above, need not be listed.
+            if what != Happens::DiskError {
+                here.lists_every_copy(&case);
+            }
         }
         // Somebody is told what was kept, if not by this run, then by the next.
         if gone_on && what != Happens::DiskError {
@@ -609,6 +709,155 @@ fn a_yes_to_a_mass_change_is_none_to_what_a_union_keeps() {
             let steps = at_every_step(what, true, Then::PassWithYes).await;
             assert!(steps > 10, "{what:?}: only {steps}");
         }
+    });
+}
+
+/// Runs `recover` until it has gone through: it says when to run it again.
+async fn recover_in_the_end(here: &mut Here) {
+    for _ in 0..5 {
+        match here.recover(&mut Vec::new()).await {
+            Ok(_) => return,
+            Err(error) => assert_eq!(error.code(), Code::Busy, "{error}"),
+        }
+    }
+    panic!("`recover` is in the way of another");
+}
+
+/// The laptop's `recover` is held at a request, then the phone's at one of its own, and both go on, the laptop first.
+/// Whether each of them was held.
+async fn at_once(restored: &mut Restored, laptop_at: u64, phone_at: u64) -> (bool, bool) {
+    let Restored { laptop, phone, .. } = restored;
+    let phone = phone.as_mut().unwrap();
+    laptop.arm(Happens::Held, laptop_at);
+    phone.arm(Happens::Held, phone_at);
+    let lines = [Arc::clone(&laptop.line), Arc::clone(&phone.line)];
+    let mut one = Box::pin(recover_in_the_end(laptop));
+    let mut other = Box::pin(recover_in_the_end(phone));
+    let is_held = |ended| matches!(ended, Either::Right(_));
+    let one_held = is_held(select(&mut one, Box::pin(lines[0].stop.notified())).await);
+    let other_held = is_held(select(&mut other, Box::pin(lines[1].stop.notified())).await);
+    if one_held {
+        lines[0].go_on.notify_one();
+        one.await;
+    }
+    if other_held {
+        lines[1].go_on.notify_one();
+        other.await;
+    }
+    for line in &lines {
+        line.armed.lock().unwrap().take();
+    }
+    (one_held, other_held)
+}
+
+/// Tries every pair of requests. How many the laptop made.
+async fn two_at_every_request(gone_on: bool) -> u64 {
+    for laptop_at in 0..MANY {
+        for phone_at in 0..MANY {
+            let case = format!("laptop held at {laptop_at}, phone at {phone_at}");
+            let mut restored = Restored::with(gone_on, true).await;
+            let (laptop_held, phone_held) = at_once(&mut restored, laptop_at, phone_at).await;
+            restored.settle().await;
+            restored.check_all_three(gone_on, &case).await;
+            if !laptop_held {
+                return laptop_at;
+            }
+            if !phone_held {
+                break;
+            }
+        }
+    }
+    panic!("`recover` does not end");
+}
+
+/// Both want one name, the desktop first. The laptop is killed before any request of the pass that finds out.
+async fn both_want(path: &str, desktop: impl Fn(&Here), laptop: &[u8]) {
+    for step in 0..MANY {
+        let case = format!("{path}, killed before request {step}");
+        let mut restored = Restored::new(false).await;
+        recover_in_the_end(&mut restored.laptop).await;
+        restored.settle().await;
+        desktop(&restored.desktop);
+        restored.clock.advance_ns(1_000_000_000);
+        restored.desktop.pass().await.unwrap();
+        restored.laptop.write(path, laptop);
+        restored.clock.advance_ns(1_000_000_000);
+        let killed = restored.pass_killed(Happens::KilledBefore, step).await;
+        // The copy's directory gets another name, which the laptop hears of before it has sent the copy.
+        restored.desktop.rename("dir", "other");
+        restored.settle().await;
+        let files = restored.laptop.files();
+        assert_eq!(files, restored.desktop.files(), "{case}");
+        let copy = format!("{}*", path.replace("dir/", "other/"));
+        assert_eq!(files.get(&copy), Some(&hash(laptop)), "{case}");
+        restored.laptop.lists_every_copy(&case);
+        restored.desktop.lists_every_copy(&case);
+        if !killed {
+            assert!(step > 3, "only {step}");
+            return;
+        }
+    }
+    panic!("a pass does not end");
+}
+
+#[test]
+fn a_conflict_stays_one_whatever_comes_between() {
+    run(async {
+        let by_the_desktop = |here: &Here| here.write("dir/x", b"by the desktop");
+        both_want("dir/x", by_the_desktop, &large()).await;
+        let a_directory = |here: &Here| {
+            here.drive.with(|fs| {
+                let (dir, name) = place(fs, "dir/new");
+                fs.create(dir, name, Body::Dir(BTreeMap::new())).unwrap();
+            });
+        };
+        both_want("dir/new", a_directory, &large()).await;
+    });
+}
+
+#[test]
+fn a_conflict_whose_copy_the_server_lost_is_one_after_a_union() {
+    run(async {
+        let mut restored = Restored::new(false).await;
+        recover_in_the_end(&mut restored.laptop).await;
+        restored.settle().await;
+        restored.desktop.write("dir/x", b"by the desktop");
+        restored.clock.advance_ns(1_000_000_000);
+        restored.desktop.pass().await.unwrap();
+        let mark = restored.server.mark().unwrap();
+        restored.laptop.write("dir/x", b"by the laptop");
+        restored.clock.advance_ns(1_000_000_000);
+        restored.laptop.pass().await.unwrap();
+        restored.laptop.lists_every_copy("before");
+        restored.server.put_back(mark).unwrap();
+        restored.desktop.write("both", b"something else");
+        restored.clock.advance_ns(1_000_000_000);
+        restored.desktop.pass().await.unwrap();
+        restored.laptop.write("ours", b"something else");
+        restored.clock.advance_ns(1_000_000_000);
+        restored.laptop.pass().await.unwrap_err();
+        recover_in_the_end(&mut restored.laptop).await;
+        restored.settle().await;
+        let files = restored.desktop.files();
+        assert_eq!(files["dir/x*"], hash(b"by the laptop"));
+        restored.laptop.lists_every_copy("after");
+        restored.desktop.lists_every_copy("after");
+    });
+}
+
+#[test]
+fn two_machines_unite_at_once() {
+    run(async {
+        let requests = two_at_every_request(true).await;
+        assert!(requests > 10, "only {requests}");
+    });
+}
+
+#[test]
+fn two_machines_give_back_at_once() {
+    run(async {
+        let requests = two_at_every_request(false).await;
+        assert!(requests > 10, "only {requests}");
     });
 }
 

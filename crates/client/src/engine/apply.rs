@@ -18,6 +18,7 @@ use crate::error::ClientError;
 use crate::folder::apply::{ApplyError, Expect, Folder, Staged};
 use crate::folder::disk::{At, EntryKind, ErrorKind, Stat};
 use crate::folder::scan::RACY_NS;
+use crate::index::SetAside;
 use crate::transfer::download::Source;
 
 /// Bytes of content staged before they are placed.
@@ -177,7 +178,7 @@ impl Engine {
         touched: &mut BTreeSet<TreePath>,
     ) -> Result<(), ClientError> {
         let mut staged = self.stage(batch, local, copies, applied).await?;
-        self.remember_ids(batch, applied)?;
+        self.prepare(plan, batch, applied)?;
         point(Point::IdsNoted);
         self.remember_moves(batch, with_ops)?;
         let folder = Arc::clone(&self.folder);
@@ -304,26 +305,19 @@ impl Engine {
             Step::Remove { .. } => outcome.removed += 1,
             _ => {}
         }
-        let moved = match step {
-            Step::Fetch {
-                aside: Some(aside), ..
-            }
-            | Step::Link {
-                aside: Some(aside), ..
-            } => Some(aside.node),
-            Step::Move { node, .. } => Some(*node),
-            _ => None,
-        };
-        if let Some(conflict) =
-            moved.and_then(|copy| plan.conflicts.iter().find(|conflict| conflict.copy == copy))
-        {
-            outcome.conflicts.push(conflict.clone());
-        }
+        let made =
+            { plan.conflicts.iter() }.filter(|conflict| set_aside(step).contains(&conflict.copy));
+        outcome.conflicts.extend(made.cloned());
         Ok(())
     }
 
-    /// Before a step makes something: a crash must not make a stranger of it.
-    fn remember_ids(&mut self, batch: &[Step], applied: &Applied) -> Result<(), ClientError> {
+    /// Before a step makes something: a crash must not make a stranger of it, nor an ordinary file of a conflict copy.
+    fn prepare(
+        &mut self,
+        plan: &Plan,
+        batch: &[Step],
+        applied: &Applied,
+    ) -> Result<(), ClientError> {
         let mut ids = Vec::new();
         let able = |step: &&Step| !applied.failed.contains(&step.node());
         for step in batch.iter().filter(able) {
@@ -341,8 +335,19 @@ impl Engine {
                 _ => {}
             }
         }
+        let moved: BTreeSet<NodeId> = { batch.iter().filter(able) }.flat_map(set_aside).collect();
+        let conflicts = { plan.conflicts.iter() }.filter(|conflict| moved.contains(&conflict.copy));
+        let copies = conflicts.filter_map(|conflict| {
+            let record = plan.records.get(&conflict.copy)?;
+            Some(SetAside {
+                parent: record.node.parent,
+                name: record.node.name.clone(),
+                against: (conflict.node, conflict.remote_version?),
+                base: conflict.ancestor_version,
+            })
+        });
         self.index
-            .add_pending_ids(ids.iter().map(|(path, id)| (path, id)))?;
+            .prepare(ids.iter().map(|(path, id)| (path, id)), copies)?;
         self.pending_ids.extend(ids);
         Ok(())
     }
@@ -360,6 +365,20 @@ impl Engine {
             .filter(|path| !scan.entries.contains_key(path))
             .cloned()
             .collect();
+        // So are copies that somebody removed, or that could not be made.
+        let is_nowhere = |copy: &SetAside| {
+            let directory = match copy.parent {
+                NodeId::ROOT => Some(TreePath::ROOT),
+                parent => self.ancestor_path(parent),
+            };
+            match directory {
+                Some(directory) => !scan.entries.contains_key(&directory.join(&copy.name)),
+                None => self.pending_ids.values().all(|id| *id != copy.parent),
+            }
+        };
+        let mut unmade = self.index.set_aside()?;
+        unmade.retain(is_nowhere);
+        self.index.forget_set_aside(&unmade)?;
         self.record(Vec::new(), vanished)
     }
 
@@ -715,6 +734,21 @@ impl Engine {
                 Observed::Unknown => None,
             },
         }
+    }
+}
+
+/// What a step may make room with: what it links to another name, moves, or exchanges with what it moves.
+fn set_aside(step: &Step) -> Vec<NodeId> {
+    match step {
+        Step::Fetch { aside, .. } | Step::Link { aside, .. } => {
+            aside.iter().map(|aside| aside.node).collect()
+        }
+        Step::Move {
+            node,
+            exchange_with,
+            ..
+        } => exchange_with.iter().chain([node]).copied().collect(),
+        _ => Vec::new(),
     }
 }
 

@@ -1,12 +1,12 @@
 //! Decides, and reads the files that a decision needs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use syncagent_protocol::{Body, Code, ContentHash, NodeId, TreePath};
+use syncagent_protocol::{Body, Code, ContentHash, Name, NodeId, TreePath};
 use syncagent_sync::scan::Observed;
 use syncagent_sync::{
-    Input, Local, LocalState, Plan, Policy, Wider, World, focus, identify, reconcile,
+    Input, Local, LocalState, Op, Plan, Policy, Wider, World, focus, identify, reconcile,
 };
 use syncagent_vault::random;
 
@@ -14,7 +14,7 @@ use super::{Engine, utc};
 use crate::error::ClientError;
 use crate::folder::disk::Disk;
 use crate::folder::read::{Reading, open_stable};
-use crate::index::Index;
+use crate::index::{Index, SetAside};
 
 /// What shall be done, and what it was decided about.
 pub(super) struct Decision {
@@ -104,7 +104,7 @@ impl Engine {
                 history: &Versions(&self.index),
                 policy: &policy,
             };
-            let plan = reconcile(&input, &mut new_id);
+            let mut plan = reconcile(&input, &mut new_id);
             if !plan.needs_hash.is_empty() {
                 self.hash_files(&plan.needs_hash);
                 continue;
@@ -112,6 +112,7 @@ impl Engine {
             if part.as_ref().is_some_and(|part| wider.reach(part, &plan)) {
                 continue;
             }
+            self.recall_set_aside(&mut plan)?;
             let is_missing = |id: NodeId| !local.nodes.contains_key(&id);
             let missing = { ancestor.iter() }
                 .filter(|(id, row)| !row.not_here && is_missing(*id))
@@ -123,6 +124,35 @@ impl Engine {
                 missing,
             });
         }
+    }
+
+    /// A conflict copy that was made here and not sent, since something came between, is still one.
+    fn recall_set_aside(&self, plan: &mut Plan) -> Result<(), ClientError> {
+        let noted = self.index.set_aside()?;
+        if noted.is_empty() {
+            return Ok(());
+        }
+        let noted: BTreeMap<(NodeId, &Name), &SetAside> = { noted.iter() }
+            .map(|copy| ((copy.parent, &copy.name), copy))
+            .collect();
+        for op in plan.ops.iter_mut().flat_map(|group| &mut group.0) {
+            let Op::Put(put) = op else { continue };
+            let Some(copy) = noted.get(&(put.parent, &put.name)) else {
+                continue;
+            };
+            let last = { self.log.get(put.node) }.and_then(|entry| entry.op.node());
+            let is_told =
+                last.is_some_and(|last| (last.parent, &last.name) == (put.parent, &put.name));
+            // It may also have been put in the place of what it lost against.
+            if put.conflict_of.is_some() || is_told || copy.against.0 == put.node {
+                continue;
+            }
+            put.conflict_of = Some(copy.against);
+            if last.is_none() {
+                put.based_on = copy.base;
+            }
+        }
+        Ok(())
     }
 
     /// Files touched without a visible change (or too fresh to trust): cheaper to read than to send.
