@@ -131,6 +131,15 @@ impl From<Name> for TreePath {
     }
 }
 
+/// The names from the root down.
+impl<'a> FromIterator<&'a Name> for TreePath {
+    fn from_iter<I: IntoIterator<Item = &'a Name>>(names: I) -> Self {
+        names
+            .into_iter()
+            .fold(Self::ROOT, |path, name| path.join(name))
+    }
+}
+
 impl fmt::Debug for TreePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.0, f)

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use syncagent_protocol::{ContentHash, Kind, Name, NodeId, TreePath};
 
 use crate::scan::Fingerprint;
+use crate::tree::path_to;
 
 /// One node on disk, and its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,19 +71,9 @@ pub struct Local {
 impl Local {
     /// The node's path on disk; the root's is empty.
     pub fn path_of(&self, node: NodeId) -> Option<TreePath> {
-        let mut names = Vec::new();
-        let mut at = node;
-        while at != NodeId::ROOT {
-            let here = self.nodes.get(&at)?;
-            names.push(&here.name);
-            at = here.parent;
-        }
-        Some(
-            names
-                .into_iter()
-                .rev()
-                .fold(TreePath::ROOT, |path, name| path.join(name)),
-        )
+        path_to(node, |id| {
+            { self.nodes.get(&id) }.map(|here| (here.parent, &here.name))
+        })
     }
 
     /// What `stat` said of a touched or new file or link; none if it is as the ancestor row says.

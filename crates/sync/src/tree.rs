@@ -71,6 +71,22 @@ pub enum Why {
     Reserved,
 }
 
+/// The path of `node`, where `place` says in which directory each hangs, and under which name; none if one of them hangs
+/// nowhere. The root's is empty.
+pub(crate) fn path_to<'a>(
+    node: NodeId,
+    place: impl Fn(NodeId) -> Option<(NodeId, &'a Name)>,
+) -> Option<TreePath> {
+    let mut names = Vec::new();
+    let mut at = node;
+    while at != NodeId::ROOT {
+        let (parent, name) = place(at)?;
+        names.push(name);
+        at = parent;
+    }
+    Some(names.into_iter().rev().collect())
+}
+
 /// Placed nodes: every one hangs in a directory of the tree, under a name of its own.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tree {
@@ -199,19 +215,9 @@ impl Tree {
 
     /// Where the node hangs; the root's path is empty.
     pub fn path_of(&self, node: NodeId) -> Option<TreePath> {
-        let mut names = Vec::new();
-        let mut at = node;
-        while at != NodeId::ROOT {
-            let here = self.nodes.get(&at)?;
-            names.push(&here.name);
-            at = here.parent;
-        }
-        Some(
-            names
-                .into_iter()
-                .rev()
-                .fold(TreePath::ROOT, |path, name| path.join(name)),
-        )
+        path_to(node, |id| {
+            { self.nodes.get(&id) }.map(|here| (here.parent, &here.name))
+        })
     }
 
     /// What hangs at `path`.

@@ -9,6 +9,7 @@ use super::merge::{Merged, Source};
 use super::sides::Sides;
 use crate::local::LocalState;
 use crate::scan::Skipped;
+use crate::tree::path_to;
 
 #[derive(Debug, Default)]
 pub(super) struct Disk {
@@ -22,19 +23,9 @@ pub(super) struct Disk {
 
 impl Disk {
     pub(super) fn path_of(&self, id: NodeId) -> Option<TreePath> {
-        let mut names = Vec::new();
-        let mut at = id;
-        while at != NodeId::ROOT {
-            let (parent, name) = self.place.get(&at)?;
-            names.push(name);
-            at = *parent;
-        }
-        Some(
-            names
-                .into_iter()
-                .rev()
-                .fold(TreePath::ROOT, |path, name| path.join(name)),
-        )
+        path_to(id, |id| {
+            { self.place.get(&id) }.map(|(parent, name)| (*parent, name))
+        })
     }
 
     /// Conflicts that cannot be carried out here, because there is no place for the vault's version or the copy.
@@ -230,16 +221,7 @@ impl<'a> Layout<'a> {
     }
 
     fn skip(&mut self, id: NodeId, why: &'static str) {
-        let mut names = Vec::new();
-        let mut at = id;
-        while let Some(want) = self.merged.vault.get(&at) {
-            names.push(&want.place.1);
-            at = want.place.0;
-        }
-        let path = names
-            .into_iter()
-            .rev()
-            .fold(TreePath::ROOT, |path, name| path.join(name));
+        let path: TreePath = self.merged.way_to(id).into_iter().collect();
         self.skipped.push(Skipped {
             path: path.to_string(),
             reason: "unplaceable",

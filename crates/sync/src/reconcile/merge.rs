@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use syncagent_protocol::{Kind, Node, NodeId, OpHash};
+use syncagent_protocol::{Kind, Name, Node, NodeId, OpHash};
 
 use super::Place;
 use super::sides::{Equal, Sides, exec_of, same_content};
@@ -73,6 +73,18 @@ pub(super) fn merge(sides: &Sides<'_>, left_alone: &BTreeSet<NodeId>) -> Merged 
 }
 
 impl Merged {
+    /// The names from the root down to where a node shall hang.
+    pub(super) fn way_to(&self, id: NodeId) -> Vec<&Name> {
+        let mut names = Vec::new();
+        let mut at = id;
+        while let Some(want) = self.vault.get(&at) {
+            names.push(&want.place.1);
+            at = want.place.0;
+        }
+        names.reverse();
+        names
+    }
+
     fn decide(&mut self, sides: &Sides<'_>, id: NodeId, left_alone: bool) {
         let here = sides.local.get(&id);
         if sides.is_unplaced(id) {

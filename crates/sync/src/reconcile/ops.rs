@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use syncagent_protocol::{Body, Kind, Name, NodeId};
+use syncagent_protocol::{Body, Kind, NodeId};
 
 use super::disk::Disk;
 use super::merge::{Merged, Source, Want};
@@ -50,23 +50,11 @@ impl Writer<'_> {
             .iter()
             .filter(|(id, _)| !self.merged.still.contains(id));
         let mut puts: Vec<_> = vault
-            .filter_map(|(id, want)| Some((self.way(*id), self.put(*id, want)?)))
+            .filter_map(|(id, want)| Some((self.merged.way_to(*id), self.put(*id, want)?)))
             .collect();
         // In the order of paths, in which others fetch: what is fetched together then lies together on the server.
         puts.sort_by(|(a, one), (b, other)| (a, one.node).cmp(&(b, other.node)));
         puts.into_iter().map(|(_, put)| Op::Put(put)).collect()
-    }
-
-    /// The names from the root down to where a node shall hang.
-    fn way(&self, id: NodeId) -> Vec<&Name> {
-        let mut names = Vec::new();
-        let mut at = id;
-        while let Some(want) = self.merged.vault.get(&at) {
-            names.push(&want.place.1);
-            at = want.place.0;
-        }
-        names.reverse();
-        names
     }
 
     fn put(&self, id: NodeId, want: &Want) -> Option<Put> {

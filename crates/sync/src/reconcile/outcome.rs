@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use syncagent_protocol::{Code, Node, NodeId};
+use syncagent_protocol::{Code, Node, NodeId, TreePath};
 
 use super::disk::Disk;
 use super::merge::{Merged, Source, Want};
@@ -172,20 +172,7 @@ fn row_differs(
 }
 
 fn conflicts(sides: &Sides<'_>, merged: &Merged, sent: &BTreeSet<NodeId>) -> Vec<Conflict> {
-    let path = |id: NodeId| {
-        let mut names = Vec::new();
-        let mut at = id;
-        while let Some(want) = merged.vault.get(&at) {
-            names.push(&want.place.1);
-            at = want.place.0;
-        }
-        names
-            .into_iter()
-            .rev()
-            .fold(syncagent_protocol::TreePath::ROOT, |path, name| {
-                path.join(name)
-            })
-    };
+    let path = |id: NodeId| -> TreePath { merged.way_to(id).into_iter().collect() };
     let lost = merged.lost.iter().filter(|(copy, _)| sent.contains(copy));
     lost.map(|(copy, lost)| Conflict {
         node: lost.to,

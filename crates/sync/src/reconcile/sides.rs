@@ -8,7 +8,7 @@ use super::{Input, Place, Policy};
 use crate::ancestor::AncestorNode;
 use crate::conflict::conflict_name;
 use crate::local::{LocalNode, LocalState};
-use crate::tree::{LastOp, LogTree, Tree};
+use crate::tree::{LastOp, LogTree, Tree, path_to};
 
 /// Whether two contents are equal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,19 +103,9 @@ impl<'a> Sides<'a> {
     }
 
     pub(super) fn local_path(&self, id: NodeId) -> Option<TreePath> {
-        let mut names = Vec::new();
-        let mut at = id;
-        while at != NodeId::ROOT {
-            let here = self.local.get(&at)?;
-            names.push(&here.name);
-            at = here.parent;
-        }
-        Some(
-            names
-                .into_iter()
-                .rev()
-                .fold(TreePath::ROOT, |path, name| path.join(name)),
-        )
+        path_to(id, |id| {
+            { self.local.get(&id) }.map(|here| (here.parent, &here.name))
+        })
     }
 
     pub(super) fn local_place(&self, id: NodeId) -> Option<Place> {
