@@ -871,14 +871,7 @@ fn a_daemon_that_cannot_unite_a_folder_that_is_gone_names_it() {
     daemon.kill();
     fs::rename(elsewhere, &a.folder).unwrap();
     fs::remove_file(a.folder.join("old")).unwrap();
-    let foreseen = a.run(&[
-        "sync",
-        "--once",
-        "--dry-run",
-        "--json",
-        "--password-file",
-        "password",
-    ]);
+    let foreseen = a.foresee();
     let foreseen = foreseen.exits(0).json();
     assert_eq!(foreseen["here"][0]["action"], "add", "{foreseen}");
     assert_eq!(foreseen["here"][0]["path"], "old", "{foreseen}");

@@ -178,17 +178,7 @@ fn a_pass_with_a_yes_takes_it_for_itself_alone() {
     let status = a.run(&["status", "--json"]).exits(13).json();
     assert_eq!(held_paths(&status["held"]), (0..FILES).map(name).collect());
     assert_eq!(in_the_vault(&b), FILES);
-    let foreseen = a
-        .run(&[
-            "sync",
-            "--once",
-            "--dry-run",
-            "--json",
-            "--password-file",
-            "password",
-        ])
-        .exits(13)
-        .json();
+    let foreseen = a.foresee().exits(13).json();
     assert_eq!(foreseen["held"], status["held"]);
     a.run(&with_yes).exits(0);
     assert_eq!(

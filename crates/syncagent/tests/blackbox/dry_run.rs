@@ -170,17 +170,7 @@ fn a_dry_pass_looks_beside_a_daemon_and_shows_what_waits() {
     let daemon = a.start_daemon();
     a.run(&["pause"]).exits(0);
     fs::remove_dir_all(a.folder.join("many")).unwrap();
-    let foreseen = a
-        .run(&[
-            "sync",
-            "--once",
-            "--dry-run",
-            "--json",
-            "--password-file",
-            "password",
-        ])
-        .exits(13)
-        .json();
+    let foreseen = a.foresee().exits(13).json();
     assert_eq!(foreseen["held"]["code"], "E_BRAKE");
     assert!(steps(&foreseen, "vault").contains("remove many/7"));
     assert_eq!(daemon.terminate(), 0);

@@ -254,14 +254,7 @@ fn a_folder_put_back_from_a_backup_deletes_nothing_and_takes_nothing_back() {
         if part {
             fs::remove_dir_all(a.folder.join("dir")).unwrap();
         }
-        let foreseen = a.run(&[
-            "sync",
-            "--once",
-            "--dry-run",
-            "--json",
-            "--password-file",
-            "password",
-        ]);
+        let foreseen = a.foresee();
         assert!(!foreseen.stdout.contains("remove"), "{}", foreseen.stdout);
         a.sync_once().exits(0);
         b.sync_once().exits(0);

@@ -549,6 +549,12 @@ impl Machine {
         self.run(&["sync", "--once", "--password-file", "password"])
     }
 
+    /// What `sync_once` would do, as data.
+    pub(crate) fn foresee(&self) -> Run {
+        let password = ["--password-file", "password"];
+        self.run(&[&["sync", "--once", "--dry-run", "--json"], &password[..]].concat())
+    }
+
     pub(crate) fn status(&self) -> Value {
         self.run(&["status", "--json"]).json()
     }
