@@ -93,7 +93,7 @@ enum Command {
     },
     /// Change operators and results in the code that decides and seals, and see unit and property tests fail.
     Mutation {
-        /// Only these: reconcile, state, commit, chunk.
+        /// Only these: reconcile, state, commit, log, chunk.
         modules: Vec<String>,
         /// A part of each, such as 0/4.
         #[arg(long, value_name = "K/N")]
