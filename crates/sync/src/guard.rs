@@ -87,12 +87,12 @@ pub fn check(plan: &Plan, remote: &Placed, files_on_disk: u64, limits: &Limits) 
     [
         Held {
             direction: Direction::OnDisk,
-            affected: lost_on_disk(plan),
+            affected: by_path(lost_on_disk(plan)),
             files: files_on_disk,
         },
         Held {
             direction: Direction::InVault,
-            affected: lost_in_vault,
+            affected: by_path(lost_in_vault),
             files: files_in_vault,
         },
     ]
@@ -115,6 +115,12 @@ impl Limits {
         affected > self.files
             || (files >= self.of_at_least && affected * 100 > files * self.percent)
     }
+}
+
+/// In the order in which people look for them.
+fn by_path(mut affected: Vec<Affected>) -> Vec<Affected> {
+    affected.sort_by(|a, b| a.path.cmp(&b.path));
+    affected
 }
 
 fn lost_on_disk(plan: &Plan) -> Vec<Affected> {
@@ -250,6 +256,28 @@ mod tests {
                 (id(6), Change::Deleted)
             ]
         );
+    }
+
+    #[test]
+    fn what_waits_is_listed_by_path() {
+        let remove = |(n, path): (u8, &str)| Step::Remove {
+            node: NodeId([n; 16]),
+            path: TreePath::parse(path).unwrap(),
+            kind: Kind::File,
+        };
+        let plan = Plan {
+            steps: [(1, "d/b"), (2, "d.txt"), (3, "a")].map(remove).into(),
+            ..Plan::default()
+        };
+        let limits = Limits {
+            files: 0,
+            ..Limits::default()
+        };
+        let held = check(&plan, &Placed::default(), 3, &limits);
+        let paths: Vec<_> = { held[0].affected.iter() }
+            .map(|affected| affected.path.as_str())
+            .collect();
+        assert_eq!(paths, ["a", "d/b", "d.txt"]);
     }
 
     #[test]
