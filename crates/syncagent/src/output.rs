@@ -110,6 +110,11 @@ impl Output {
     }
 }
 
+/// How many columns stdout has, if it is a terminal.
+pub(crate) fn columns() -> Option<usize> {
+    std::io::stdout().is_terminal().then(textwrap::termwidth)
+}
+
 /// Fits the width of a terminal, and steers none; for anything else a line stays a line.
 pub(crate) fn on_terminal(text: String, out: &impl IsTerminal) -> String {
     let text = text::harmless(&text);

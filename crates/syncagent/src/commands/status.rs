@@ -12,6 +12,7 @@ use syncagent_protocol::Code;
 
 use crate::context::{Context, not_registered};
 use crate::failure::{Exit, Failure, Result, advice};
+use crate::output;
 use crate::output::text::{self, shown};
 use crate::signals;
 
@@ -291,6 +292,9 @@ fn files_text(state: State, running: bool, files: u64) -> String {
     }
 }
 
+/// Columns before what stands behind a name.
+const INDENT: usize = 13;
+
 fn describe(context: &Context, answer: &Answer) -> String {
     let Status {
         state,
@@ -320,7 +324,14 @@ fn describe(context: &Context, answer: &Answer) -> String {
         ),
         (false, None) => "never synchronised: run `syncagent sync`".to_owned(),
     }];
-    let mut row = |name: &str, value: String| lines.push(format!("  {name:<10} {value}"));
+    let columns = output::columns();
+    let mut row = |name: &str, value: String| {
+        let value = match columns {
+            Some(columns) => text::hanging(&value, columns, INDENT),
+            None => value,
+        };
+        lines.push(format!("  {name:<10} {value}"));
+    };
     if let Some(held) = held {
         row("waiting", format!("{}: {}", held.code, held.message));
         for change in held.changes.iter().take(FIRST_HELD) {

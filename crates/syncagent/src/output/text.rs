@@ -142,16 +142,27 @@ pub(crate) fn wrapped(text: &str, width: usize) -> String {
     let lines = text.split('\n').map(|line| {
         let words = line.trim_start_matches(' ');
         let begin = &line[..line.len() - words.len()];
-        let later = format!("{begin}  ");
-        let options = Options::new(width)
-            .initial_indent(begin)
-            .subsequent_indent(&later)
-            .break_words(false)
-            .wrap_algorithm(WrapAlgorithm::FirstFit)
-            .word_splitter(WordSplitter::NoHyphenation);
-        textwrap::wrap(words, options).join("\n")
+        broken(words, width, begin, &format!("{begin}  "))
     });
     lines.collect::<Vec<_>>().join("\n")
+}
+
+/// What stands `indent` columns in, behind a name, broken in the same way; all of it stays there.
+pub(crate) fn hanging(text: &str, width: usize, indent: usize) -> String {
+    let begin = " ".repeat(indent);
+    broken(text, width, &begin, &begin)
+        .trim_start_matches(' ')
+        .to_owned()
+}
+
+fn broken(words: &str, width: usize, begin: &str, later: &str) -> String {
+    let options = Options::new(width)
+        .initial_indent(begin)
+        .subsequent_indent(later)
+        .break_words(false)
+        .wrap_algorithm(WrapAlgorithm::FirstFit)
+        .word_splitter(WordSplitter::NoHyphenation);
+    textwrap::wrap(words, options).join("\n")
 }
 
 #[cfg(test)]
@@ -177,6 +188,18 @@ mod tests {
             ("one  two", 80, "one  two"),
         ] {
             assert_eq!(wrapped(text, width), want, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_stands_behind_a_name_stays_there() {
+        for (text, want) in [
+            ("", ""),
+            ("one", "one"),
+            ("one two three", "one two\n    three"),
+            ("a/very-long-name now", "a/very-long-name\n    now"),
+        ] {
+            assert_eq!(hanging(text, 12, 4), want, "{text:?}");
         }
     }
 
