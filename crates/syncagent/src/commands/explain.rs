@@ -113,7 +113,7 @@ impl State {
         match self {
             Self::InSync => (
                 "the same here and in the vault; of a directory, with all that is in it",
-                "",
+                "nothing, unless it says that changes are not watched for",
             ),
             Self::Waiting => (
                 "a directory in which not everything is in sync yet",
@@ -335,7 +335,18 @@ impl World<'_> {
             answer.code = Some(held.code);
             answer.todo = Some(held.message.clone());
         }
+        if answer.state == State::InSync && answer.todo.is_none() {
+            answer.todo = self.unwatched(path);
+        }
         Ok(answer)
+    }
+
+    /// What is in sync now, and of whose changes nobody would hear, says so.
+    fn unwatched(&self, path: &TreePath) -> Option<String> {
+        let unwatched = self.status.unwatched.as_ref()?;
+        let is_above = |top: &String| TreePath::parse(top).is_ok_and(|top| path.is_within(&top));
+        let is_meant = unwatched.paths.iter().any(is_above);
+        is_meant.then(|| format!("It is not watched: {}.", unwatched.message))
     }
 
     fn ignored(&self, path: &TreePath, found: Option<Stat>) -> Result<Option<Answer>> {

@@ -163,9 +163,14 @@ fn a_limit_on_watches_is_told_with_the_command_that_lifts_it() {
         let line = log.lines().find(|line| line.starts_with("idle")).unwrap();
         assert!(line.contains("not everything is watched"), "{line}");
 
-        // Changes are found all the same.
         let last = paths.last().filter(|path| !path.is_empty());
         let last = last.map_or("d5", String::as_str);
+        let explained = a.run(&["explain", last, "--json"]).exits(0).json();
+        assert_eq!(explained["state"], "in-sync");
+        let todo = explained["todo"].as_str().unwrap_or_default();
+        assert!(todo.contains("sudo sysctl fs.inotify."), "{explained}");
+
+        // Changes are found all the same.
         arrives(&a, &b, &format!("{last}/{limit}"));
 
         // The command helps, without a new start.
