@@ -288,6 +288,13 @@ impl World<'_> {
         let found = match disk.stat(At::Tree(path)) {
             Ok(stat) => Some(stat),
             Err(error) if error.kind == ErrorKind::NotFound => None,
+            // What this disk cannot hold it cannot be asked for, either.
+            Err(_)
+                if { self.placed.tree.at(path) }
+                    .is_some_and(|node| self.refused(node).is_some()) =>
+            {
+                None
+            }
             Err(error) => {
                 let todo = "Give this user the right to read it, or look at the disk; then it goes on by itself.";
                 return Ok(answer(

@@ -489,6 +489,13 @@ fn hostile_nodes_are_named_stay_in_the_folder_and_stop_nothing() {
         .collect();
     assert!(names.contains(&"of B".to_owned()));
 
+    // A name that this disk cannot hold is explained as that, and not by what the disk says when it is asked for it.
+    let long = court.b.folder.join("x".repeat(300));
+    let explained = court
+        .b
+        .try_run(&["explain", long.to_str().unwrap(), "--json"]);
+    assert_eq!(answer(&explained)["state"], "unplaceable", "{explained}");
+
     // As it says itself, what hangs nowhere can be given a place.
     let orphan = id(29).to_string();
     let done = answer(&court.b.try_sync());
