@@ -10,6 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use syncagent_testkit::sim::world::{Counts, Failure, Size, has_fault, run};
 
+/// Edits in each world, at least.
+const EDITS: u64 = 30;
+
 /// What a hundred worlds of two to five machines have seen at least, so that empty ones cannot pass.
 const AT_LEAST: [(&str, u64); 34] = [
     ("edit", 4000),
@@ -68,7 +71,7 @@ fn every_world_keeps_every_promise() {
     let next = AtomicU64::new(first);
     let total: Mutex<Counts> = Mutex::default();
     let failures: Mutex<Vec<Box<Failure>>> = Mutex::default();
-    let harmless = AtomicU64::new(0);
+    let (harmless, idle) = (AtomicU64::new(0), AtomicU64::new(0));
     let started = std::time::Instant::now();
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
@@ -86,6 +89,9 @@ fn every_world_keeps_every_promise() {
                         Ok(told) => {
                             if !has_fault(&told.counts) {
                                 harmless.fetch_add(1, Ordering::Relaxed);
+                            }
+                            if told.counts.get("edit").is_none_or(|n| *n < EDITS) {
+                                idle.fetch_add(1, Ordering::Relaxed);
                             }
                             let mut total = total.lock().unwrap();
                             for (what, n) in told.counts {
@@ -112,6 +118,7 @@ fn every_world_keeps_every_promise() {
         panic!("{failure}\n{count} of {seeds} worlds broke a promise");
     }
     assert_eq!(harmless.into_inner(), 0, "worlds in which nothing failed");
+    assert_eq!(idle.into_inner(), 0, "worlds with fewer than {EDITS} edits");
     // With more machines, fewer things happen on each.
     let is_usual = number("SYNCAGENT_MACHINES", 0) == 0;
     for (what, in_a_hundred) in AT_LEAST {

@@ -50,6 +50,11 @@ impl Trace {
         self.with(|inner| inner.counts.clone())
     }
 
+    /// How often this did.
+    pub fn counted(&self, what: &str) -> u64 {
+        self.with(|inner| inner.counts.get(what).copied().unwrap_or(0))
+    }
+
     /// All lines.
     pub fn lines(&self) -> Vec<String> {
         self.with(|inner| inner.lines.clone())

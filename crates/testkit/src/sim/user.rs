@@ -41,6 +41,7 @@ impl User<'_> {
         for _ in 0..8 {
             if let Ok(what) = self.one(fs, &mut heard) {
                 self.trace.line(self.who, format_args!("{what}"));
+                self.trace.count("edit");
                 break;
             }
         }
