@@ -362,7 +362,9 @@ impl World<'_> {
             return Ok(None);
         }
         let is_dir = found.is_some_and(|stat| stat.kind == EntryKind::Directory);
-        let (rules, _) = ignore::rules_for(self.folder, path)?;
+        // What lies in a directory says nothing of the directory.
+        let above = path.parent().unwrap_or(TreePath::ROOT);
+        let (rules, _) = ignore::rules_for(self.folder, &above)?;
         let Verdict::Ignored { rule, source, line } = rules.check(path, is_dir) else {
             return Ok(None);
         };
@@ -538,6 +540,15 @@ impl World<'_> {
                 .is_ok_and(|stat| stat.kind == EntryKind::Directory),
         };
         if state == State::InSync && is_directory {
+            if let Err(error) = disk.list(path) {
+                let todo = "Give this user the right to list it, or look at the disk; then it goes on by itself. What is in it is not taken for deleted.";
+                return Ok(answer(
+                    path,
+                    State::Unreadable,
+                    &error.to_string(),
+                    Some(todo),
+                ));
+            }
             let n = self.waiting_below(disk, path)?;
             let mut answer = match n {
                 0 => answer(
@@ -662,10 +673,12 @@ impl World<'_> {
         let mut n = 0;
         let mut dirs = vec![dir.clone()];
         while let Some(dir) = dirs.pop() {
+            // Nobody knows what is in it.
+            let Ok(listing) = disk.list(&dir) else {
+                n += 1;
+                continue;
+            };
             let (rules, _) = ignore::rules_for(self.folder, &dir)?;
-            let listing = disk
-                .list(&dir)
-                .map_err(|error| Failure::new(error.code(), error.to_string()))?;
             let names = listing
                 .entries
                 .into_iter()

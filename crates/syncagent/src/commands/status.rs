@@ -317,6 +317,14 @@ fn describe(context: &Context, answer: &Answer) -> String {
         (true, _) if unwatched.is_some() => {
             format!("{}, but not everything is watched", state.as_str())
         }
+        (true, _) if !skipped.is_empty() && state.is_in_sync() => format!(
+            "{}, but {} left alone",
+            state.as_str(),
+            match skipped.len() {
+                1 => "1 thing is".to_owned(),
+                n => format!("{n} things are"),
+            }
+        ),
         (true, _) => state.as_str().to_owned(),
         (false, Some(_)) => format!(
             "{} (nothing is running; `syncagent sync` keeps the folder up to date)",

@@ -71,6 +71,7 @@ fn every_state_is_shown_with_what_to_do() {
     held_and_halted(&mut seen);
     told_by_the_last_pass(&mut seen);
     another_file_system(&mut seen);
+    a_directory_that_cannot_be_listed(&mut seen);
     assert_eq!(seen, documented());
 }
 
@@ -161,6 +162,30 @@ fn on_this_disk(seen: &mut BTreeSet<String>) {
     );
 }
 
+fn a_directory_that_cannot_be_listed(seen: &mut BTreeSet<String>) {
+    let world = World::new();
+    let a = world.first("a");
+    settled(&a, "above/shut/in it", "1");
+    a.sync_once().exits(0);
+    let shut = a.folder.join("above/shut");
+    fs::set_permissions(&shut, fs::Permissions::from_mode(0o000)).unwrap();
+    // Before a pass has come by, and after it.
+    for code in [0, 1] {
+        let answer = explain(&a, "above/shut", seen);
+        assert_eq!(answer["state"], "unreadable", "{code}: {answer}");
+        assert!(answer["todo"].is_string(), "{code}: {answer}");
+        for above in ["above", "."] {
+            let answer = explain(&a, above, seen);
+            assert_eq!(answer["state"], "waiting", "{code}: {answer}");
+            assert_eq!(answer["waiting"], 1, "{code}: {answer}");
+        }
+        once(&a).exits(1);
+    }
+    fs::set_permissions(&shut, fs::Permissions::from_mode(0o700)).unwrap();
+    a.sync_once().exits(0);
+    assert_eq!(explain(&a, "above", seen)["state"], "in-sync");
+}
+
 fn between_two_machines(seen: &mut BTreeSet<String>) {
     let mut world = World::new();
     let a = world.first("a");
@@ -240,6 +265,25 @@ fn between_two_machines(seen: &mut BTreeSet<String>) {
         (&damaged["state"], &damaged["code"]),
         (&"damaged".into(), &"E_CHUNK".into())
     );
+}
+
+#[test]
+fn a_daemon_that_leaves_something_alone_says_so_before_anything_else() {
+    let world = World::new();
+    let a = world.first("a");
+    a.write("plain", "1");
+    let fifo = Command::new("mkfifo").arg(a.folder.join("pipe")).status();
+    assert!(fifo.unwrap().success());
+    let daemon = a.start_daemon();
+    let said = a.run(&["status"]).exits(0).stdout;
+    assert_eq!(said.lines().next(), Some("idle, but 1 thing is left alone"));
+    assert!(said.contains("  left alone pipe: "), "{said}");
+    fs::remove_file(a.folder.join("pipe")).unwrap();
+    until("nothing to be left alone", || {
+        let said = a.run(&["status"]).exits(0).stdout;
+        (said.lines().next() == Some("idle")).then_some(())
+    });
+    assert_eq!(daemon.terminate(), 0);
 }
 
 fn beside_a_daemon(seen: &mut BTreeSet<String>) {
