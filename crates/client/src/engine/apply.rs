@@ -305,9 +305,11 @@ impl Engine {
             Step::Remove { .. } => outcome.removed += 1,
             _ => {}
         }
-        let made =
-            { plan.conflicts.iter() }.filter(|conflict| set_aside(step).contains(&conflict.copy));
-        outcome.conflicts.extend(made.cloned());
+        let moved = set_aside(step);
+        if !moved.is_empty() {
+            let made = { plan.conflicts.iter() }.filter(|conflict| moved.contains(&conflict.copy));
+            outcome.conflicts.extend(made.cloned());
+        }
         Ok(())
     }
 
