@@ -141,7 +141,10 @@ pub struct Folder {
 /// Changes that a crash may still undo.
 #[derive(Default)]
 struct Unsettled {
+    /// Directories in which names changed.
     touched: BTreeSet<TreePath>,
+    /// Files whose bits or times changed.
+    marked: BTreeSet<TreePath>,
     retired: Vec<Retired>,
     rescued: Vec<Rescued>,
 }
@@ -685,7 +688,7 @@ impl Folder {
             .map(|exec| mode_with_exec(before.mode, exec));
         file.set_meta(Meta { mtime_ns, mode })?;
         point(Point::MetaSet);
-        self.touch(path);
+        self.unsettled().marked.insert(path.clone());
         let after = file.stat()?;
         let moved_by_us = mtime_ns.unwrap_or(before.mtime_ns);
         // Written to meanwhile: the old fingerprint makes the next scan see it.
@@ -807,7 +810,10 @@ impl Folder {
     /// Whether there is nothing for [`Folder::settle`] to do.
     pub fn is_settled(&self) -> bool {
         let unsettled = self.unsettled();
-        unsettled.touched.is_empty() && unsettled.retired.is_empty() && unsettled.rescued.is_empty()
+        unsettled.touched.is_empty()
+            && unsettled.marked.is_empty()
+            && unsettled.retired.is_empty()
+            && unsettled.rescued.is_empty()
     }
 
     /// Makes all changes since the last call durable, then lets the old files go. Before this has returned, the index
@@ -815,21 +821,19 @@ impl Folder {
     pub fn settle(&self) -> Result<Settled, ApplyError> {
         let Unsettled {
             touched,
+            marked,
             retired,
             rescued,
         } = std::mem::take(&mut *self.unsettled());
-        let dirs: Vec<&TreePath> = touched.iter().collect();
-        let synced = self.sync_many(&dirs, |dir| match self.disk.sync_dir(Dir::Tree(dir)) {
-            // Moved, removed or replaced since; then the directory it was in is in the set as well.
-            Err(error) if is_elsewhere(error.kind) => Ok(()),
-            result => result,
-        });
-        if let Err(error) = synced {
+        // What was moved, removed or replaced since is elsewhere; then the directory it was in is in the set as well.
+        let files: Vec<TreePath> = marked.iter().cloned().collect();
+        if let Err(error) = self.sync_found(&files, &touched) {
             let mut unsettled = self.unsettled();
             unsettled.touched.extend(touched);
+            unsettled.marked.extend(marked);
             unsettled.retired.extend(retired);
             unsettled.rescued.extend(rescued);
-            return Err(error.into());
+            return Err(error);
         }
         point(Point::NamesFlushed);
         let mut held = Vec::new();
@@ -855,8 +859,10 @@ impl Folder {
     }
 
     fn release(&self, retired: &Retired) -> Result<(), ApplyError> {
+        // What still has its other name is there, whatever has been done to it since: its time set by a later step, say.
+        let has_name = |now: &Stat| retired.temp.as_str().starts_with("mine-") && now.links > 1;
         match self.disk.stat(At::Temp(&retired.temp)) {
-            Ok(now) if same_but_moved(&now, &retired.stat) => {
+            Ok(now) if same_but_moved(&now, &retired.stat) || has_name(&now) => {
                 self.disk.unlink(At::Temp(&retired.temp))?
             }
             // A program that had it open wrote to it after it was taken out.
@@ -1066,6 +1072,11 @@ impl Staged {
     /// Length in bytes.
     pub fn size(&self) -> u64 {
         self.stat.size
+    }
+
+    /// The number that it keeps when it is placed; 0 where a system has none.
+    pub fn inode(&self) -> u64 {
+        self.stat.inode
     }
 }
 
