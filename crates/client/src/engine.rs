@@ -12,6 +12,7 @@ mod brake;
 mod decide;
 mod fetch;
 mod history;
+mod interrupted;
 mod members;
 mod preview;
 mod recovery;
@@ -57,7 +58,7 @@ use crate::folder::read::open_stable;
 use crate::folder::root::{self, Identity, RootState};
 use crate::folder::scan::{IgnoreRules, Look};
 use crate::home::{Credentials, Home};
-use crate::index::{Index, KnownMachine};
+use crate::index::{Index, Intended, KnownMachine, OwnMoves};
 use crate::remote::Remote;
 use crate::work::Work;
 
@@ -169,7 +170,9 @@ pub struct Engine {
     /// What could not be read when the last pass ended.
     unreadable: BTreeSet<String>,
     /// Moves of the last batch of steps, by where they lead.
-    own_moves: BTreeMap<TreePath, NodeId>,
+    own_moves: OwnMoves,
+    /// What a batch that did not come to its end was to bring.
+    intended: Vec<Intended>,
     hashes: BTreeMap<TreePath, (Fingerprint, ContentHash)>,
     /// Nodes whose content in the vault could not be put together; tried again with the next full look.
     unavailable: BTreeMap<NodeId, FileError>,
@@ -299,6 +302,7 @@ impl Engine {
             .collect();
         let pending_ids = index.pending_ids()?;
         let own_moves = index.own_moves()?;
+        let intended = index.intended()?;
         let mut engine = Self {
             keys: Arc::new(key.keys()?),
             vault,
@@ -328,6 +332,7 @@ impl Engine {
             unlooked: Hint::default(),
             pending_ids,
             own_moves,
+            intended,
             unreadable: BTreeSet::new(),
             hashes: BTreeMap::new(),
             unavailable: BTreeMap::new(),
@@ -365,6 +370,7 @@ impl Engine {
             .collect();
         self.pending_ids = self.index.pending_ids()?;
         self.own_moves = self.index.own_moves()?;
+        self.intended = self.index.intended()?;
         self.scan = None;
         self.survey = Survey::default();
         self.unlooked = Hint::Everything;
@@ -497,14 +503,14 @@ impl Engine {
                 self.scan = None;
                 return Err(error);
             }
-            self.take_in_own_moves()?;
+            self.take_in_interrupted()?;
             self.remove_leftovers()?;
             let mut decision = self.decide()?;
             if !decision.missing.is_empty() && look != Hint::Everything {
                 // It may have been moved to where nobody has looked; only a full look proves an absence.
                 self.look(&Hint::Everything);
                 self.check_root().inspect_err(|_| self.scan = None)?;
-                self.take_in_own_moves()?;
+                self.take_in_interrupted()?;
                 self.remove_leftovers()?;
                 decision = self.decide()?;
             }

@@ -191,6 +191,22 @@ pub struct SetAside {
     pub base: Option<OpHash>,
 }
 
+/// What a batch of steps brings to this disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Intended {
+    /// Of which node.
+    pub node: NodeId,
+    /// Which version: the op.
+    pub version: OpHash,
+    /// Directory and name on this disk; none if it goes.
+    pub place: Option<(NodeId, Name)>,
+    /// The inode number of what is fetched for it, with its bit and its time.
+    pub fetched: Option<u64>,
+}
+
+/// Where this machine was about to move what, and the version that the row was of.
+pub type OwnMoves = BTreeMap<TreePath, (NodeId, OpHash)>;
+
 impl Index {
     /// Opens or makes the index at `path`.
     pub fn open(path: &Path) -> Result<Self> {
@@ -250,6 +266,7 @@ impl Index {
             M::up(include_str!("index/kept.sql")),
             M::up(include_str!("index/slots.sql")),
             M::up(include_str!("index/set_aside.sql")),
+            M::up(include_str!("index/intended.sql")),
         ])
         .to_latest(&mut db)?;
         Ok(Self { db, born_ns: None })
@@ -808,6 +825,8 @@ impl Index {
         ] {
             tx.execute(statement, [n])?;
         }
+        // What was on its way was of commits that are no more.
+        tx.execute_batch("DELETE FROM own_moves; DELETE FROM intended;")?;
         // Positions as they are written there compare as numbers do.
         tx.execute(
             "DELETE FROM meta WHERE key LIKE 'revoked/%' AND value > ?1",
@@ -932,26 +951,78 @@ impl Index {
         &mut self,
         ids: impl IntoIterator<Item = (&'a TreePath, &'a NodeId)>,
     ) -> Result<()> {
-        self.prepare(ids, [])
+        let tx = self.db.transaction()?;
+        note_ids(&tx, ids)?;
+        tx.commit()?;
+        Ok(())
     }
 
-    /// Before steps make them: ids of what will be new on disk, and what will be set aside there.
+    /// Before a batch of steps: ids of what will be new on disk, what will be set aside there, and what the batch brings, in
+    /// place of what the last one did.
     pub fn prepare<'a>(
         &mut self,
         ids: impl IntoIterator<Item = (&'a TreePath, &'a NodeId)>,
         copies: impl IntoIterator<Item = SetAside>,
+        intended: &[Intended],
     ) -> Result<()> {
         let tx = self.db.transaction()?;
+        note_ids(&tx, ids)?;
+        note_set_aside(&tx, copies)?;
+        tx.execute("DELETE FROM intended", [])?;
         {
             let mut insert =
-                tx.prepare_cached("INSERT OR REPLACE INTO pending_ids VALUES (?1, ?2)")?;
-            for (path, node) in ids {
-                insert.execute(params![path.as_str(), node.0])?;
+                tx.prepare_cached("INSERT INTO intended VALUES (?1, ?2, ?3, ?4, ?5)")?;
+            for Intended {
+                node,
+                version,
+                place,
+                fetched,
+            } in intended
+            {
+                let (parent, name) = place
+                    .as_ref()
+                    .map(|(parent, name)| (parent.0, name))
+                    .unzip();
+                let name = name.map(Name::as_str);
+                let fetched = fetched.map(sql);
+                insert.execute(params![node.0, version.0, parent, name, fetched])?;
             }
         }
-        note_set_aside(&tx, copies)?;
         tx.commit()?;
         Ok(())
+    }
+
+    /// What the last batch of steps was to bring.
+    pub fn intended(&self) -> Result<Vec<Intended>> {
+        let mut statement =
+            { &self.db }.prepare("SELECT node, version, parent, name, fetched FROM intended")?;
+        let rows = statement.query_map([], |row| {
+            let (parent, name): (Option<[u8; 16]>, Option<String>) = (row.get(2)?, row.get(3)?);
+            Ok((
+                NodeId(row.get(0)?),
+                OpHash(row.get(1)?),
+                parent.zip(name),
+                row.get::<_, Option<i64>>(4)?.map(i64::cast_unsigned),
+            ))
+        })?;
+        let mut intended = Vec::new();
+        for row in rows {
+            let (node, version, place, fetched) = row?;
+            let place = match place {
+                Some((parent, name)) => match Name::parse(&name) {
+                    Ok(name) => Some((NodeId(parent), name)),
+                    Err(_) => continue,
+                },
+                None => None,
+            };
+            intended.push(Intended {
+                node,
+                version,
+                place,
+                fetched,
+            });
+        }
+        Ok(intended)
     }
 
     /// Conflict copies that were to be made here, and of which no commit has said what they lost against.
@@ -997,28 +1068,30 @@ impl Index {
         Ok(())
     }
 
-    /// Moves that this machine was about to make on its own disk, by where they lead.
-    pub fn own_moves(&self) -> Result<BTreeMap<TreePath, NodeId>> {
-        let mut statement = self.db.prepare("SELECT path, node FROM own_moves")?;
+    /// Moves that this machine was about to make on its own disk, by where they lead, with the version that the row was of.
+    pub fn own_moves(&self) -> Result<OwnMoves> {
+        let mut statement = { &self.db }
+            .prepare("SELECT path, node, base FROM own_moves WHERE base IS NOT NULL")?;
         let rows = statement.query_map([], |row| {
-            Ok((row.get::<_, String>(0)?, NodeId(row.get(1)?)))
+            let moved = (NodeId(row.get(1)?), OpHash(row.get(2)?));
+            Ok((row.get::<_, String>(0)?, moved))
         })?;
         let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
         Ok(rows
             .into_iter()
-            .filter_map(|(path, node)| Some((TreePath::parse(&path).ok()?, node)))
+            .filter_map(|(path, moved)| Some((TreePath::parse(&path).ok()?, moved)))
             .collect())
     }
 
     /// Keeps the moves of the next batch in place of those of the last.
-    pub fn set_own_moves(&mut self, moves: &BTreeMap<TreePath, NodeId>) -> Result<()> {
+    pub fn set_own_moves(&mut self, moves: &OwnMoves) -> Result<()> {
         let tx = self.db.transaction()?;
         tx.execute("DELETE FROM own_moves", [])?;
         {
             let mut insert =
-                tx.prepare_cached("INSERT OR REPLACE INTO own_moves VALUES (?1, ?2)")?;
-            for (path, node) in moves {
-                insert.execute(params![path.as_str(), node.0])?;
+                tx.prepare_cached("INSERT OR REPLACE INTO own_moves VALUES (?1, ?2, ?3)")?;
+            for (path, (node, base)) in moves {
+                insert.execute(params![path.as_str(), node.0, base.0])?;
             }
         }
         tx.commit()?;
@@ -1033,6 +1106,7 @@ impl Index {
             "DELETE FROM sealed_rows",
             "DELETE FROM pending_ids",
             "DELETE FROM own_moves",
+            "DELETE FROM intended",
         ] {
             tx.execute(statement, [])?;
         }
@@ -1272,6 +1346,18 @@ const ANCESTOR_COLUMNS: &str =
     "node, parent, name, kind, size, hash, exec, target, mtime_ns, op_hash,
     fp_size, fp_mtime, fp_ctime, fp_inode, inode, not_here";
 const ANCESTOR_COLUMN_COUNT: usize = 16;
+
+/// Notes ids given to new things on disk.
+fn note_ids<'a>(
+    tx: &Transaction<'_>,
+    ids: impl IntoIterator<Item = (&'a TreePath, &'a NodeId)>,
+) -> rusqlite::Result<()> {
+    let mut insert = tx.prepare_cached("INSERT OR REPLACE INTO pending_ids VALUES (?1, ?2)")?;
+    for (path, node) in ids {
+        insert.execute(params![path.as_str(), node.0])?;
+    }
+    Ok(())
+}
 
 /// Writes and drops ancestor rows and forgets pending ids.
 fn write_rows<'a>(
@@ -1529,10 +1615,10 @@ mod tests {
             against: (NodeId([2; 16]), OpHash([3; 32])),
             base: Some(OpHash([4; 32])),
         };
-        index.prepare([], ["a", "b", "c"].map(copy)).unwrap();
+        index.prepare([], ["a", "b", "c"].map(copy), &[]).unwrap();
         let mut again = copy("b");
         again.base = None;
-        index.prepare([], [again.clone()]).unwrap();
+        index.prepare([], [again.clone()], &[]).unwrap();
         let row = AncestorNode {
             node: Node {
                 parent: NodeId::ROOT,
@@ -1736,5 +1822,27 @@ mod tests {
         assert!(index.is_own(own(2)).unwrap());
         index.drop_meta("why").unwrap();
         assert_eq!(index.meta("why").unwrap(), None);
+    }
+
+    #[test]
+    fn what_a_batch_brings_takes_the_place_of_what_the_last_one_did() {
+        let mut index = Index::in_memory().unwrap();
+        let intended = |id: u8, name: Option<&str>, fetched| Intended {
+            node: NodeId([id; 16]),
+            version: OpHash([id; 32]),
+            place: name.map(|name| (NodeId([9; 16]), Name::parse(name).unwrap())),
+            fetched,
+        };
+        let first = [
+            intended(1, Some("a"), Some(u64::MAX)),
+            intended(2, Some("b"), None),
+            intended(3, None, None),
+        ];
+        index.prepare([], [], &first).unwrap();
+        assert_eq!(index.intended().unwrap(), first);
+        index.prepare([], [], &first[1..2]).unwrap();
+        assert_eq!(index.intended().unwrap(), first[1..2]);
+        index.forget_folder(("why", b"")).unwrap();
+        assert_eq!(index.intended().unwrap(), []);
     }
 }

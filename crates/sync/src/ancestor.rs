@@ -57,15 +57,20 @@ impl Ancestor {
 
     /// Whether a row stands at this path of the disk.
     pub fn knows(&self, path: &syncagent_protocol::TreePath) -> bool {
-        let mut parents = vec![NodeId::ROOT];
+        !self.at_path(path).is_empty()
+    }
+
+    /// The nodes whose rows stand at this path of the disk.
+    pub fn at_path(&self, path: &syncagent_protocol::TreePath) -> Vec<NodeId> {
+        let mut found = vec![NodeId::ROOT];
         for name in path.components() {
             let Ok(name) = Name::parse(name) else {
-                return false;
+                return Vec::new();
             };
             let below = |parent| self.at(parent, &name);
-            parents = parents.into_iter().flat_map(below).collect();
+            found = found.into_iter().flat_map(below).collect();
         }
-        !parents.is_empty()
+        found
     }
 
     /// Number of rows.
@@ -136,7 +141,7 @@ impl Ancestor {
     }
 
     /// What had this inode.
-    pub(crate) fn with_inode(&self, directory: bool, inode: u64) -> impl Iterator<Item = NodeId> {
+    pub fn with_inode(&self, directory: bool, inode: u64) -> impl Iterator<Item = NodeId> {
         let range = (directory, inode, FIRST)..=(directory, inode, LAST);
         self.inodes.range(range).map(|(_, _, id)| *id)
     }

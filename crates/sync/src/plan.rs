@@ -171,6 +171,17 @@ impl Step {
         }
     }
 
+    /// Another node that it brings somewhere: what it changes places with, or sets aside.
+    pub fn other(&self) -> Option<NodeId> {
+        match self {
+            Self::Move { exchange_with, .. } => *exchange_with,
+            Self::Fetch { aside, .. } | Self::Link { aside, .. } => {
+                aside.as_ref().map(|aside| aside.node)
+            }
+            _ => None,
+        }
+    }
+
     /// The node the step is about.
     pub fn node(&self) -> NodeId {
         match self {

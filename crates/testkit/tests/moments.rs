@@ -5,14 +5,16 @@
 #![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::PathBuf;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use syncagent_client::folder::disk::ErrorKind;
 use syncagent_protocol::{Code, TreePath};
 use syncagent_testkit::sim::clock::{SimClock, TICK_NS};
+use syncagent_testkit::sim::dice::Dice;
 use syncagent_testkit::sim::disk::{Drive, Fault};
 use syncagent_testkit::sim::fs::{Body, Content, Fs, Item};
 use syncagent_testkit::sim::trace::Trace;
@@ -212,6 +214,269 @@ async fn what_was_fetched_and_not_yet_recorded_is_no_new_thing() {
     panic!("a pass does not end");
 }
 
+/// What is done in a directory: before, then, and when a pass that brought that was interrupted elsewhere.
+type Act = fn(&Path);
+
+const LEFT_BEHIND: [(&str, Act, Act, Act); 13] = [
+    (
+        "edited twice",
+        |at| write(at, "a", "first"),
+        |at| write(at, "a", "second"),
+        |at| write(at, "a", "third"),
+    ),
+    (
+        "edited and taken back",
+        |at| write(at, "a", "first"),
+        |at| write(at, "a", "second"),
+        |at| write(at, "a", "first"),
+    ),
+    (
+        "made and edited",
+        |_| (),
+        |at| write(at, "a", "first"),
+        |at| write(at, "a", "second"),
+    ),
+    (
+        "made and moved",
+        |at| make_dir(at, "d"),
+        |at| write(at, "a", "first"),
+        |at| rename(at, "a", "d/b"),
+    ),
+    (
+        "set and taken away",
+        |at| write(at, "a", "first"),
+        |at| set_mode(at, "a", 0o755),
+        |at| set_mode(at, "a", 0o644),
+    ),
+    (
+        "moved and back",
+        |at| {
+            make_dir(at, "d");
+            write(at, "a", "first");
+        },
+        |at| rename(at, "a", "d/b"),
+        |at| rename(at, "d/b", "a"),
+    ),
+    (
+        "moved and on",
+        |at| {
+            make_dir(at, "d");
+            write(at, "a", "first");
+        },
+        |at| rename(at, "a", "d/b"),
+        |at| rename(at, "d/b", "c"),
+    ),
+    (
+        "a directory made and moved",
+        |_| (),
+        |at| {
+            make_dir(at, "d");
+            write(at, "d/a", "first");
+        },
+        |at| rename(at, "d", "e"),
+    ),
+    (
+        "a directory in the place of a file, and moved",
+        |at| write(at, "a", "first"),
+        |at| {
+            fs::remove_file(at.join("a")).unwrap();
+            make_dir(at, "a");
+            write(at, "a/b", "second");
+        },
+        |at| {
+            rename(at, "a", "c");
+            write(at, "a", "third");
+        },
+    ),
+    (
+        "exchanged, and one removed",
+        |at| {
+            make_dir(at, "d");
+            write(at, "a", "first");
+            write(at, "d/a", "second");
+        },
+        |at| exchange(at, "a", "d/a"),
+        |at| fs::remove_file(at.join("a")).unwrap(),
+    ),
+    (
+        "exchanged, one removed at once, the other edited",
+        |at| {
+            make_dir(at, "d");
+            write(at, "a", "first");
+            write(at, "d/a", "second");
+        },
+        |at| {
+            exchange(at, "a", "d/a");
+            fs::remove_file(at.join("a")).unwrap();
+        },
+        |at| write(at, "d/a", "third"),
+    ),
+    (
+        "another in its place, and both edited",
+        |at| write(at, "a", "first"),
+        |at| {
+            rename(at, "a", "b");
+            write(at, "a", "second");
+        },
+        |at| {
+            write(at, "a", "third");
+            write(at, "b", "fourth");
+        },
+    ),
+    (
+        "a link made and moved",
+        |_| (),
+        |at| std::os::unix::fs::symlink("somewhere", at.join("l")).unwrap(),
+        |at| rename(at, "l", "m"),
+    ),
+];
+
+fn make_dir(at: &Path, name: &str) {
+    fs::create_dir(at.join(name)).unwrap();
+}
+
+fn write(at: &Path, name: &str, text: &str) {
+    fs::write(at.join(name), text).unwrap();
+}
+
+fn rename(at: &Path, from: &str, to: &str) {
+    fs::rename(at.join(from), at.join(to)).unwrap();
+}
+
+fn exchange(at: &Path, a: &str, b: &str) {
+    rename(at, a, "between");
+    rename(at, b, a);
+    rename(at, "between", b);
+}
+
+fn set_mode(at: &Path, name: &str, mode: u32) {
+    fs::set_permissions(at.join(name), Permissions::from_mode(mode)).unwrap();
+}
+
+/// What is in a folder: content, bit and time of files.
+fn shown(at: &Path) -> BTreeMap<String, String> {
+    fn walk(root: &Path, at: &Path, out: &mut BTreeMap<String, String>) {
+        for entry in fs::read_dir(at).unwrap().map(Result::unwrap) {
+            let (path, meta) = (entry.path(), entry.metadata().unwrap());
+            let name = path.strip_prefix(root).unwrap().to_str().unwrap();
+            if name == ".syncagent" {
+                continue;
+            }
+            let what = if meta.is_symlink() {
+                format!("link to {}", fs::read_link(&path).unwrap().display())
+            } else if meta.is_dir() {
+                walk(root, &path, out);
+                "directory".to_owned()
+            } else {
+                let hash = Content::new(fs::read(&path).unwrap()).hash();
+                let exec = meta.permissions().mode() & 0o100 != 0;
+                let mtime = meta.mtime() * 1_000_000_000 + meta.mtime_nsec();
+                format!("{hash:?}, exec {exec}, mtime {mtime}")
+            };
+            out.insert(name.to_owned(), what);
+        }
+    }
+    let mut out = BTreeMap::new();
+    walk(at, at, &mut out);
+    out
+}
+
+fn shown_on_drive(two: &Two) -> BTreeMap<String, String> {
+    let tree = two.on_drive().into_iter();
+    tree.map(|(path, item)| {
+        let what = match item {
+            Item::File {
+                hash,
+                exec,
+                mtime_ns,
+                ..
+            } => format!("{hash:?}, exec {exec}, mtime {mtime_ns}"),
+            Item::Dir { .. } => "directory".to_owned(),
+            Item::Link { target, .. } => format!("link to {target}"),
+        };
+        (path, what)
+    })
+    .collect()
+}
+
+/// Every call that changes something, first with a kill, then with an error.
+#[tokio::test]
+async fn what_an_interrupted_pass_had_done_is_no_edit_once_the_vault_has_gone_on() {
+    let all = |two: &Two, act: fn(&(&str, Act, Act, Act)) -> Act| {
+        for case in &LEFT_BEHIND {
+            act(case)(&two.desktop.folder.join(case.0));
+        }
+    };
+    let (mut kills, mut next, mut killed_at) = (0, 0, None);
+    while next < MANY {
+        // The call that a kill was at fails as well.
+        let call = killed_at.unwrap_or(next);
+        let mut two = Two::new().await;
+        let desktop = two.desktop.folder.clone();
+        for (what, ..) in LEFT_BEHIND {
+            make_dir(&desktop, what);
+        }
+        all(&two, |case| case.1);
+        two.world.sync(&mut two.desktop).await.unwrap();
+        two.settle().await;
+        all(&two, |case| case.2);
+        two.world.sync(&mut two.desktop).await.unwrap();
+        let before = two.drive.calls();
+        let fault = match killed_at {
+            Some(_) => Fault::Error(ErrorKind::Io),
+            None => Fault::CrashInChange,
+        };
+        two.drive.arm(call, fault);
+        let _ = two.world.sync(&mut two.laptop).await;
+        let killed = two
+            .drive
+            .crashed_in()
+            .map(|_| two.drive.calls() - before - 1);
+        two.drive.disarm();
+        all(&two, |case| case.3);
+        two.world.sync(&mut two.desktop).await.unwrap();
+        let left = shown(&desktop);
+        if killed.is_some() {
+            two.drive.kill();
+            two.start();
+        }
+        two.settle().await;
+        let said = format!("killed at {killed:?}, failed at {killed_at:?}");
+        assert_eq!(shown_on_drive(&two), left, "{said}");
+        assert_eq!(shown(&desktop), left, "{said}");
+        match (killed_at, killed) {
+            (None, None) => {
+                assert!(kills > 40, "a pass made only {kills} changes");
+                return;
+            }
+            (None, Some(at)) => (killed_at, kills) = (Some(at), kills + 1),
+            // Files are staged at once, and not always in one order.
+            (Some(at), _) => (next, killed_at) = (next.max(at) + 1, None),
+        }
+    }
+    panic!("a pass does not end");
+}
+
+#[tokio::test]
+async fn what_was_set_of_a_file_outlives_the_power() {
+    for seed in 0..8 {
+        let mut two = Two::new().await;
+        let desktop = two.desktop.folder.clone();
+        write(&desktop, "a", "text");
+        two.world.sync(&mut two.desktop).await.unwrap();
+        two.settle().await;
+        set_mode(&desktop, "a", 0o755);
+        two.world.sync(&mut two.desktop).await.unwrap();
+        two.world.sync(&mut two.laptop).await.unwrap();
+        two.drive.power_cut(&mut Dice::new(seed, "power"));
+        let left = shown(&desktop);
+        two.start();
+        two.settle().await;
+        let found = (shown_on_drive(&two), shown(&desktop));
+        assert_eq!(found, (left.clone(), left), "power cut {seed}");
+    }
+}
+
 #[tokio::test]
 async fn what_moved_and_was_edited_since_is_staged_once() {
     let mut two = Two::new().await;
@@ -265,8 +530,8 @@ async fn what_was_to_be_placed_makes_no_leftover_of_what_stands_there() {
         two.settle().await;
         let found = two.on_drive();
         for (name, text) in [("a", "first text"), ("b", "third text")] {
-            let Item::File { hash, .. } = &found[name] else {
-                panic!("{found:?}");
+            let Some(Item::File { hash, .. }) = found.get(name) else {
+                panic!("killed at call {call}: {found:?}");
             };
             let expected = Content::new(text.into()).hash();
             assert_eq!(*hash, expected, "{name}, killed at call {call}");

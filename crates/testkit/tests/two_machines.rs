@@ -5,12 +5,25 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
 
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use http::{Request, Response};
 use syncagent_client::daemon::{self, Options};
 use syncagent_client::engine::{Hint, State, Status};
+use syncagent_client::folder::disk::NativeDisk;
+use syncagent_client::remote::RemoteError;
+use syncagent_client::remote::http::{Body, Transport};
+use syncagent_client::work::Work;
+use syncagent_protocol::Code;
+use syncagent_protocol::api::Event;
 use syncagent_sync::schedule::Config;
-use syncagent_testkit::transport::Chunks;
+use syncagent_testkit::transport::{Chunks, RouterTransport};
 use syncagent_testkit::world::{Machine, World};
 use syncagent_vault::op::Genesis;
 
@@ -419,4 +432,102 @@ async fn a_pause_makes_no_failure_good() {
     assert_eq!(engine.status().state, State::Paused);
     engine.show_resumed();
     assert_eq!(engine.status(), held);
+}
+
+/// Goes away as soon as something has a name on this disk.
+struct UntilSeen {
+    inner: RouterTransport,
+    path: PathBuf,
+}
+
+impl Transport for UntilSeen {
+    fn send(&self, request: Request<Bytes>) -> BoxFuture<'_, Result<Response<Body>, RemoteError>> {
+        if self.path.exists() {
+            let gone = RemoteError::Offline("cut by the test".to_owned());
+            return std::future::ready(Err(gone)).boxed();
+        }
+        self.inner.send(request)
+    }
+
+    fn events(&self, token: &str) -> BoxFuture<'_, Result<BoxStream<'static, Event>, RemoteError>> {
+        self.inner.events(token)
+    }
+}
+
+/// More than is staged at once, so that the pass is over between fetching it and putting it into its place.
+#[tokio::test]
+async fn what_was_fetched_under_a_free_name_and_got_no_further_is_no_rename() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::new(Genesis::default());
+    let mut machines = two(&world, dir.path()).await;
+    let (a, b) = (machines[0].folder.clone(), machines[1].folder.clone());
+    fs::write(a.join("large"), "old").unwrap();
+    fs::write(a.join("other"), "older").unwrap();
+    settle(&world, &mut machines).await;
+    // Away, and not removed: its number would be that of the next new file.
+    fs::rename(a.join("other"), dir.path().join("other")).unwrap();
+    fs::rename(a.join("large"), a.join("other")).unwrap();
+    let large = fs::File::create(a.join("large")).unwrap();
+    large.set_len(65 * 1024 * 1024).unwrap();
+    drop(large);
+    fs::write(a.join("z"), "another one".repeat(10_000)).unwrap();
+    world.sync(&mut machines[0]).await.unwrap();
+
+    machines[1].engine = None;
+    let path = b.join("large.moving");
+    let inner = RouterTransport::new(world.app().router());
+    let disk = NativeDisk::open(&b).unwrap();
+    let transport = Arc::new(UntilSeen { inner, path });
+    world
+        .start_with(&mut machines[1], Arc::new(disk), transport, Work::Pool)
+        .unwrap();
+    let cut = world.sync(&mut machines[1]).await.unwrap_err();
+    assert_eq!(cut.code(), Code::Offline);
+    assert!(b.join("large.moving").exists());
+    machines[1].engine = None;
+    settle(&world, &mut machines).await;
+    let names: Vec<String> = tree(&a).into_keys().collect();
+    assert_eq!(names, ["large", "other", "z"]);
+    assert_eq!(tree(&b), tree(&a));
+}
+
+#[tokio::test]
+async fn a_file_that_moves_and_gets_another_time_is_no_conflict_with_its_successor() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::new(Genesis::default());
+    let mut machines = two(&world, dir.path()).await;
+    let (a, b) = (machines[0].folder.clone(), machines[1].folder.clone());
+    fs::write(a.join("old"), "a text").unwrap();
+    settle(&world, &mut machines).await;
+    fs::rename(a.join("old"), a.join("aside")).unwrap();
+    let moved = fs::File::options().write(true).open(a.join("aside"));
+    moved.unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    fs::write(a.join("old"), "another text").unwrap();
+    settle(&world, &mut machines).await;
+    let names: Vec<String> = tree(&a).into_keys().collect();
+    assert_eq!(names, ["aside", "old"]);
+    assert_eq!(tree(&b), tree(&a));
+    let time = |at: &Path| fs::metadata(at.join("aside")).unwrap().modified().unwrap();
+    assert_eq!(time(&b), SystemTime::UNIX_EPOCH);
+}
+
+#[tokio::test]
+async fn a_rename_back_to_where_the_vault_once_moved_it_is_a_rename() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::new(Genesis::default());
+    let mut machines = two(&world, dir.path()).await;
+    let (a, b) = (machines[0].folder.clone(), machines[1].folder.clone());
+    fs::create_dir(a.join("dir")).unwrap();
+    fs::write(a.join("one"), "a text").unwrap();
+    settle(&world, &mut machines).await;
+    for there in ["two", "dir/two"] {
+        fs::rename(a.join("one"), a.join(there)).unwrap();
+        settle(&world, &mut machines).await;
+        for (from, to) in [(there, "three"), ("three", there), (there, "one")] {
+            fs::rename(b.join(from), b.join(to)).unwrap();
+            settle(&world, &mut machines).await;
+            assert!(b.join(to).exists(), "{from} to {to} on the same machine");
+            assert!(a.join(to).exists(), "{from} to {to} on the other one");
+        }
+    }
 }

@@ -5,12 +5,13 @@
 //! stands there is looked at again and decided anew.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 
 use syncagent_protocol::crash::{Point, point};
 use syncagent_protocol::{Body, ContentHash, Kind, NodeId, TreePath};
 use syncagent_sync::scan::{Fingerprint, Observed};
-use syncagent_sync::{Aside, LastOp, Local, LocalState, Plan, Step};
+use syncagent_sync::{Aside, Local, LocalState, Plan, Step};
 
 use super::rows::{Mark, row};
 use super::{Engine, Outcome, file_error};
@@ -18,7 +19,7 @@ use crate::error::ClientError;
 use crate::folder::apply::{ApplyError, Expect, Folder, Staged};
 use crate::folder::disk::{At, EntryKind, ErrorKind, Stat};
 use crate::folder::scan::RACY_NS;
-use crate::index::SetAside;
+use crate::index::{Intended, SetAside};
 use crate::transfer::download::Source;
 
 /// Bytes of content staged before they are placed.
@@ -61,6 +62,18 @@ impl Applied {
             _ => {}
         }
     }
+}
+
+/// The steps of a plan, and what is asked of each.
+struct Whole<'a> {
+    plan: &'a Plan,
+    local: &'a Local,
+    /// Nodes of which something is to be sent as well: they have their rows with that.
+    with_ops: BTreeSet<NodeId>,
+    /// Content that is on this disk already.
+    copies: HashMap<ContentHash, Source>,
+    /// Which step is the last one that brings a node somewhere.
+    last: HashMap<NodeId, usize>,
 }
 
 /// What a step left behind.
@@ -124,63 +137,56 @@ impl Engine {
         touched: &mut BTreeSet<TreePath>,
     ) -> Result<Applied, ClientError> {
         let mut applied = Applied::default();
-        let with_ops: BTreeSet<NodeId> = plan.all_ops().map(syncagent_sync::Op::node).collect();
-        let fetches = plan
-            .steps
-            .iter()
-            .filter(|step| matches!(step, Step::Fetch { .. }))
-            .count() as u64;
+        let fetches = { plan.steps.iter() }.filter(|step| matches!(step, Step::Fetch { .. }));
+        let fetches = fetches.count() as u64;
         let bytes: u64 = plan.steps.iter().map(|step| self.fetch_len(step)).sum();
         self.progress(|progress| {
             progress.files_total += fetches;
             progress.bytes_total += bytes;
         });
-        let copies = self.local_contents(plan, local);
-        let mut rest = plan.steps.as_slice();
-        while !rest.is_empty() {
+        let whole = Whole {
+            plan,
+            local,
+            with_ops: plan.all_ops().map(syncagent_sync::Op::node).collect(),
+            copies: self.local_contents(plan, local),
+            last: { plan.steps.iter().enumerate() }
+                .flat_map(|(at, step)| {
+                    let nodes = step.other().into_iter().chain([step.node()]);
+                    nodes.map(move |node| (node, at))
+                })
+                .collect(),
+        };
+        let mut done = 0;
+        while done < plan.steps.len() {
             let (mut len, mut files) = (0, 0);
-            let count = rest.iter().take_while(|step| {
+            let count = plan.steps[done..].iter().take_while(|step| {
                 let fits = len < BATCH_LEN && files < BATCH_FILES;
                 len += self.fetch_len(step);
                 files += usize::from(matches!(step, Step::Fetch { .. }));
                 fits
             });
-            let (batch, after) = rest.split_at(count.count().max(1));
-            rest = after;
-            self.apply_batch(
-                plan,
-                batch,
-                local,
-                &with_ops,
-                &copies,
-                &mut applied,
-                outcome,
-                touched,
-            )
-            .await?;
+            let end = done + count.count().max(1);
+            self.apply_batch(&whole, done..end, &mut applied, outcome, touched)
+                .await?;
+            done = end;
         }
         Ok(applied)
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one batch of one loop; each argument is that loop's state"
-    )]
     async fn apply_batch(
         &mut self,
-        plan: &Plan,
-        batch: &[Step],
-        local: &Local,
-        with_ops: &BTreeSet<NodeId>,
-        copies: &HashMap<ContentHash, Source>,
+        whole: &Whole<'_>,
+        range: Range<usize>,
         applied: &mut Applied,
         outcome: &mut Outcome,
         touched: &mut BTreeSet<TreePath>,
     ) -> Result<(), ClientError> {
-        let mut staged = self.stage(batch, local, copies, applied).await?;
-        self.prepare(plan, batch, applied)?;
+        let Whole { plan, local, .. } = *whole;
+        let batch = &plan.steps[range.clone()];
+        let mut staged = self.stage(batch, local, &whole.copies, applied).await?;
+        self.prepare(plan, batch, &staged, applied)?;
         point(Point::IdsNoted);
-        self.remember_moves(batch, with_ops)?;
+        self.remember_moves(batch, &whole.with_ops)?;
         let folder = Arc::clone(&self.folder);
         let flushed: Vec<&Staged> = staged.values().collect();
         folder
@@ -229,7 +235,11 @@ impl Engine {
             }
         }
         self.settle(touched)?;
-        self.record_steps(plan, batch, with_ops, applied)
+        self.record_steps(whole, range, applied)?;
+        let mut intended = std::mem::take(&mut self.intended);
+        intended.retain(|intended| self.is_unfinished(intended));
+        self.intended = intended;
+        Ok(())
     }
 
     /// Makes what was changed durable and lets the old files go.
@@ -254,14 +264,13 @@ impl Engine {
     /// Rows of nodes that are done once their steps are.
     fn record_steps(
         &mut self,
-        plan: &Plan,
-        batch: &[Step],
-        with_ops: &BTreeSet<NodeId>,
+        whole: &Whole<'_>,
+        range: Range<usize>,
         applied: &Applied,
     ) -> Result<(), ClientError> {
         let mut rows = Vec::new();
         let mut settled = Vec::new();
-        for step in batch {
+        for step in &whole.plan.steps[range.clone()] {
             let node = step.node();
             if applied.failed.contains(&node) {
                 continue;
@@ -271,10 +280,16 @@ impl Engine {
                 settled.push(path.clone());
                 continue;
             }
-            if with_ops.contains(&node) {
+            // What was fetched under a free name has no row before it is in its place.
+            let is_over = whole
+                .last
+                .get(&node)
+                .is_none_or(|last| range.contains(last));
+            if whole.with_ops.contains(&node) || !is_over {
                 continue;
             }
-            if let (Some(record), Some(mark)) = (plan.records.get(&node), applied.marks.get(&node))
+            if let (Some(record), Some(mark)) =
+                (whole.plan.records.get(&node), applied.marks.get(&node))
                 && let Some(op_hash) = record.op_hash
             {
                 rows.push((node, Some(row(record, op_hash, *mark))));
@@ -318,6 +333,7 @@ impl Engine {
         &mut self,
         plan: &Plan,
         batch: &[Step],
+        staged: &BTreeMap<NodeId, Staged>,
         applied: &Applied,
     ) -> Result<(), ClientError> {
         let mut ids = Vec::new();
@@ -348,9 +364,16 @@ impl Engine {
                 base: conflict.ancestor_version,
             })
         });
-        self.index
-            .prepare(ids.iter().map(|(path, id)| (path, id)), copies)?;
+        let mut intended = self.intend(plan, batch.iter().filter(able), staged);
+        // What the batch before could not do is not done yet.
+        let is_new = |old: &Intended| intended.iter().all(|new| new.node != old.node);
+        let mut before = std::mem::take(&mut self.intended);
+        before.retain(|old| self.is_unfinished(old) && is_new(old));
+        intended.extend(before);
+        let ids_noted = ids.iter().map(|(path, id)| (path, id));
+        self.index.prepare(ids_noted, copies, &intended)?;
         self.pending_ids.extend(ids);
+        self.intended = intended;
         Ok(())
     }
 
@@ -382,137 +405,6 @@ impl Engine {
         unmade.retain(is_nowhere);
         self.index.forget_set_aside(&unmade)?;
         self.record(Vec::new(), vanished)
-    }
-
-    /// Before a step moves something that the vault does not move: a crash must not make a person's rename of it.
-    fn remember_moves(
-        &mut self,
-        batch: &[Step],
-        with_ops: &BTreeSet<NodeId>,
-    ) -> Result<(), ClientError> {
-        let mut moves = BTreeMap::new();
-        for step in batch {
-            let Step::Move {
-                node,
-                from,
-                to,
-                exchange_with,
-            } = step
-            else {
-                continue;
-            };
-            let both = [Some((to, *node)), exchange_with.map(|other| (from, other))];
-            for (path, id) in both.into_iter().flatten() {
-                if !with_ops.contains(&id) && self.ancestor.get(id).is_some() {
-                    moves.insert(path.clone(), id);
-                }
-            }
-        }
-        if moves != self.own_moves {
-            self.index.set_own_moves(&moves)?;
-            self.own_moves = moves;
-        }
-        Ok(())
-    }
-
-    /// What the last batch moved to another name in its directory before it was interrupted has that name in its row
-    /// from now on, and what it fetched under another name is taken away: the vault has it.
-    pub(super) fn take_in_own_moves(&mut self) -> Result<(), ClientError> {
-        let mut rows = Vec::new();
-        for (path, id) in &self.own_moves {
-            let (Some(row), Some(was)) = (self.ancestor.get(*id), self.ancestor_path(*id)) else {
-                continue;
-            };
-            let Some(scan) = &self.scan else { continue };
-            let moved = match (scan.entries.get(path), &row.node.body, row.fingerprint) {
-                (Some(Observed::Directory { inode, .. }), Body::Directory, _) => {
-                    *inode == row.inode
-                }
-                (Some(Observed::File { fingerprint, .. }), Body::File { .. }, Some(print))
-                | (
-                    Some(Observed::Symlink { fingerprint, .. }),
-                    Body::Symlink { .. },
-                    Some(print),
-                ) => fingerprint.inode == print.inode,
-                (Some(Observed::File { fingerprint, .. }), Body::File { size, .. }, None) => {
-                    fingerprint.size == *size
-                        && !matches!(scan.entries.get(&was), Some(Observed::File { .. }))
-                }
-                _ => false,
-            };
-            if moved
-                && was != *path
-                && was.parent() == path.parent()
-                && let Some(name) = path.name()
-            {
-                let mut row = row.clone();
-                row.node.name = name;
-                rows.push((*id, Some(row)));
-            }
-        }
-        self.record(rows, Vec::new())
-    }
-
-    /// Takes away what was fetched under a free name and is of no use any more.
-    pub(super) fn remove_leftovers(&mut self) -> Result<(), ClientError> {
-        // What has a row at that path is the file of that row, not what was to take its place.
-        let is_stray = |path: &TreePath, id: NodeId| {
-            self.ancestor_path(id).is_some_and(|was| was != *path)
-                && !self.ancestor.knows(path)
-                && self.placed.tree.path_of(id).as_ref() != Some(path)
-        };
-        let leftovers: Vec<(TreePath, NodeId)> = self
-            .pending_ids
-            .iter()
-            .filter(|(path, id)| is_stray(path, **id))
-            .map(|(path, id)| (path.clone(), *id))
-            .collect();
-        for (path, id) in leftovers {
-            self.remove_leftover(&path, id)?;
-        }
-        Ok(())
-    }
-
-    /// A file that was fetched under a free name, to be exchanged into its place. If it is still what the vault has,
-    /// and its node stands elsewhere, it is of no use.
-    fn remove_leftover(&mut self, path: &TreePath, id: NodeId) -> Result<(), ClientError> {
-        let entries = self.scan.as_ref().map(|scan| &scan.entries);
-        // Its own file, not another that has its name by now.
-        let at_home = || {
-            let print = self.ancestor.get(id)?.fingerprint?;
-            match entries?.get(&self.ancestor_path(id)?)? {
-                Observed::File { fingerprint, .. } => Some(fingerprint.inode == print.inode),
-                _ => None,
-            }
-        };
-        let at_home = at_home().unwrap_or(false);
-        let found = entries.and_then(|entries| entries.get(path));
-        let (Some(Observed::File { fingerprint, .. }), true) = (found, at_home) else {
-            return Ok(());
-        };
-        let fingerprint = *fingerprint;
-        let Some(LastOp::Put(node)) = self.log.get(id).map(|entry| &entry.op) else {
-            return Ok(());
-        };
-        let Body::File { hash, size, .. } = node.body else {
-            return Ok(());
-        };
-        if size != fingerprint.size {
-            return Ok(());
-        }
-        self.hash_files(std::slice::from_ref(path));
-        if self.hashes.get(path) == Some(&(fingerprint, hash))
-            && self.folder.remove(path, &Expect::File(fingerprint)).is_ok()
-        {
-            self.folder
-                .settle()
-                .map_err(|error| file_error(&TreePath::ROOT, error.code(), &error))?;
-            if let Some(scan) = &mut self.scan {
-                scan.entries.remove(path);
-            }
-            self.record(Vec::new(), vec![path.clone()])?;
-        }
-        Ok(())
     }
 
     fn do_step(

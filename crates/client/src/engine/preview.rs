@@ -159,7 +159,7 @@ impl Preview {
         self.engine.look(&Hint::Everything);
         self.check_root()?;
         let engine = &mut self.engine;
-        engine.take_in_own_moves()?;
+        engine.take_in_interrupted()?;
         let plan = engine.decide()?.plan;
         engine.skipped.clone_from(&plan.skipped);
         let held = engine.brake(&plan).err();

@@ -545,7 +545,7 @@ impl Engine {
         self.errors.clear();
         self.look(&Hint::Everything);
         self.check_root().inspect_err(|_| self.scan = None)?;
-        self.take_in_own_moves()
+        self.take_in_interrupted()
     }
 
     /// Drops the rows of what one side no longer has, or may not have, so that it counts as new on the other.

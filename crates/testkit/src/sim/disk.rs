@@ -156,6 +156,11 @@ impl Drive {
         self.state().fs.power_cut(dice);
     }
 
+    /// Calls so far.
+    pub fn calls(&self) -> u64 {
+        self.state().calls
+    }
+
     /// Lets `fault` happen at the call after `calls` others.
     pub fn arm(&self, calls: u64, fault: Fault) {
         let mut state = self.state();

@@ -1,0 +1,422 @@
+//! What a pass was about to do, for when it does not come to its end.
+//!
+//! A step is done on the disk first, and its row is written once that lasts. Where something comes between, what stands
+//! there would be taken for what a person did: a version that the vault has left behind by then would be a conflict or come
+//! back, a name on the way would be a rename. So the index notes before each batch what it brings, and what is found done
+//! gets its row before anything is decided.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use syncagent_protocol::{Body, NodeId, OpHash, TreePath};
+use syncagent_sync::scan::{Fingerprint, Observed};
+use syncagent_sync::{AncestorNode, LastOp, Plan, Step};
+use syncagent_vault::op::Put;
+
+use super::{Engine, file_error, inode};
+use crate::error::ClientError;
+use crate::folder::apply::{Expect, Staged};
+use crate::index::{Intended, Version};
+
+/// How something looks that was found where a batch was to bring it.
+struct Seen {
+    /// If it may be trusted.
+    print: Option<Fingerprint>,
+    number: u64,
+    exec: bool,
+    mtime_ns: i64,
+}
+
+impl Seen {
+    fn file(print: Fingerprint, exec: bool, is_racy: bool) -> Self {
+        Self {
+            print: (!is_racy).then_some(print),
+            number: print.inode,
+            exec,
+            mtime_ns: print.mtime_ns,
+        }
+    }
+}
+
+fn is_same_content(a: &Body, b: &Body) -> bool {
+    match (a, b) {
+        (Body::File { hash: a, .. }, Body::File { hash: b, .. }) => a == b,
+        (a, b) => a == b,
+    }
+}
+
+impl Engine {
+    /// What steps bring: for each node the version of the vault that they were planned for, and its place on this disk.
+    pub(super) fn intend<'a>(
+        &self,
+        plan: &Plan,
+        steps: impl Iterator<Item = &'a Step>,
+        staged: &BTreeMap<NodeId, Staged>,
+    ) -> Vec<Intended> {
+        let mut nodes = BTreeSet::new();
+        for step in steps {
+            for node in step.removes().into_iter().chain(step.other()) {
+                nodes.insert(node);
+            }
+            nodes.insert(step.node());
+        }
+        let intended = nodes.into_iter().filter_map(|node| {
+            let entry = self.log.get(node)?;
+            let place = match (&entry.op, plan.records.get(&node)) {
+                (LastOp::Put(told), Some(record)) => {
+                    let place = (record.node.parent, record.node.name.clone());
+                    // A place that is yet to be sent is a person's.
+                    let is_told =
+                        record.op_hash.is_some() || place == (told.parent, told.name.clone());
+                    Some(is_told.then_some(place)?)
+                }
+                (LastOp::Trashed | LastOp::Purged, None) => None,
+                _ => return None,
+            };
+            Some(Intended {
+                node,
+                version: entry.op_hash,
+                place,
+                fetched: staged.get(&node).map(Staged::inode),
+            })
+        });
+        intended.collect()
+    }
+
+    /// Whether a batch did not come to the end of something.
+    pub(super) fn is_unfinished(&self, intended: &Intended) -> bool {
+        let row = self.ancestor.get(intended.node);
+        match intended.place {
+            Some(_) => row.is_none_or(|row| row.op_hash != intended.version),
+            None => row.is_some(),
+        }
+    }
+
+    /// Gives its row to what an interrupted batch had done.
+    pub(super) fn take_in_interrupted(&mut self) -> Result<(), ClientError> {
+        self.take_in_intended()?;
+        self.take_in_own_moves()
+    }
+
+    /// What stands where a batch was to bring it, as it was to be, is what was agreed on: a directory before what is in it.
+    fn take_in_intended(&mut self) -> Result<(), ClientError> {
+        let mut left = std::mem::take(&mut self.intended);
+        left.retain(|intended| self.is_unfinished(intended));
+        let mut unread = Vec::new();
+        while !left.is_empty() {
+            let (mut rows, mut files, mut dirs) = (Vec::new(), Vec::new(), BTreeSet::new());
+            let mut later = Vec::new();
+            for intended in &left {
+                let Some((parent, name)) = &intended.place else {
+                    if self.is_removed(intended)? {
+                        rows.push((intended.node, None));
+                    }
+                    continue;
+                };
+                let Some(dir) = self.ancestor_path(*parent) else {
+                    later.push(intended.clone());
+                    continue;
+                };
+                let path = dir.join(name);
+                let row = self.found(intended, &path)?;
+                // What cannot be read now may be what was brought.
+                let entries = self.scan.as_ref().map(|scan| &scan.entries);
+                if entries.and_then(|all| all.get(&path)) == Some(&Observed::Unknown) {
+                    unread.push(intended.clone());
+                }
+                if let Some(row) = row {
+                    if matches!(row.node.body, Body::File { .. }) {
+                        files.push(path.clone());
+                    }
+                    dirs.extend(path.parent());
+                    let was = self.ancestor_path(intended.node);
+                    dirs.extend(was.and_then(|was| was.parent()));
+                    rows.push((intended.node, Some(row)));
+                }
+            }
+            let synced = self.folder.sync_found(&files, &dirs);
+            synced.map_err(|error| file_error(&TreePath::ROOT, error.code(), &error))?;
+            let is_over = rows.is_empty();
+            self.record(rows, Vec::new())?;
+            if is_over {
+                break;
+            }
+            left = later;
+        }
+        self.intended = unread;
+        Ok(())
+    }
+
+    /// The row of what stands at `path`, if it is what was to be brought there.
+    fn found(
+        &mut self,
+        intended: &Intended,
+        path: &TreePath,
+    ) -> Result<Option<AncestorNode>, ClientError> {
+        let Some((parent, name)) = intended.place.clone() else {
+            return Ok(None);
+        };
+        let Some(put) = self.newer(intended)?.and_then(|version| version.put) else {
+            return Ok(None);
+        };
+        let Ok(put) = Put::parse(&put, intended.node) else {
+            return Ok(None);
+        };
+        let mut told = put.node();
+        (told.parent, told.name) = (parent, name);
+        let Some(seen) = self.seen_as(path, &told.body) else {
+            return Ok(None);
+        };
+        let mut row = AncestorNode {
+            node: told,
+            op_hash: intended.version,
+            fingerprint: seen.print,
+            inode: if seen.print.is_some() { 0 } else { seen.number },
+            not_here: false,
+        };
+        // What has a row is the thing of that row, however much it looks like what was brought.
+        let is_directory = matches!(row.node.body, Body::Directory);
+        let mut known = self.ancestor.with_inode(is_directory, seen.number);
+        let is_other = known.any(|known| known != intended.node);
+        let is_staged = intended.fetched.is_none_or(|inode| inode == seen.number);
+        if is_other || !is_staged || seen.number == 0 {
+            return Ok(None);
+        }
+        let base = self.ancestor.get(intended.node);
+        // Where the content is as it was, the file must be, too: another one of this content may have taken its place.
+        let kept = base.filter(|base| is_same_content(&base.node.body, &row.node.body));
+        let number = kept.map(|base| base.fingerprint.map_or(base.inode, |print| print.inode));
+        if intended.fetched.is_none() && number.is_some_and(|number| number != seen.number) {
+            return Ok(None);
+        }
+        // What is fetched comes with its bit and its time. Otherwise they may not be set yet.
+        if intended.fetched.is_none()
+            && let Body::File { exec, .. } = &mut row.node.body
+        {
+            let exec_here = if self.placement.exec_bit {
+                seen.exec
+            } else {
+                *exec
+            };
+            match kept {
+                _ if (*exec, row.node.mtime_ns) == (exec_here, seen.mtime_ns) => {}
+                Some(base) => {
+                    row.node.mtime_ns = base.node.mtime_ns;
+                    row.node.body = base.node.body.clone();
+                    row.op_hash = base.op_hash;
+                }
+                None => (*exec, row.node.mtime_ns) = (exec_here, seen.mtime_ns),
+            }
+        }
+        Ok(Some(row))
+    }
+
+    /// How what stands at `path` looks, if it holds what `body` says; the executable bit does not count.
+    fn seen_as(&mut self, path: &TreePath, body: &Body) -> Option<Seen> {
+        let seen = self.scan.as_ref()?.entries.get(path)?;
+        match (seen, body) {
+            (Observed::Directory { inode, .. }, Body::Directory) => Some(Seen {
+                print: None,
+                number: *inode,
+                exec: false,
+                mtime_ns: 0,
+            }),
+            (
+                Observed::Symlink {
+                    target,
+                    fingerprint,
+                },
+                Body::Symlink { target: told },
+            ) if target == told => Some(Seen::file(*fingerprint, false, false)),
+            (
+                Observed::File {
+                    fingerprint,
+                    exec,
+                    racy,
+                },
+                Body::File { hash, size, .. },
+            ) if fingerprint.size == *size => {
+                let (print, seen) = (*fingerprint, Seen::file(*fingerprint, *exec, *racy));
+                if self.hashes.get(path).is_none_or(|(of, _)| *of != print) {
+                    self.hash_files(std::slice::from_ref(path));
+                }
+                (self.hashes.get(path) == Some(&(print, *hash))).then_some(seen)
+            }
+            _ => None,
+        }
+    }
+
+    /// What a batch was to bring, if the row is of an earlier version.
+    fn newer(&self, intended: &Intended) -> Result<Option<Version>, ClientError> {
+        let versions = self.index.versions(intended.node)?;
+        let position = |of: OpHash| {
+            let found = versions.iter().find(|version| version.op_hash == of);
+            found.map(|version| version.n)
+        };
+        let base = self.ancestor.get(intended.node).map(|row| row.op_hash);
+        let is_newer = match (position(intended.version), base) {
+            (Some(n), Some(base)) => position(base).is_some_and(|base_n| base_n < n),
+            (n, None) => n.is_some(),
+            (None, _) => false,
+        };
+        let mut versions = versions.into_iter().filter(|_| is_newer);
+        Ok(versions.find(|version| version.op_hash == intended.version))
+    }
+
+    /// Whether what was to be removed is gone. If it is in the trash still, that comes out by itself; but somebody may have
+    /// taken it out again.
+    fn is_removed(&self, intended: &Intended) -> Result<bool, ClientError> {
+        let node = intended.node;
+        let last = self.log.get(node).map(|entry| entry.op_hash);
+        let (Some(row), Some(path), Some(scan)) = (
+            self.ancestor.get(node),
+            self.ancestor_path(node),
+            &self.scan,
+        ) else {
+            return Ok(false);
+        };
+        let is_seen = scan.root_complete && self.unreadable_now().is_empty();
+        if last == Some(intended.version) || !is_seen || scan.entries.contains_key(&path) {
+            return Ok(false);
+        }
+        let number = row.fingerprint.map_or(row.inode, |print| print.inode);
+        let is_elsewhere =
+            number != 0 && { scan.entries.iter() }.any(|(_, seen)| inode(seen) == number);
+        Ok(!is_elsewhere && self.newer(intended)?.is_some())
+    }
+
+    /// Before a step moves something that the vault does not move: a crash must not make a person's rename of it.
+    pub(super) fn remember_moves(
+        &mut self,
+        batch: &[Step],
+        with_ops: &BTreeSet<NodeId>,
+    ) -> Result<(), ClientError> {
+        let mut moves = BTreeMap::new();
+        for step in batch {
+            let Step::Move {
+                node,
+                from,
+                to,
+                exchange_with,
+            } = step
+            else {
+                continue;
+            };
+            let both = [Some((to, *node)), exchange_with.map(|other| (from, other))];
+            for (path, id) in both.into_iter().flatten() {
+                if !with_ops.contains(&id)
+                    && let Some(row) = self.ancestor.get(id)
+                {
+                    moves.insert(path.clone(), (id, row.op_hash));
+                }
+            }
+        }
+        if moves != self.own_moves {
+            self.index.set_own_moves(&moves)?;
+            self.own_moves = moves;
+        }
+        Ok(())
+    }
+
+    /// What the last batch moved to another name before it was interrupted has that name in its row from now on, and what it fetched under another name is taken away: the vault has it.
+    pub(super) fn take_in_own_moves(&mut self) -> Result<(), ClientError> {
+        let mut rows = Vec::new();
+        for (path, (id, base)) in &self.own_moves {
+            let (Some(row), Some(was)) = (self.ancestor.get(*id), self.ancestor_path(*id)) else {
+                continue;
+            };
+            // A row that was written since says more: whoever moves it there again is a person.
+            if row.op_hash != *base {
+                continue;
+            }
+            let Some(scan) = &self.scan else { continue };
+            let moved = match (scan.entries.get(path), &row.node.body, row.fingerprint) {
+                (Some(Observed::Directory { inode, .. }), Body::Directory, _) => {
+                    *inode == row.inode
+                }
+                (Some(Observed::File { fingerprint, .. }), Body::File { .. }, Some(print))
+                | (
+                    Some(Observed::Symlink { fingerprint, .. }),
+                    Body::Symlink { .. },
+                    Some(print),
+                ) => fingerprint.inode == print.inode,
+                (Some(Observed::File { fingerprint, .. }), Body::File { size, .. }, None) => {
+                    fingerprint.size == *size
+                        && !matches!(scan.entries.get(&was), Some(Observed::File { .. }))
+                }
+                _ => false,
+            };
+            let directory = path.parent().map(|parent| self.ancestor.at_path(&parent));
+            if moved
+                && was != *path
+                && let (Some([parent]), Some(name)) = (directory.as_deref(), path.name())
+            {
+                let mut row = row.clone();
+                (row.node.parent, row.node.name) = (*parent, name);
+                rows.push((*id, Some(row)));
+            }
+        }
+        self.record(rows, Vec::new())
+    }
+
+    /// Takes away what was fetched under a free name and is of no use any more.
+    pub(super) fn remove_leftovers(&mut self) -> Result<(), ClientError> {
+        // What has a row at that path is the file of that row, not what was to take its place.
+        let is_stray = |path: &TreePath, id: NodeId| {
+            self.ancestor_path(id).is_some_and(|was| was != *path)
+                && !self.ancestor.knows(path)
+                && self.placed.tree.path_of(id).as_ref() != Some(path)
+        };
+        let leftovers: Vec<(TreePath, NodeId)> = self
+            .pending_ids
+            .iter()
+            .filter(|(path, id)| is_stray(path, **id))
+            .map(|(path, id)| (path.clone(), *id))
+            .collect();
+        for (path, id) in leftovers {
+            self.remove_leftover(&path, id)?;
+        }
+        Ok(())
+    }
+
+    /// A file that was fetched under a free name, to be exchanged into its place. If it is still what the vault has,
+    /// and its node stands elsewhere, it is of no use.
+    fn remove_leftover(&mut self, path: &TreePath, id: NodeId) -> Result<(), ClientError> {
+        let entries = self.scan.as_ref().map(|scan| &scan.entries);
+        // Its own file, not another that has its name by now.
+        let at_home = || {
+            let print = self.ancestor.get(id)?.fingerprint?;
+            match entries?.get(&self.ancestor_path(id)?)? {
+                Observed::File { fingerprint, .. } => Some(fingerprint.inode == print.inode),
+                _ => None,
+            }
+        };
+        let at_home = at_home().unwrap_or(false);
+        let found = entries.and_then(|entries| entries.get(path));
+        let (Some(Observed::File { fingerprint, .. }), true) = (found, at_home) else {
+            return Ok(());
+        };
+        let fingerprint = *fingerprint;
+        let Some(LastOp::Put(node)) = self.log.get(id).map(|entry| &entry.op) else {
+            return Ok(());
+        };
+        let Body::File { hash, size, .. } = node.body else {
+            return Ok(());
+        };
+        if size != fingerprint.size {
+            return Ok(());
+        }
+        self.hash_files(std::slice::from_ref(path));
+        if self.hashes.get(path) == Some(&(fingerprint, hash))
+            && self.folder.remove(path, &Expect::File(fingerprint)).is_ok()
+        {
+            self.folder
+                .settle()
+                .map_err(|error| file_error(&TreePath::ROOT, error.code(), &error))?;
+            if let Some(scan) = &mut self.scan {
+                scan.entries.remove(path);
+            }
+            self.record(Vec::new(), vec![path.clone()])?;
+        }
+        Ok(())
+    }
+}
