@@ -82,6 +82,9 @@ enum Command {
         /// Machines in each, 2 to 5; in turn if nothing is said.
         #[arg(long, value_parser = clap::value_parser!(u64).range(2..=5))]
         machines: Option<u64>,
+        /// Worlds in which each person keeps to a directory of their own, so that nothing can be a conflict.
+        #[arg(long)]
+        apart: bool,
         /// Put what the engines log into the trace of a failing world.
         #[arg(long)]
         trace: bool,
@@ -143,12 +146,14 @@ fn run(command: Command) -> Result<ExitCode> {
             seeds,
             seed,
             machines,
+            apart,
             trace,
         } => {
             let worlds = simulate::Worlds {
                 seeds,
                 seed,
                 machines,
+                apart,
                 trace,
             };
             simulate::run(&workspace, &worlds)

@@ -24,6 +24,8 @@ pub struct User<'a> {
     pub trace: &'a Trace,
     /// Files that were given a second name: what is written through it nobody hears of under the first.
     pub linked: Vec<String>,
+    /// The directory that they keep to; anywhere if there is none.
+    pub within: Option<String>,
 }
 
 struct Place {
@@ -90,18 +92,28 @@ impl User<'_> {
         bytes
     }
 
-    fn dirs(fs: &Fs) -> Vec<(Ino, String)> {
+    /// Where they may put something.
+    fn dirs(&self, fs: &Fs) -> Vec<(Ino, String)> {
         let mut dirs = vec![(fs.root(), String::new())];
         for (path, item) in fs.tree() {
             if let Item::Dir { inode, .. } = item {
                 dirs.push((inode, path));
             }
         }
+        if let Some(within) = &self.within {
+            dirs.retain(|(_, path)| path == within || is_below(path, within));
+        }
         dirs
     }
 
+    /// Whether they may do something with what has this path.
+    fn may(&self, path: &str) -> bool {
+        let within = self.within.as_ref();
+        within.is_none_or(|within| is_below(path, within))
+    }
+
     fn place(&mut self, fs: &Fs, names: &[&str]) -> Result<Place> {
-        let dirs = Self::dirs(fs);
+        let dirs = self.dirs(fs);
         let (dir, prefix) = self.dice.pick(&dirs).ok_or(ErrorKind::NotFound)?;
         let name = self.dice.pick(names).ok_or(ErrorKind::NotFound)?;
         let path = if prefix.is_empty() {
@@ -123,7 +135,7 @@ impl User<'_> {
         let tree: Vec<(String, Item)> = fs
             .tree()
             .into_iter()
-            .filter(|(_, item)| wanted(item))
+            .filter(|(path, item)| wanted(item) && self.may(path))
             .collect();
         let (path, item) = self.dice.pick(&tree).ok_or(ErrorKind::NotFound)?;
         let (prefix, name) = path.rsplit_once('/').unwrap_or(("", path));
@@ -401,6 +413,12 @@ impl User<'_> {
         fs.create(dir, "inside", Body::File(Content::new(bytes)))?;
         Ok(format!("replaces {} by a directory", place.path))
     }
+}
+
+/// Whether a path leads into a directory.
+pub fn is_below(path: &str, dir: &str) -> bool {
+    path.strip_prefix(dir)
+        .is_some_and(|rest| rest.starts_with('/'))
 }
 
 fn remove_all(fs: &mut Fs, dir: Ino, name: &str) -> Result<()> {

@@ -31,12 +31,12 @@ use syncagent_vault::secret::Secret;
 use super::clock::SimClock;
 use super::dice::{Dice, SimRandom};
 use super::disk::{Drive, Fault, Known};
-use super::fs::{Fs, Item};
+use super::fs::{Body as FileBody, Fs, Item};
 use super::ledger::{Contents, Ledger, contents, short, sorted};
 use super::net::{Net, Weather};
 use super::server::{Mark, SimServer};
 use super::trace::Trace;
-use super::user::User;
+use super::user::{User, is_below};
 use crate::transport::RouterTransport;
 
 /// How large a world is.
@@ -46,6 +46,10 @@ pub struct Size {
     pub machines: usize,
     /// Edits before everything is healed.
     pub edits: usize,
+    /// Whether people keep apart: each works at one machine, in a directory of their own. Then nothing can be a conflict,
+    /// and what stands there on their own machine is what must stand there on every other in the end, name by name, bit
+    /// by bit and time by time. No server is put back in these worlds: a union may bring back what was deleted.
+    pub apart: bool,
 }
 
 impl Default for Size {
@@ -53,6 +57,7 @@ impl Default for Size {
         Self {
             machines: 2,
             edits: 40,
+            apart: false,
         }
     }
 }
@@ -99,8 +104,8 @@ pub struct Told {
 pub struct Failure {
     /// The world.
     pub seed: u64,
-    /// How many machines it had.
-    pub machines: usize,
+    /// How large it was.
+    pub size: Size,
     /// What is wrong.
     pub wrong: Vec<String>,
     /// Everything that happened.
@@ -118,8 +123,10 @@ impl fmt::Display for Failure {
         }
         write!(
             f,
-            "again: cargo xtask simulate --seeds 1 --seed {} --machines {}",
-            self.seed, self.machines
+            "again: cargo xtask simulate --seeds 1 --seed {} --machines {}{}",
+            self.seed,
+            self.size.machines,
+            if self.size.apart { " --apart" } else { "" }
         )
     }
 }
@@ -168,7 +175,12 @@ struct Machine {
     began: Began,
     /// Whether the last pass ended well, with nothing left over.
     well: bool,
+    /// Where people keep apart: what stands in the directory of this machine's own, as people left it.
+    own: Arc<Mutex<Shown>>,
 }
+
+/// A tree as replicas must agree on it: what is under which path.
+type Shown = BTreeMap<String, String>;
 
 /// How things were when a pass began.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -233,7 +245,7 @@ pub fn run(seed: u64, size: Size) -> Result<Told, Box<Failure>> {
     };
     Err(Box::new(Failure {
         seed,
-        machines: size.machines,
+        size,
         wrong,
         trace: trace.lines(),
     }))
@@ -292,6 +304,9 @@ impl World {
                 .map_err(|error| broken(error.to_string()))?;
             world.machines.push(machine);
         }
+        if size.apart {
+            world.set_apart()?;
+        }
         Ok(world)
     }
 
@@ -344,7 +359,21 @@ impl World {
             turns: 0,
             began: Began::default(),
             well: false,
+            own: Arc::default(),
         })
+    }
+
+    /// Makes the directory that the people of each machine keep to.
+    fn set_apart(&self) -> Checked<()> {
+        for machine in &self.machines {
+            let made = machine.drive.with(|fs| {
+                fs.create(fs.root(), &machine.name, FileBody::Dir(BTreeMap::new()))?;
+                fs.sync_all();
+                Ok(())
+            });
+            made.map_err(|error: ErrorKind| broken(format!("{}: {error:?}", machine.name)))?;
+        }
+        Ok(())
     }
 
     // ---- the time in which things happen ----
@@ -445,7 +474,7 @@ impl World {
     }
 
     fn back_up(&mut self) -> Checked<()> {
-        if self.cut.is_none() {
+        if self.cut.is_none() && !self.size.apart {
             self.marks.push(self.server.mark().map_err(sql)?);
         }
         Ok(())
@@ -738,6 +767,7 @@ impl World {
         let heard = Arc::clone(&self.machines[i].heard);
         let (people, ledger) = (Arc::clone(&self.people), Arc::clone(&self.ledger));
         let (trace, known) = (self.trace.clone(), Arc::clone(&self.known));
+        let (apart, own) = (self.size.apart, Arc::clone(&self.machines[i].own));
         move |fs: &mut Fs| {
             let mut user = User {
                 who: &who,
@@ -745,10 +775,12 @@ impl World {
                 ledger: &mut lock(&ledger),
                 trace: &trace,
                 linked: Vec::new(),
+                within: apart.then(|| who.clone()),
             };
             let paths = user.edit(fs);
             let linked = std::mem::take(&mut user.linked);
             lock(&known).extend(contents(fs).into_keys());
+            *lock(&own) = within(fs, &who);
             let mut heard = lock(&heard);
             heard.edited = true;
             heard.linked.extend(linked);
@@ -931,6 +963,13 @@ impl World {
                         outcome.errors
                     ),
                 );
+                if self.size.apart && !outcome.conflicts.is_empty() {
+                    let what = "finds a conflict where each kept to their own";
+                    return Err(broken(format!(
+                        "{} {what}: {:?}",
+                        machine.name, outcome.conflicts
+                    )));
+                }
                 for conflict in &outcome.conflicts {
                     self.trace.count("conflict");
                     self.trace
@@ -1080,6 +1119,7 @@ impl World {
         let (before, certain) = drive.with(|fs| (contents(fs), certain(fs)));
         drive.power_cut(dice);
         let after = drive.with(|fs| contents(fs));
+        *lock(&machine.own) = drive.with(|fs| within(fs, &machine.name));
         // Torn files are none of SyncAgent's doing, if they are not what it wrote: those it checks.
         lock(known).extend(sorted(drive.with(|fs| fs.everything())).into_keys());
         lock(ledger).power_cut(&machine.name, &certain, &before, &after);
@@ -1202,6 +1242,7 @@ impl World {
                 wrong.push(format!("{}: {path} is missing", machine.name));
             }
         }
+        wrong.extend(self.astray());
         let files = self.machines[0].drive.with(|fs| contents(fs));
         let log = self.log(0, u64::MAX >> 1);
         let log = log.map_err(|error| broken(error.to_string()))?;
@@ -1211,6 +1252,32 @@ impl World {
             self.trace.count("deletion that must stay");
         }
         if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+    }
+
+    /// Where people keep apart: what does not stand everywhere as they left it.
+    fn astray(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for owner in self.machines.iter().filter(|_| self.size.apart) {
+            let own = lock(&owner.own);
+            for machine in &self.machines {
+                let here = machine.drive.with(|fs| within(fs, &owner.name));
+                let paths: BTreeSet<&String> = own.keys().chain(here.keys()).collect();
+                let differ = paths
+                    .into_iter()
+                    .filter(|path| own.get(*path) != here.get(*path));
+                wrong.extend(differ.map(|path| {
+                    format!(
+                        "{} left {path} as {:?}, and on {} it is {:?}",
+                        owner.name,
+                        own.get(path),
+                        machine.name,
+                        here.get(path)
+                    )
+                }));
+                self.trace.count("arrived exactly");
+            }
+        }
+        wrong
     }
 
     /// Every content that the log has held up to position `n`, as machine `i` knows it.
@@ -1241,7 +1308,7 @@ fn sql(error: rusqlite::Error) -> Vec<String> {
 }
 
 /// What the log says is where, as the start of what [`shown`] says.
-fn told(placed: &Placed) -> BTreeMap<String, String> {
+fn told(placed: &Placed) -> Shown {
     let nodes = placed.tree.walk(NodeId::ROOT).into_iter();
     nodes
         .filter_map(|(path, id)| {
@@ -1277,8 +1344,15 @@ fn is_excusable(error: &ClientError) -> bool {
         || matches!(error, ClientError::File { .. })
 }
 
+/// What is below a directory.
+fn within(fs: &Fs, dir: &str) -> Shown {
+    let mut below = fs.tree();
+    below.retain(|path, _| is_below(path, dir));
+    shown(&below)
+}
+
 /// A tree as replicas must agree on it.
-fn shown(tree: &BTreeMap<String, Item>) -> BTreeMap<String, String> {
+fn shown(tree: &BTreeMap<String, Item>) -> Shown {
     tree.iter()
         .map(|(path, item)| {
             let item = match item {
