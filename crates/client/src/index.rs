@@ -176,6 +176,21 @@ pub struct OpenConflict {
     pub copy_path: TreePath,
     /// Time of the commit that brought the copy, milliseconds since 1970.
     pub time_ms: u64,
+    /// What the vault has under the name.
+    pub theirs: Side,
+    /// What the vault has of the copy.
+    pub mine: Side,
+}
+
+/// The last version of one of the two files of a conflict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Side {
+    /// Position of its commit.
+    pub n: u64,
+    /// Author of the commit.
+    pub machine: MachineId,
+    /// Time the commit carries, milliseconds since 1970.
+    pub time_ms: u64,
 }
 
 /// A conflict copy that is made here, until a commit says what it lost against.
@@ -1179,15 +1194,26 @@ impl Index {
 
     /// Conflicts that nobody has resolved, oldest first; `tree` is what the log leads to.
     pub fn open_conflicts(&self, tree: &Tree) -> Result<Vec<OpenConflict>> {
-        let mut statement = self
-            .db
-            .prepare_cached("SELECT copy, node, time_ms FROM conflicts ORDER BY time_ms, copy")?;
+        let mut statement = self.db.prepare_cached(
+            "SELECT k.copy, k.node, k.time_ms, t.n, t.machine, t.time_ms, m.n, m.machine, m.time_ms FROM conflicts k
+             JOIN nodes theirs ON theirs.node = k.node JOIN commits t ON t.n = theirs.n
+             JOIN nodes mine ON mine.node = k.copy JOIN commits m ON m.n = mine.n
+             ORDER BY k.time_ms, k.copy",
+        )?;
+        let side = |row: &Row<'_>, from: usize| -> rusqlite::Result<Side> {
+            Ok(Side {
+                n: u64_of(row, from)?,
+                machine: MachineId(row.get(from + 1)?),
+                time_ms: u64_of(row, from + 2)?,
+            })
+        };
         let rows = statement.query_map([], |row| {
-            Ok((NodeId(row.get(0)?), NodeId(row.get(1)?), u64_of(row, 2)?))
+            let ids = (NodeId(row.get(0)?), NodeId(row.get(1)?));
+            Ok((ids, u64_of(row, 2)?, side(row, 3)?, side(row, 6)?))
         })?;
         let mut open = Vec::new();
         for row in rows {
-            let (copy, node, time_ms) = row?;
+            let ((copy, node), time_ms, theirs, mine) = row?;
             if node != NodeId::ROOT
                 && let (Some(path), Some(copy_path)) = (tree.path_of(node), tree.path_of(copy))
             {
@@ -1197,6 +1223,8 @@ impl Index {
                     path,
                     copy_path,
                     time_ms,
+                    theirs,
+                    mine,
                 });
             }
         }

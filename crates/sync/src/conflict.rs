@@ -1,5 +1,7 @@
 //! Names for what had to give way: `plan.conflict-20260102-030405-laptop.md`.
 
+use std::fmt;
+
 use syncagent_protocol::Name;
 
 /// A moment in UTC, broken down.
@@ -59,6 +61,24 @@ impl Utc {
             second,
         } = self;
         format!("{year:04}{month:02}{day:02}-{hour:02}{minute:02}{second:02}")
+    }
+}
+
+/// `2026-01-02 03:04:05Z`.
+impl fmt::Display for Utc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            year,
+            month,
+            day,
+            hour,
+            minute,
+            second,
+        } = self;
+        write!(
+            f,
+            "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}Z"
+        )
     }
 }
 

@@ -306,24 +306,24 @@ impl Engine {
         outcome: &mut Outcome,
     ) -> Result<(), ClientError> {
         match step {
-            Step::Fetch { node, aside, .. } | Step::Link { node, aside, .. } => {
+            Step::Fetch { .. } | Step::Link { .. } => {
                 outcome.fetched += 1;
                 let len = self.fetch_len(step);
                 self.progress(|progress| {
                     progress.files_done += 1;
                     progress.bytes_done += len;
                 });
-                if aside.is_some() {
-                    tracing::info!(node = %node, "both sides changed it; both are kept");
-                }
             }
             Step::Remove { .. } => outcome.removed += 1,
             _ => {}
         }
         let moved = set_aside(step);
         if !moved.is_empty() {
-            let made = { plan.conflicts.iter() }.filter(|conflict| moved.contains(&conflict.copy));
-            outcome.conflicts.extend(made.cloned());
+            for made in { plan.conflicts.iter() }.filter(|made| moved.contains(&made.copy)) {
+                // Its version, machine and time are logged once a commit says them.
+                tracing::info!(path = %made.path, copy = %made.copy_path, "both sides changed it; both are kept");
+                outcome.conflicts.push(made.clone());
+            }
         }
         Ok(())
     }

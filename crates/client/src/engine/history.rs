@@ -9,15 +9,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use syncagent_protocol::api::Head;
 use syncagent_protocol::commit::{Commit, Op, OpBody};
+use syncagent_protocol::name::shown;
 use syncagent_protocol::{Code, CommitHash, NodeId};
-use syncagent_sync::{Change, LastOp};
+use syncagent_sync::{Change, LastOp, Utc};
 use syncagent_vault::commit::{Opener, Position, SealedCommit};
-use syncagent_vault::op::{Draft, Genesis, KeyslotPin, MachineAdd, Opened};
+use syncagent_vault::op::{Draft, Genesis, KeyslotPin, MachineAdd, Opened, Put};
 use syncagent_vault::slot::Slot;
 
 use super::Engine;
 use crate::error::ClientError;
-use crate::index::{Applied, KnownMachine, NodeOp, OpKind, SealedRow};
+use crate::index::{Applied, KnownMachine, NodeOp, OpKind, SealedRow, Side};
 use crate::remote::{Posted, RemoteError};
 
 /// Commits are kept this long: `recover` can give them back to a server restored from a backup.
@@ -329,6 +330,7 @@ impl Engine {
         let genesis = genesis.map(|bytes| Genesis::parse(bytes)).transpose()?;
         // Before they are taken in: what was must not be missing there after a crash.
         self.keep_commits(&commits);
+        let copies = self.new_copies(&commits)?;
         // Rows of this machine's own commits, too: also of one whose answer was lost, or it would look like a change
         // that somebody else made.
         let own = self.index.apply(&commits)?;
@@ -359,8 +361,7 @@ impl Engine {
                 let last = match (op.kind, &op.put) {
                     (OpKind::Trash, _) => LastOp::Trashed,
                     (OpKind::Purge, _) => LastOp::Purged,
-                    (OpKind::Put, Some(put)) => match syncagent_vault::op::Put::parse(put, op.node)
-                    {
+                    (OpKind::Put, Some(put)) => match Put::parse(put, op.node) {
                         Ok(put) => LastOp::Put(put.node().into()),
                         Err(_) => LastOp::Unreadable,
                     },
@@ -379,12 +380,56 @@ impl Engine {
         }
         self.head = head;
         self.placed.follow(&self.log, &changed);
+        self.log_conflicts(&copies);
         let before_ms = self.now_ms().saturating_sub(KEEP_SEALED_MS);
         if let Err(error) = self.index.drop_sealed(first, head.n, before_ms) {
             // They are in nobody's way.
             tracing::warn!(%error, "cannot forget commits that lost their place");
         }
         Ok(())
+    }
+
+    /// Of what commits bring, the conflict copies that were none before.
+    fn new_copies(&self, commits: &[Applied]) -> Result<BTreeSet<NodeId>, ClientError> {
+        let ops = commits.iter().flat_map(|commit| &commit.ops);
+        let is_copy = |op: &&NodeOp| op.put.as_deref().and_then(Put::lost_against).is_some();
+        let mut copies: BTreeSet<NodeId> = ops.filter(is_copy).map(|op| op.node).collect();
+        if !copies.is_empty() {
+            for open in self.index.open_conflicts(&self.placed.tree)? {
+                copies.remove(&open.copy);
+            }
+        }
+        Ok(copies)
+    }
+
+    /// Who wants to know later what became of a file finds both sides here, also once the conflict is resolved.
+    fn log_conflicts(&self, copies: &BTreeSet<NodeId>) {
+        if copies.is_empty() {
+            return;
+        }
+        let open = match self.index.open_conflicts(&self.placed.tree) {
+            Ok(open) => open,
+            // The commits are taken in: what is only said of them must not stop that.
+            Err(error) => return tracing::warn!(%error, "cannot log what conflicts there are"),
+        };
+        let told = |side: Side| {
+            let machine = self
+                .machines
+                .get(&side.machine)
+                .map(|known| &known.add.name);
+            let machine = machine.map_or_else(|| side.machine.to_string(), |name| shown(name, 255));
+            let time = Utc::from_unix_s((side.time_ms / 1000).cast_signed());
+            format!("version {} of {machine}, {time}", side.n)
+        };
+        for conflict in open.iter().filter(|open| copies.contains(&open.copy)) {
+            tracing::info!(
+                path = %conflict.path,
+                copy = %conflict.copy_path,
+                theirs = told(conflict.theirs),
+                mine = told(conflict.mine),
+                "a conflict: two machines changed it at once"
+            );
+        }
     }
 
     /// Keeps what others wrote, to give it back to a server that loses it. They are in nobody's way if they are missing.

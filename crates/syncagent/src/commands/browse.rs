@@ -145,7 +145,7 @@ pub(super) fn ls(context: &Context, path: &str, recursive: bool) -> Result {
 }
 
 /// Names of machines by id.
-fn machine_names(index: &Index) -> Result<BTreeMap<MachineId, String>> {
+pub(super) fn machine_names(index: &Index) -> Result<BTreeMap<MachineId, String>> {
     Ok(index
         .machines()?
         .into_iter()
@@ -153,7 +153,7 @@ fn machine_names(index: &Index) -> Result<BTreeMap<MachineId, String>> {
         .collect())
 }
 
-fn name_of(names: &BTreeMap<MachineId, String>, id: MachineId) -> String {
+pub(super) fn name_of(names: &BTreeMap<MachineId, String>, id: MachineId) -> String {
     names.get(&id).cloned().unwrap_or_else(|| id.to_string())
 }
 

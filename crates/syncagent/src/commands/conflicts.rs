@@ -1,21 +1,52 @@
 //! `conflicts list` and `conflicts diff`: what two machines changed at once, and in what the two differ.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 
 use serde::Serialize;
 use syncagent_client::folder::disk::{At, Disk, EntryKind, ErrorKind, NativeDisk};
 use syncagent_client::folder::read::{StableRead, open_stable};
-use syncagent_client::index::{Index, OpenConflict};
+use syncagent_client::index::{self, Index, OpenConflict};
 use syncagent_client::text::{self as compare, NoText};
 use syncagent_protocol::name::steers;
-use syncagent_protocol::{Code, NodeId, TreePath};
+use syncagent_protocol::{Code, MachineId, NodeId, TreePath};
 
-use super::browse::open_index;
+use super::browse::{machine_names, name_of, open_index};
 use super::ignore::in_folder;
 use crate::context::{Context, not_registered};
 use crate::failure::{Failure, Result};
 use crate::output::text::{self, shown};
+
+/// The newest version of one of the two, in the terms of `versions`.
+#[derive(Serialize)]
+struct Newest {
+    version: u64,
+    machine: String,
+    time: String,
+    time_ms: u64,
+}
+
+impl Newest {
+    fn new(side: index::Side, names: &BTreeMap<MachineId, String>) -> Self {
+        Self {
+            version: side.n,
+            machine: name_of(names, side.machine),
+            time: text::rfc3339(side.time_ms),
+            time_ms: side.time_ms,
+        }
+    }
+
+    fn words(&self) -> String {
+        let Self {
+            version, machine, ..
+        } = self;
+        format!(
+            "version {version} of {machine}, {}",
+            text::time(self.time_ms)
+        )
+    }
+}
 
 #[derive(Serialize)]
 struct Row {
@@ -23,8 +54,29 @@ struct Row {
     copy_path: String,
     node: NodeId,
     copy: NodeId,
+    theirs: Newest,
+    mine: Newest,
     time: String,
     time_ms: u64,
+}
+
+impl Row {
+    /// What has the name, and the copy below it.
+    fn rows(&self) -> [Vec<String>; 2] {
+        let sides = [
+            ("theirs", &self.theirs, &self.path),
+            ("mine", &self.mine, &self.copy_path),
+        ];
+        sides.map(|(whose, newest, path)| {
+            vec![
+                whose.to_owned(),
+                text::time(newest.time_ms),
+                format!("version {}", newest.version),
+                newest.machine.clone(),
+                shown(path),
+            ]
+        })
+    }
 }
 
 /// All conflicts that nobody has resolved, oldest first.
@@ -63,7 +115,11 @@ pub(super) fn list(context: &Context) -> Result {
     struct Answer {
         conflicts: Vec<Row>,
     }
-    let rows = open(&open_index(context)?)?.into_iter().map(|row| Row {
+    let index = open_index(context)?;
+    let names = machine_names(&index)?;
+    let rows = open(&index)?.into_iter().map(|row| Row {
+        theirs: Newest::new(row.theirs, &names),
+        mine: Newest::new(row.mine, &names),
         time: text::rfc3339(row.time_ms),
         path: row.path.as_str().to_owned(),
         copy_path: row.copy_path.as_str().to_owned(),
@@ -79,16 +135,8 @@ pub(super) fn list(context: &Context) -> Result {
         .result(&answer, || match answer.conflicts.is_empty() {
             true => "no conflicts".to_owned(),
             false => text::table(
-                &answer
-                    .conflicts
-                    .iter()
-                    .map(|row| {
-                        vec![
-                            text::time(row.time_ms),
-                            text::shown(&row.path),
-                            text::shown(&row.copy_path),
-                        ]
-                    })
+                &{ answer.conflicts.iter() }
+                    .flat_map(Row::rows)
                     .collect::<Vec<_>>(),
             ),
         })?;
@@ -111,6 +159,9 @@ struct Side {
     mtime_ns: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
     target: Option<String>,
+    /// What the vault has of it: on this disk it may be edited since.
+    #[serde(flatten)]
+    newest: Newest,
     /// Its first bytes: all of them, if it is not longer than what is compared.
     #[serde(skip)]
     bytes: Vec<u8>,
@@ -150,6 +201,7 @@ pub(super) fn diff(context: &Context, what: &str) -> Result {
     let folder = folder.ok_or_else(not_registered)?;
     let disk =
         NativeDisk::open(&folder).map_err(|error| Failure::new(Code::Root, error.to_string()))?;
+    let names = machine_names(&index)?;
     let mut diffs = Vec::new();
     for conflict in about {
         let common = index.common_version(conflict.copy, conflict.node)?;
@@ -158,7 +210,7 @@ pub(super) fn diff(context: &Context, what: &str) -> Result {
             time: text::rfc3339(version.time_ms),
             time_ms: version.time_ms,
         });
-        diffs.push(difference(&disk, conflict, ancestor)?);
+        diffs.push(difference(&disk, conflict, ancestor, &names)?);
     }
     let answer = Answer { diffs };
     let colour = std::io::stdout().is_terminal() && context.variables.get("NO_COLOR").is_none();
@@ -171,6 +223,11 @@ pub(super) fn diff(context: &Context, what: &str) -> Result {
         all
     })?;
     for diff in answer.diffs.iter().filter(|diff| !diff.same) {
+        for (side, file) in [("Theirs", &diff.theirs), ("Mine", &diff.mine)] {
+            context
+                .output
+                .remark(&format!("{side}: {}, {}.", file.path, file.newest.words()));
+        }
         let Some(Common {
             version, time_ms, ..
         }) = &diff.ancestor
@@ -190,9 +247,11 @@ fn difference(
     disk: &NativeDisk,
     conflict: OpenConflict,
     ancestor: Option<Common>,
+    names: &BTreeMap<MachineId, String>,
 ) -> Result<Difference> {
-    let theirs = side(disk, &conflict.path)?;
-    let mine = side(disk, &conflict.copy_path)?;
+    let newest = |side| Newest::new(side, names);
+    let theirs = side(disk, &conflict.path, newest(conflict.theirs))?;
+    let mine = side(disk, &conflict.copy_path, newest(conflict.mine))?;
     let both_files = theirs.kind == "file" && mine.kind == "file";
     let (same, diff, not_compared) = match (compare::of(&theirs.bytes), compare::of(&mine.bytes)) {
         _ if !both_files => {
@@ -224,7 +283,7 @@ fn difference(
 }
 
 /// What stands on this disk, with as much of it as is compared and one byte more.
-fn side(disk: &NativeDisk, path: &TreePath) -> Result<Side> {
+fn side(disk: &NativeDisk, path: &TreePath, newest: Newest) -> Result<Side> {
     let unreadable = |code, why: String| Failure::new(code, format!("{path}: {why}"));
     let stat = disk.stat(At::Tree(path)).map_err(|error| match error.kind {
         ErrorKind::NotFound => unreadable(
@@ -245,6 +304,7 @@ fn side(disk: &NativeDisk, path: &TreePath) -> Result<Side> {
         modified: text::rfc3339(u64::try_from(stat.mtime_ns / 1_000_000).unwrap_or(0)),
         mtime_ns: stat.mtime_ns,
         target: None,
+        newest,
         bytes: Vec::new(),
     };
     match stat.kind {

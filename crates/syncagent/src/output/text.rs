@@ -25,15 +25,7 @@ pub(crate) fn size(bytes: u64) -> String {
 
 /// `2026-01-02 03:04:05Z`.
 pub(crate) fn time(ms: u64) -> String {
-    let Utc {
-        year,
-        month,
-        day,
-        hour,
-        minute,
-        second,
-    } = Utc::from_unix_s((ms / 1000).cast_signed());
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}Z")
+    Utc::from_unix_s((ms / 1000).cast_signed()).to_string()
 }
 
 /// `2026-01-02T03:04:05.678Z` (RFC 3339).

@@ -38,11 +38,11 @@ pub(crate) const JSON: &[(&str, &str)] = &[
     ),
     (
         "`conflicts list`",
-        "`{conflicts: [{path, copy_path, node, copy, time, time_ms}]}`",
+        "`{conflicts: [{path, copy_path, node, copy, theirs, mine, time, time_ms}]}`; `theirs`, what has the name, and `mine`, the copy, are `{version, machine, time, time_ms}`, the newest that `versions` has of them; `time` beside them is when it became a conflict",
     ),
     (
         "`conflicts diff`",
-        "`{diffs: [{path, copy_path, same, theirs, mine, ancestor, diff, not_compared?}]}`; `theirs` and `mine` are `{path, kind, size, modified, mtime_ns, target?}`, `ancestor` is null or `{version, time, time_ms}`, what both started from; `diff` is null where `not_compared` says `binary`, `long` or `kind` (not both files)",
+        "`{diffs: [{path, copy_path, same, theirs, mine, ancestor, diff, not_compared?}]}`; `theirs` and `mine` are `{path, kind, size, modified, mtime_ns, target?}` of what is in the folder, and as in `conflicts list` `{version, machine, time, time_ms}` of what the vault has, `ancestor` is null or `{version, time, time_ms}`, what both started from; `diff` is null where `not_compared` says `binary`, `long` or `kind` (not both files)",
     ),
     (
         "`conflicts resolve`",

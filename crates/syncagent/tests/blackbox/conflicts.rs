@@ -84,7 +84,9 @@ fn a_conflict_is_known_on_every_machine_and_shown_line_by_line() {
     );
     assert_eq!(
         keys(&diff["mine"]),
-        ["kind", "modified", "mtime_ns", "path", "size"]
+        [
+            "kind", "machine", "modified", "mtime_ns", "path", "size", "time", "time_ms", "version"
+        ]
     );
     assert_eq!(
         (&diff["diff"], &diff["same"], &diff["mine"]["size"]),
@@ -111,6 +113,101 @@ fn a_conflict_is_known_on_every_machine_and_shown_line_by_line() {
         .exits(3)
         .says("E_NOT_FOUND");
     assert_eq!(a.run(&["conflicts"]).exits(0).stdout, "no conflicts\n");
+}
+
+/// All that a machine has logged.
+fn logged(machine: &Machine) -> String {
+    let files = fs::read_dir(machine.home().join("logs")).unwrap();
+    let text = |file: std::io::Result<fs::DirEntry>| fs::read_to_string(file.unwrap().path());
+    files.map(|file| text(file).unwrap()).collect()
+}
+
+#[test]
+fn both_sides_are_told_apart_by_version_machine_and_time_also_in_the_log() {
+    let (_world, a, b, copy) = conflict("plan", BEFORE.as_bytes(), b"theirs", b"mine");
+    let newest = |path: &str| {
+        let versions = a.run(&["versions", path, "--json"]).exits(0).json();
+        let newest = &versions["versions"][0];
+        let of = ["version", "machine", "time", "time_ms"];
+        of.map(|key| newest[key].clone())
+    };
+    let (theirs, mine) = (newest("plan"), newest(&copy));
+    assert_eq!(
+        (&theirs[1], &mine[1]),
+        (&"a-machine".into(), &"b-machine".into())
+    );
+    assert!(theirs[0].as_u64() < mine[0].as_u64(), "{theirs:?} {mine:?}");
+    let told =
+        |side: &Value| ["version", "machine", "time", "time_ms"].map(|key| side[key].clone());
+    let clock = |side: &[Value; 4]| {
+        let time = side[2].as_str().unwrap();
+        format!("{}Z", time[..19].replace('T', " "))
+    };
+    let words = |side: &[Value; 4]| {
+        let (version, machine) = (&side[0], side[1].as_str().unwrap());
+        format!("version {version} of {machine}, {}", clock(side))
+    };
+    for machine in [&a, &b] {
+        let listed = &open(machine)[0];
+        assert_eq!(
+            (told(&listed["theirs"]), told(&listed["mine"])),
+            (theirs.clone(), mine.clone())
+        );
+        let diff = machine.run(&["conflicts", "diff", "plan", "--json"]);
+        let diff = &diff.exits(0).json()["diffs"][0];
+        assert_eq!(
+            (told(&diff["theirs"]), told(&diff["mine"])),
+            (theirs.clone(), mine.clone())
+        );
+        // For people, too.
+        let list = machine.run(&["conflicts"]).exits(0).stdout;
+        let rows: Vec<Vec<&str>> = list.lines().map(|row| row.split("  ").collect()).collect();
+        let row = |whose: &str, side: &[Value; 4], path: &str| {
+            let version = format!("version {}", side[0]);
+            [
+                whose,
+                &clock(side),
+                &version,
+                side[1].as_str().unwrap(),
+                path,
+            ]
+            .map(str::to_owned)
+        };
+        let words_of = |row: &Vec<&str>| -> Vec<String> {
+            let words = row.iter().map(|word| word.trim().to_owned());
+            words.filter(|word| !word.is_empty()).collect()
+        };
+        assert_eq!(words_of(&rows[0]), row("theirs", &theirs, "plan"));
+        assert_eq!(words_of(&rows[1]), row("mine", &mine, &copy));
+        let shown = machine.run(&["conflicts", "diff", "plan"]).exits(0).stderr;
+        for side in [&theirs, &mine] {
+            assert!(shown.contains(&words(side)), "{shown}");
+        }
+        // Where it arose, and where it was heard of: in one line, once.
+        let log = logged(machine);
+        let lines = log
+            .lines()
+            .filter(|line| line.contains(&copy) && line.contains(&words(&theirs)));
+        let lines: Vec<&str> = lines.collect();
+        assert_eq!(lines.len(), 1, "{log}");
+        assert!(lines[0].contains(&words(&mine)), "{log}");
+    }
+
+    // An edit of the copy on the other machine is a version of that machine, and no conflict that would be new.
+    a.write(&copy, "mine, edited");
+    a.sync_once().exits(0);
+    b.sync_once().exits(0);
+    let edited = newest(&copy);
+    assert_eq!(edited[1], "a-machine");
+    for machine in [&a, &b] {
+        assert_eq!(told(&open(machine)[0]["mine"]), edited);
+        assert_eq!(told(&open(machine)[0]["theirs"]), theirs);
+        let log = logged(machine);
+        let lines = log
+            .lines()
+            .filter(|line| line.contains("version ") && line.contains(&copy));
+        assert_eq!(lines.count(), 1, "{log}");
+    }
 }
 
 #[test]
