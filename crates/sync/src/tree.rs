@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use syncagent_protocol::{Kind, Name, Node, NodeId, OpHash, TreePath};
+use syncagent_protocol::{Code, Kind, Name, Node, NodeId, OpHash, TreePath};
 
 use crate::touched::Touched;
 
@@ -69,6 +69,29 @@ pub enum Why {
     NameTaken(NodeId),
     /// It would stand where SyncAgent keeps its own files.
     Reserved,
+}
+
+impl Why {
+    /// In words, as half a sentence.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Unreadable => {
+                "its record in the vault cannot be read, or has a name that nothing can have"
+            }
+            Self::Orphan => "its directory is gone from the vault",
+            Self::Cycle => "it hangs in itself",
+            Self::NameTaken(_) => "its name is taken by another",
+            Self::Reserved => "its name is SyncAgent's own",
+        }
+    }
+
+    /// No machine writes some of these by itself: a failure. The others come of what several machines did at once.
+    pub fn code(self) -> Option<Code> {
+        match self {
+            Self::Unreadable | Self::Reserved => Some(Code::Path),
+            Self::Orphan | Self::Cycle | Self::NameTaken(_) => None,
+        }
+    }
 }
 
 /// The path of `node`, where `place` says in which directory each hangs, and under which name; none if one of them hangs

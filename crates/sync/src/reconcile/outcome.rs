@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use syncagent_protocol::{Code, Node, NodeId, TreePath};
+use syncagent_protocol::{Node, NodeId, TreePath};
 
 use super::disk::Disk;
 use super::merge::{Merged, Source, Want};
@@ -189,24 +189,10 @@ fn conflicts(sides: &Sides<'_>, merged: &Merged, sent: &BTreeSet<NodeId>) -> Vec
 }
 
 fn unplaced(sides: &Sides<'_>) -> Vec<Skipped> {
-    let why = |why: &Why| match why {
-        Why::Unreadable => {
-            "its record in the vault cannot be read, or has a name that nothing can have"
-        }
-        Why::Orphan => "its directory is gone from the vault",
-        Why::Cycle => "it hangs in itself",
-        Why::NameTaken(_) => "its name is taken by another",
-        Why::Reserved => "its name is SyncAgent's own",
-    };
-    // No machine writes these by itself: a failure. The others come of what several machines did at once.
-    let code = |why: &Why| match why {
-        Why::Unreadable | Why::Reserved => Some(Code::Path),
-        Why::Orphan | Why::Cycle | Why::NameTaken(_) => None,
-    };
     let describe = |(id, reason): (&NodeId, &Why)| {
         let last = sides.log.get(*id);
         let last = last.and_then(|entry| Some((entry.op.node()?, entry.n)));
-        let todo = match (code(reason), last) {
+        let todo = match (reason.code(), last) {
             (None, Some((_, n))) => {
                 format!("`syncagent restore {id} --version {n}` places it again")
             }
@@ -220,8 +206,8 @@ fn unplaced(sides: &Sides<'_>) -> Vec<Skipped> {
                 None => id.to_string(),
             },
             reason: "unplaced",
-            code: code(reason),
-            detail: format!("{}; {todo}", why(reason)),
+            code: reason.code(),
+            detail: format!("{}; {todo}", reason.words()),
         }
     };
     sides.input.remote.unplaced.iter().map(describe).collect()

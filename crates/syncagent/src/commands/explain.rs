@@ -10,10 +10,11 @@ use syncagent_client::daemon::control::Client;
 use syncagent_client::engine::{self, Status, kept_placement};
 use syncagent_client::folder::disk::{At, Disk, EntryKind, ErrorKind, NativeDisk, Stat};
 use syncagent_client::folder::read::open_stable;
-use syncagent_client::index::Index;
+use syncagent_client::index::{Index, Version};
 use syncagent_protocol::{Body, Code, Kind, NodeId, TreePath};
 use syncagent_sync::ignore::Verdict;
-use syncagent_sync::{Ancestor, AncestorNode, LogTree, Placed};
+use syncagent_sync::{Ancestor, AncestorNode, LogTree, Placed, Why};
+use syncagent_vault::op::Put;
 
 use super::{browse, ignore, resolve, status};
 use crate::context::{Context, not_registered};
@@ -325,6 +326,11 @@ impl World<'_> {
             return Ok(held);
         }
         let node = self.placed.tree.at(path);
+        if node.is_none()
+            && let Some((id, why)) = self.unplaced(path)
+        {
+            return self.no_place(path, id, why, found.is_some());
+        }
         if let Some(told) = self.told(path) {
             return Ok(Answer { id: node, ..told });
         }
@@ -403,7 +409,8 @@ impl World<'_> {
     /// What the last pass said of it.
     fn told(&self, path: &TreePath) -> Option<Answer> {
         let shown = path.to_string();
-        let is_it = |told: &str| told == path.as_str() || told == shown;
+        // An error without a path is of a whole pass, and says nothing of the folder itself.
+        let is_it = |told: &str| !told.is_empty() && (told == path.as_str() || told == shown);
         if let Some(error) = self.status.errors.iter().find(|error| is_it(&error.path)) {
             let (state, todo) = match error.code {
                 Code::Write | Code::DiskFull => (
@@ -438,7 +445,7 @@ impl World<'_> {
                 State::Unplaceable,
                 "Rename it on a machine that can hold the name; the vault keeps it.",
             ),
-            "unplaced" | "held" => (
+            "held" => (
                 State::Unplaced,
                 "Restore its directory, or move it elsewhere.",
             ),
@@ -493,6 +500,59 @@ impl World<'_> {
             }),
             (None, None) => None,
         }
+    }
+
+    /// What hangs nowhere, stood at `path` before, and may be there still; or is asked for by its id, as `status` names it.
+    fn unplaced(&self, path: &TreePath) -> Option<(NodeId, Why)> {
+        let text = path.as_str();
+        let is_meant = |id: NodeId| {
+            let name = id.to_string();
+            text == name
+                || text.ends_with(&format!(" ({name})"))
+                || self.stood_at(id).as_ref() == Some(path)
+        };
+        let mut unplaced = self.placed.unplaced.iter().map(|(id, why)| (*id, *why));
+        unplaced.find(|(id, _)| is_meant(*id))
+    }
+
+    /// What hangs nowhere: why, and the way back.
+    fn no_place(&self, path: &TreePath, id: NodeId, why: Why, is_here: bool) -> Result<Answer> {
+        let versions = self.index.versions(id)?;
+        let has_name = |version: &&Version| {
+            let put = version.put.as_deref().map(|put| Put::parse(put, id));
+            put.is_some_and(|put| {
+                put.is_ok_and(|put| put.parent != NodeId::ROOT || !put.name.is_reserved_in_root())
+            })
+        };
+        let restore = { versions.iter().find(has_name) }
+            .map(|version| format!("`syncagent restore {id} --version {}`", version.n));
+        let author = match versions.first() {
+            Some(newest) => {
+                let names = browse::machine_names(&self.index)?;
+                format!(
+                    "whoever uses {}, which wrote it",
+                    browse::name_of(&names, newest.machine)
+                )
+            }
+            None => "whoever wrote it".to_owned(),
+        };
+        let todo = match (why.code(), restore) {
+            (None, Some(restore)) => format!("{restore} places it again."),
+            (_, Some(restore)) => {
+                format!("Ask {author}. {restore} brings back the last version that can stand here.")
+            }
+            (_, None) => format!("Ask {author}."),
+        };
+        let stays = match is_here {
+            true => " What is here stays, and is neither sent nor changed.",
+            false => "",
+        };
+        let why_not = format!("It has no place in the vault: {}.{stays}", why.words());
+        Ok(Answer {
+            id: Some(id),
+            code: why.code(),
+            ..answer(path, State::Unplaced, &why_not, Some(&todo))
+        })
     }
 
     /// Where disk and vault last agreed that it hangs.
@@ -647,21 +707,12 @@ impl World<'_> {
             });
         }
         let name = path.name();
-        let unplaced = self.placed.unplaced.keys().find_map(|id| {
-            let entry = self.log.get(*id)?;
-            (Some(&entry.op.node()?.name) == name.as_ref()).then_some((id, entry.n))
+        let unplaced = self.placed.unplaced.iter().find(|(id, _)| {
+            let entry = self.log.get(**id).and_then(|entry| entry.op.node());
+            entry.is_some_and(|node| Some(&node.name) == name.as_ref())
         });
         match unplaced {
-            Some((id, n)) => {
-                let why = "The vault has a file of this name that hangs in no directory.";
-                let todo = format!(
-                    "`syncagent restore {id} --version {n}` places it again; `syncagent status` says why it has none."
-                );
-                Ok(Answer {
-                    id: Some(*id),
-                    ..answer(path, State::Unplaced, why, Some(&todo))
-                })
-            }
+            Some((id, why)) => self.no_place(path, *id, *why, false),
             None => Err(Failure::not_found(format!(
                 "{path} is neither in the folder nor in the vault nor in the trash. `syncagent ls` shows what there is"
             ))),

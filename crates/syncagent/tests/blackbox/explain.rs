@@ -317,6 +317,64 @@ fn beside_a_daemon(seen: &mut BTreeSet<String>) {
     assert_eq!(daemon.terminate(), 0);
 }
 
+#[test]
+fn what_waits_for_the_server_or_the_key_says_so_and_goes_on() {
+    let mut world = World::new();
+    let a = world.first("a");
+    settled(&a, "plan", "one");
+    settled(&a, "same", "same");
+    let daemon = a.start_daemon();
+    let address = world.address();
+    let mut seen = BTreeSet::new();
+    let reaches = |state: &str| {
+        until(state, || (a.status()["state"] == state).then_some(()));
+    };
+    let mut waits = |todo: &str| {
+        let waits = explain(&a, "plan", &mut seen);
+        assert_eq!(
+            (&waits["state"], &waits["todo"]),
+            (&"to-send".into(), &todo.into())
+        );
+        // So does all that it is in, and nothing else does.
+        let folder = explain(&a, ".", &mut seen);
+        assert_eq!(
+            (&folder["state"], &folder["todo"]),
+            (&"waiting".into(), &todo.into())
+        );
+        assert_eq!(explain(&a, "same", &mut seen)["state"], "in-sync");
+        let said = a.run(&["explain", "plan"]).exits(0).stdout;
+        assert_eq!(
+            said,
+            format!(
+                "plan: waits to be sent\n  It was changed here, and the vault does not have that yet.\n  {todo}\n"
+            )
+        );
+    };
+
+    world.stop_server();
+    settled(&a, "plan", "while the server is away");
+    reaches("offline");
+    waits("The server cannot be reached; it goes on by itself once it can.");
+    world.start_server(&address);
+    reaches("idle");
+    assert_eq!(
+        explain(&a, "plan", &mut BTreeSet::new())["state"],
+        "in-sync"
+    );
+
+    a.run(&["lock"]).exits(0);
+    reaches("locked");
+    settled(&a, "plan", "while the key is locked");
+    waits("The key is locked: `syncagent unlock` goes on.");
+    a.run(&["unlock", "--password-file", "password"]).exits(0);
+    reaches("idle");
+    until("what waited for the key", || {
+        let state = &explain(&a, "plan", &mut BTreeSet::new())["state"];
+        (state == "in-sync").then_some(())
+    });
+    assert_eq!(daemon.terminate(), 0);
+}
+
 fn held_and_halted(seen: &mut BTreeSet<String>) {
     let mut world = World::new();
     let a = world.first("a");

@@ -515,6 +515,97 @@ fn hostile_nodes_are_named_stay_in_the_folder_and_stop_nothing() {
     );
 }
 
+#[test]
+fn what_has_no_place_is_explained_with_who_wrote_it_and_the_way_back() {
+    let field = Field::new();
+    let court = Court::new(&field, Genesis::default());
+    court.put(&[("known", b"1"), ("moved", b"2")]);
+    assert_eq!(court.b.try_sync().exit, 0);
+    let listed = answer(&court.b.try_run(&["ls", "--json"]));
+    let node_of = |name: &str| {
+        let mut entries = listed["entries"].as_array().unwrap().iter();
+        let entry = entries.find(|entry| entry["path"] == name).unwrap();
+        entry["id"].as_str().unwrap().parse::<NodeId>().unwrap()
+    };
+    let (known, moved) = (node_of("known"), node_of("moved"));
+    // Over what was there, and of things that nobody has heard of.
+    post(
+        &court,
+        vec![
+            put(known, NodeId::ROOT, b"..", text("hostile")),
+            put(moved, id(99), b"elsewhere", text("moved there")),
+            put(id(1), id(99), b"orphan", text("harmless")),
+            put(id(2), NodeId::ROOT, b"..", text("hostile")),
+            put(id(3), NodeId::ROOT, b".syncagent", text("hostile")),
+        ],
+    );
+    for _ in 0..2 {
+        assert_eq!(court.b.try_sync().exit, 1);
+    }
+    let explained = |what: &str| {
+        let done = court.b.try_run(&["explain", what, "--json"]);
+        assert_eq!(done.exit, 0, "{what}: {done}");
+        let answer = answer(&done);
+        assert_eq!(answer["state"], "unplaced", "{what}: {done}");
+        answer
+    };
+    let said = |answer: &Value, key: &str| answer[key].as_str().unwrap().to_owned();
+    // What was here stays; what came of it is asked for by the names that `status` gives it.
+    let unreadable = "It has no place in the vault: its record in the vault cannot be read, or has a name that nothing can have.";
+    let gone = "It has no place in the vault: its directory is gone from the vault.";
+    let stays = " What is here stays, and is neither sent nor changed.";
+    let in_brackets = |id: NodeId, name: &str| format!("{name} ({id})");
+    for (what, node, why, code) in [
+        (
+            "known".to_owned(),
+            known,
+            format!("{unreadable}{stays}"),
+            "E_PATH",
+        ),
+        (known.to_string(), known, unreadable.to_owned(), "E_PATH"),
+        (id(2).to_string(), id(2), unreadable.to_owned(), "E_PATH"),
+        ("moved".to_owned(), moved, format!("{gone}{stays}"), ""),
+        ("elsewhere".to_owned(), moved, gone.to_owned(), ""),
+        (in_brackets(moved, "elsewhere"), moved, gone.to_owned(), ""),
+        ("orphan".to_owned(), id(1), gone.to_owned(), ""),
+        (id(1).to_string(), id(1), gone.to_owned(), ""),
+    ] {
+        let answer = explained(&what);
+        assert_eq!(said(&answer, "why"), why, "{what}");
+        assert_eq!(said(&answer, "id"), node.to_string(), "{what}");
+        assert_eq!(answer["code"].as_str().unwrap_or_default(), code, "{what}");
+    }
+    for name in ["known", "moved"] {
+        assert!(court.b.folder.join(name).exists(), "{name}");
+    }
+    // Of what cannot be read somebody has to be asked, if there is no version before it.
+    let ask = "Ask whoever uses machine-a, which wrote it.";
+    for nothing_before in [2, 3] {
+        let answer = explained(&id(nothing_before).to_string());
+        assert_eq!(said(&answer, "todo"), ask);
+        assert_eq!(answer["code"], "E_PATH");
+    }
+    assert!(said(&explained("known"), "todo").starts_with(ask));
+
+    // The commands that are named bring back what there was.
+    for (what, path, content) in [
+        ("known", "known", "1"),
+        ("moved", "elsewhere", "moved there"),
+        ("orphan", "orphan", "harmless"),
+    ] {
+        let todo = said(&explained(what), "todo");
+        let command = todo.split('`').nth(1).unwrap();
+        let words: Vec<&str> = command.split(' ').skip(1).collect();
+        let done = court.b.try_with_key(&words);
+        assert_eq!(done.exit, 0, "{command}: {done}");
+        court.b.try_sync();
+        let there = fs::read_to_string(court.b.folder.join(path));
+        assert_eq!(there.ok().as_deref(), Some(content), "{command}");
+        let done = court.b.try_run(&["explain", path, "--json"]);
+        assert_eq!(answer(&done)["state"], "in-sync", "{done}");
+    }
+}
+
 fn check(court: &Court<'_>, name: &str, fates: &[(NodeId, Fate)]) {
     let done = court.b.try_sync();
     assert!([0, 1].contains(&done.exit), "{name}: {done}");
