@@ -47,7 +47,7 @@ pub use self::recovery::{Course, LostCommit, Recovered, Recovery, Way};
 pub use self::resolve::{Keep, Resolution, Resolve, Undo};
 pub use self::restore::{Occupied, Restore, Restored};
 pub use self::status::{
-    FileError, Outcome, Problem, Progress, SkippedFile, State, Status, Unwatched,
+    ConflictFile, FileError, Outcome, Problem, Progress, SkippedFile, State, Status, Unwatched,
 };
 pub use self::verify::{BadChunk, TouchedFile, Verified};
 use crate::error::ClientError;

@@ -42,7 +42,8 @@ pub enum State {
 }
 
 impl State {
-    /// Whether folder and vault are the same, as far as anybody has heard.
+    /// Whether what folder and vault agreed on is the same, as far as anybody has heard. Something may be left alone
+    /// beside it: [`Status::is_in_sync`].
     pub fn is_in_sync(self) -> bool {
         matches!(self, Self::Idle | Self::Conflict)
     }
@@ -114,6 +115,21 @@ pub struct Status {
     pub unwatched: Option<Unwatched>,
     /// How far the running pass is.
     pub progress: Progress,
+}
+
+impl Status {
+    /// Whether somebody has looked at everything, and nothing is left to do, to decide or to know of: the one place where
+    /// that is said.
+    pub fn is_in_sync(&self) -> bool {
+        self.state == State::Idle
+            && self.last_sync.is_some()
+            && self.pending == 0
+            && self.errors.is_empty()
+            && self.skipped.is_empty()
+            && self.conflicts.is_empty()
+            && self.held.is_none()
+            && self.unwatched.is_none()
+    }
 }
 
 /// What is looked at by the regular scan alone, because the system does not watch it.
@@ -358,5 +374,80 @@ impl Engine {
                 .files_total
                 .saturating_sub(status.progress.files_done);
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_sync_is_said_of_nothing_less() {
+        let good = Status {
+            last_sync: Some(1),
+            ..Status::default()
+        };
+        assert!(good.is_in_sync());
+        for state in [
+            State::Syncing,
+            State::Error,
+            State::Conflict,
+            State::Offline,
+            State::Paused,
+            State::Locked,
+            State::Held,
+            State::Halted,
+        ] {
+            let status = Status {
+                state,
+                ..good.clone()
+            };
+            assert!(!status.is_in_sync(), "{state:?}");
+        }
+        let cases: [fn(&mut Status); 7] = [
+            |status| status.last_sync = None,
+            |status| status.pending = 1,
+            |status| {
+                status.errors.push(FileError {
+                    path: "x".into(),
+                    code: Code::Read,
+                    message: "why".into(),
+                });
+            },
+            |status| {
+                status.skipped.push(SkippedFile {
+                    path: "x".into(),
+                    reason: "special".into(),
+                    detail: "why".into(),
+                });
+            },
+            |status| {
+                status.conflicts.push(ConflictFile {
+                    path: "x".into(),
+                    copy: "y".into(),
+                    time_ms: 1,
+                });
+            },
+            |status| {
+                status.held = Some(Problem {
+                    code: Code::Brake,
+                    message: "why".into(),
+                    total: None,
+                    changes: Vec::new(),
+                });
+            },
+            |status| {
+                status.unwatched = Some(Unwatched {
+                    paths: vec!["x".into()],
+                    more: 0,
+                    message: "why".into(),
+                });
+            },
+        ];
+        for (i, change) in cases.into_iter().enumerate() {
+            let mut status = good.clone();
+            change(&mut status);
+            assert!(!status.is_in_sync(), "{i}: {status:?}");
+        }
     }
 }

@@ -19,14 +19,45 @@ use crate::signals;
 /// Files of a held change that `status` names; `--held` names the rest.
 const FIRST_HELD: usize = 5;
 
+/// A status as scripts are told it.
+#[derive(Serialize)]
+pub(super) struct Told {
+    #[serde(flatten)]
+    pub(super) status: Status,
+    /// Whether nothing is left to do, to decide or to know of.
+    pub(super) in_sync: bool,
+}
+
+impl From<Status> for Told {
+    fn from(status: Status) -> Self {
+        Self {
+            in_sync: status.is_in_sync(),
+            status,
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct Answer {
     /// Whether `sync` runs on this machine.
     running: bool,
     #[serde(flatten)]
-    status: Status,
+    told: Told,
     /// False until `recovery test` has succeeded.
     recovery_tested: bool,
+}
+
+impl Answer {
+    fn new(running: bool, status: Status, recovery_tested: bool) -> Self {
+        let mut told = Told::from(status);
+        // What was changed since the last pass, nobody has heard where nothing runs.
+        told.in_sync &= running;
+        Self {
+            running,
+            told,
+            recovery_tested,
+        }
+    }
 }
 
 /// Keeps the status of a pass, for questions while nothing runs. One that failed does not make the last that ended well
@@ -115,21 +146,17 @@ pub(super) fn run(context: &Context, watch: bool, held: bool) -> Result<u8> {
             (Some(daemon), true) => follow(context, &home, daemon, folder, recovery_tested).await,
             (Some(daemon), false) => tell(
                 context,
-                Answer {
-                    running: true,
-                    status: with_folder(daemon.status().await?, folder),
+                Answer::new(
+                    true,
+                    with_folder(daemon.status().await?, folder),
                     recovery_tested,
-                },
+                ),
                 held,
             ),
             (None, true) => Err(nothing_runs()),
             (None, false) => tell(
                 context,
-                Answer {
-                    running: false,
-                    status: last(&home)?,
-                    recovery_tested,
-                },
+                Answer::new(false, last(&home)?, recovery_tested),
                 held,
             ),
         }
@@ -142,8 +169,8 @@ fn tell(context: &Context, answer: Answer, held: bool) -> Result<u8> {
     }
     context
         .output
-        .result(&answer, || held_text(answer.status.held.as_ref()))?;
-    Ok(exit_of(&answer.status))
+        .result(&answer, || held_text(answer.told.status.held.as_ref()))?;
+    Ok(exit_of(&answer.told.status))
 }
 
 /// What waits for a yes, one by one.
@@ -171,7 +198,7 @@ fn show(context: &Context, answer: Answer) -> Result<u8> {
     context
         .output
         .result(&answer, || describe(context, &answer))?;
-    Ok(exit_of(&answer.status))
+    Ok(exit_of(&answer.told.status))
 }
 
 /// Shows every change until the daemon ends or somebody has seen enough.
@@ -192,22 +219,11 @@ async fn follow(
         };
         let Some(status) = next else {
             let status = last(home)?;
-            return show(
-                context,
-                Answer {
-                    running: false,
-                    status,
-                    recovery_tested,
-                },
-            );
+            return show(context, Answer::new(false, status, recovery_tested));
         };
         show(
             context,
-            Answer {
-                running: true,
-                status: with_folder(status, folder),
-                recovery_tested,
-            },
+            Answer::new(true, with_folder(status, folder), recovery_tested),
         )?;
     }
 }
@@ -285,8 +301,10 @@ fn exit_of(status: &Status) -> u8 {
 }
 
 /// How many files were the same on both sides, and when that was.
-fn files_text(state: State, running: bool, files: u64) -> String {
-    match running && state.is_in_sync() {
+fn files_text(status: &Status, running: bool) -> String {
+    let files = status.files;
+    // Of what is not watched, nobody would have heard.
+    match running && status.state.is_in_sync() && status.unwatched.is_none() {
         true => format!("{files} in sync"),
         false => format!("{files} were in sync when folder and vault were last compared"),
     }
@@ -309,11 +327,12 @@ fn describe(context: &Context, answer: &Answer) -> String {
         notices,
         unwatched,
         progress,
-    } = &answer.status;
+    } = &answer.told.status;
     let mut lines = vec![match (answer.running, last_sync) {
         (true, _) if *state == State::Locked => {
             "locked (`syncagent unlock` lets the folder be kept up to date again)".to_owned()
         }
+        (true, _) if answer.told.in_sync => state.as_str().to_owned(),
         (true, _) if unwatched.is_some() => {
             format!("{}, but not everything is watched", state.as_str())
         }
@@ -352,7 +371,7 @@ fn describe(context: &Context, answer: &Answer) -> String {
         }
     }
     if last_sync.is_some() || *files > 0 {
-        row("files", files_text(*state, answer.running, *files));
+        row("files", files_text(&answer.told.status, answer.running));
     }
     if *pending > 0 {
         let left = progress.bytes_total.saturating_sub(progress.bytes_done);

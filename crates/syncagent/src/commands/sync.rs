@@ -22,7 +22,7 @@ use syncagent_vault::keys::VaultKey;
 use tokio::sync::watch;
 use tracing_subscriber::filter::LevelFilter;
 
-use super::status;
+use super::status::{self, Told};
 use crate::cli::{Begin, LogTo, PasswordArgs};
 use crate::context::{Context, no_key, not_registered};
 use crate::failure::{Exit, Result};
@@ -158,7 +158,7 @@ struct Answer {
     removed: u64,
     bytes_sent: u64,
     conflicts: usize,
-    status: Status,
+    status: Told,
     exit: u8,
 }
 
@@ -200,10 +200,12 @@ pub(super) fn once(context: &Context, home: &Home, key: VaultKey) -> Result<u8> 
             removed: outcome.removed,
             bytes_sent: outcome.bytes_sent,
             conflicts: outcome.conflicts.len(),
-            status,
+            status: status.into(),
             exit,
         };
-        context.output.result(&answer, || summary(&outcome))?;
+        context
+            .output
+            .result(&answer, || summary(&outcome, &answer.status))?;
         Ok(exit)
     })
 }
@@ -313,13 +315,16 @@ pub(super) fn exit_of(outcome: &Outcome) -> u8 {
     exit.status()
 }
 
-fn summary(outcome: &Outcome) -> String {
+fn summary(outcome: &Outcome, told: &Told) -> String {
     let mut parts = Vec::new();
+    let made = outcome.conflicts.len() as u64;
+    let open = told.status.conflicts.len() as u64;
     for (n, one, word) in [
         (outcome.sent, "file", " sent"),
         (outcome.fetched, "file", " fetched"),
         (outcome.removed, "thing", " removed here"),
-        (outcome.conflicts.len() as u64, "conflict copy", ""),
+        (made, "conflict copy", ""),
+        (open.saturating_sub(made), "earlier conflict", " to resolve"),
         (outcome.errors.len() as u64, "file", " failed"),
         (outcome.skipped.len() as u64, "thing", " left alone"),
     ] {
@@ -328,11 +333,12 @@ fn summary(outcome: &Outcome) -> String {
         }
     }
     let parts = parts.join(", ");
-    match (parts.is_empty(), outcome.errors.is_empty()) {
-        (true, _) => "in sync".to_owned(),
+    match (parts.is_empty(), told.in_sync) {
+        (true, true) => "in sync".to_owned(),
         (false, true) => format!("in sync: {parts}"),
-        // What failed is not in sync.
+        // What failed, is left alone or waits for a person is not.
         (false, false) => parts,
+        (true, false) => told.status.state.as_str().to_owned(),
     }
 }
 
@@ -438,7 +444,7 @@ async fn rest(
         .remark("Locked. `syncagent unlock` goes on, Ctrl-C ends it.");
     if context.output.is_json() {
         // Who no longer reads does not keep anybody from unlocking.
-        let _ = context.output.json_line(&status);
+        let _ = context.output.json_line(&Told::from(status.clone()));
     }
     let unlock = || {
         // It may take as long as a person needs to unlock their keyring.
@@ -463,7 +469,7 @@ async fn tell(
         let now = status::with_folder(now, Some(&folder));
         if output.is_json() {
             // Who no longer reads does not keep the folder from being synchronised.
-            let _ = output.json_line(&now);
+            let _ = output.json_line(&Told::from(now));
         } else if now.state == State::Syncing {
             progress.show(
                 "synchronising",
@@ -523,31 +529,52 @@ fn line(status: &Status) -> String {
 
 #[cfg(test)]
 mod tests {
-    use syncagent_client::engine::{SkippedFile, Unwatched};
+    use syncagent_client::engine::{ConflictFile, SkippedFile, Unwatched};
 
     use super::*;
 
     #[test]
     fn a_pass_in_a_line() {
         let mut outcome = Outcome::default();
-        assert_eq!(summary(&outcome), "in sync");
+        let mut status = Status {
+            last_sync: Some(1),
+            ..Status::default()
+        };
+        let line = |outcome: &Outcome, status: &Status| summary(outcome, &status.clone().into());
+        assert_eq!(line(&outcome, &status), "in sync");
         outcome.sent = 1;
         outcome.removed = 2;
+        assert_eq!(
+            line(&outcome, &status),
+            "in sync: 1 file sent, 2 things removed here"
+        );
         let error = FileError {
             path: "x".into(),
             code: Code::Read,
             message: "why".into(),
         };
         outcome.errors = vec![error.clone(), error];
+        status.errors.clone_from(&outcome.errors);
         assert_eq!(
-            summary(&outcome),
+            line(&outcome, &status),
             "1 file sent, 2 things removed here, 2 files failed"
         );
-        outcome.errors.clear();
-        assert_eq!(
-            summary(&outcome),
-            "in sync: 1 file sent, 2 things removed here"
-        );
+        (outcome, status.errors) = Default::default();
+        outcome.skipped = vec![SkippedFile {
+            path: "x".into(),
+            reason: "special".into(),
+            detail: "a socket".into(),
+        }];
+        status.skipped.clone_from(&outcome.skipped);
+        assert_eq!(line(&outcome, &status), "1 thing left alone");
+        (outcome.skipped, status.skipped) = Default::default();
+        status.state = State::Conflict;
+        status.conflicts = vec![ConflictFile {
+            path: "x".into(),
+            copy: "y".into(),
+            time_ms: 1,
+        }];
+        assert_eq!(line(&outcome, &status), "1 earlier conflict to resolve");
     }
 
     #[test]

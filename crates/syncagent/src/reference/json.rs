@@ -5,11 +5,11 @@
 pub(crate) const JSON: &[(&str, &str)] = &[
     (
         "`status`",
-        "`{running, state, pending, errors, skipped, conflicts, held, head, files, last_sync, notices, unwatched, progress, recovery_tested}`, `unwatched` null or `{paths, more, message}`: directories that are found by the regular scan alone, the first twenty, with everything below each; an empty path is the whole folder; with `--watch` one such line for every change, until `sync` ends",
+        "`{running, state, in_sync, pending, errors, skipped, conflicts, held, head, files, last_sync, notices, unwatched, progress, recovery_tested}`; `in_sync` is true while nothing is left to do, to decide or to know of: `sync` runs, `state` is `idle`, a pass has ended well, nothing is pending, failed, skipped, in conflict, held or unwatched; `unwatched` is null or `{paths, more, message}`: directories that are found by the regular scan alone, the first twenty, with everything below each; an empty path is the whole folder; with `--watch` one such line for every change, until `sync` ends",
     ),
     (
         "`sync --once`",
-        "`{sent, fetched, removed, bytes_sent, conflicts, status, exit}`, `status` as above without `running` and `recovery_tested`",
+        "`{sent, fetched, removed, bytes_sent, conflicts, status, exit}`, `status` as above without `running` and `recovery_tested`; `in_sync` there is of the moment at which the pass ended",
     ),
     (
         "`sync --once --dry-run`",

@@ -92,6 +92,75 @@ fn status_can_be_watched_as_json_lines() {
     assert_eq!(until("the watcher to end", || watcher.has_ended()), 0);
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn in_sync_is_said_only_while_nothing_is_left_to_do_or_to_decide() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use crate::world::{Machine, run, without_privileges};
+
+    let world = World::new();
+    let a = world.first("a");
+    let b = world.next("b", &a);
+    let once = |machine: &Machine, exit: i32, flags: &[&str]| {
+        let password = ["sync", "--once", "--password-file", "password"];
+        let command = machine.command(&[&password[..], flags].concat());
+        run(&mut without_privileges(&command)).exits(exit)
+    };
+    let in_sync = |exit: i32| once(&a, exit, &["--json"]).json()["status"]["in_sync"].clone();
+    assert_eq!(a.status()["in_sync"], false, "never synchronised");
+    a.write("plan", "one");
+    assert_eq!(in_sync(0), true);
+    assert_eq!(once(&a, 0, &[]).stdout, "in sync\n");
+    assert_eq!(a.status()["in_sync"], false, "nothing runs");
+
+    // What fails.
+    a.write("closed", "no");
+    let closed = a.folder.join("closed");
+    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o000)).unwrap();
+    assert_eq!(in_sync(1), false);
+    assert_eq!(once(&a, 1, &[]).stdout, "1 file failed\n");
+    // What is left alone.
+    std::fs::remove_file(&closed).unwrap();
+    let pipe = a.folder.join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    assert_eq!(in_sync(0), false);
+    assert_eq!(once(&a, 0, &[]).stdout, "1 thing left alone\n");
+    std::fs::remove_file(&pipe).unwrap();
+    assert_eq!(in_sync(0), true);
+
+    // What is on its way, or told to wait.
+    let daemon = a.start_daemon();
+    assert_eq!(a.status()["in_sync"], true);
+    world.hold_server();
+    a.write("plan", "two");
+    until("the edit to be heard of", || {
+        (a.status()["state"] == "syncing").then_some(())
+    });
+    assert_eq!(a.status()["in_sync"], false);
+    world.release_server();
+    until("the edit to be sent", || {
+        (a.status()["in_sync"] == true).then_some(())
+    });
+    a.run(&["pause"]).exits(0);
+    assert_eq!(a.status()["in_sync"], false);
+    a.run(&["resume"]).exits(0);
+    until("the pause to end", || {
+        (a.status()["in_sync"] == true).then_some(())
+    });
+
+    // What nobody has decided.
+    b.write("plan", "of b");
+    b.sync_once().exits(10);
+    until("the conflict to be heard of", || {
+        (a.status()["state"] == "conflict").then_some(())
+    });
+    assert_eq!(a.status()["in_sync"], false);
+    assert_eq!(daemon.terminate(), 0);
+    assert_eq!(once(&a, 0, &[]).stdout, "1 earlier conflict to resolve\n");
+}
+
 #[test]
 fn a_daemon_outlives_its_server() {
     let mut world = World::new();

@@ -277,12 +277,18 @@ fn a_daemon_that_leaves_something_alone_says_so_before_anything_else() {
     let daemon = a.start_daemon();
     let said = a.run(&["status"]).exits(0).stdout;
     assert_eq!(said.lines().next(), Some("idle, but 1 thing is left alone"));
+    let status = a.status();
+    assert_eq!(
+        (&status["state"], &status["in_sync"]),
+        (&"idle".into(), &false.into())
+    );
     assert!(said.contains("  left alone pipe: "), "{said}");
     fs::remove_file(a.folder.join("pipe")).unwrap();
     until("nothing to be left alone", || {
         let said = a.run(&["status"]).exits(0).stdout;
         (said.lines().next() == Some("idle")).then_some(())
     });
+    assert_eq!(a.status()["in_sync"], true);
     assert_eq!(daemon.terminate(), 0);
 }
 

@@ -125,8 +125,8 @@ fn a_limit_on_watches_is_told_with_the_command_that_lifts_it() {
         let status = a.run(&["status", "--json"]).exits(0).json();
         // In sync, as far as it was looked at: and with the rest said beside it.
         assert_eq!(
-            (&status["state"], &status["errors"]),
-            (&json!("idle"), &json!([]))
+            (&status["state"], &status["errors"], &status["in_sync"]),
+            (&json!("idle"), &json!([]), &json!(false))
         );
         assert!(
             !status["unwatched"].is_null(),
@@ -149,6 +149,8 @@ fn a_limit_on_watches_is_told_with_the_command_that_lifts_it() {
             text.lines().next(),
             Some("idle, but not everything is watched")
         );
+        let files = text.lines().find(|line| line.starts_with("  files "));
+        assert!(files.unwrap().contains("were in sync when"), "{text}");
         let row = text
             .lines()
             .find(|line| line.starts_with("  unwatched "))
@@ -182,6 +184,7 @@ fn a_limit_on_watches_is_told_with_the_command_that_lifts_it() {
             let text = a.run(&["status"]).exits(0).stdout;
             (text.lines().next() == Some("idle")).then_some(())
         });
+        assert_eq!(a.status()["in_sync"], true);
         assert_eq!(running.terminate(), 0);
     }
     // Where nothing runs, nothing is watched, and that is what is said.
