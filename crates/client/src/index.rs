@@ -3,6 +3,8 @@
 //! Losing it loses no file: the next pass finds everything again and unites both sides. Each method is
 //! one transaction, durable when it returns (WAL, `synchronous=FULL`).
 
+mod sums;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -223,7 +225,7 @@ pub struct Intended {
 pub type OwnMoves = BTreeMap<TreePath, (NodeId, OpHash)>;
 
 impl Index {
-    /// Opens or makes the index at `path`.
+    /// Opens or makes the index at `path`. One that no longer says what was written into it is refused.
     pub fn open(path: &Path) -> Result<Self> {
         let open = || Self::with(Connection::open(path)?);
         // Two processes may be about to make it: whoever comes second fails, and then finds it made.
@@ -268,6 +270,9 @@ impl Index {
         db.pragma_update(None, "synchronous", "FULL")?;
         // Anything over a few MiB of cache only repeats what the engine holds in memory.
         db.pragma_update(None, "cache_size", -2048)?;
+        // Else what `INSERT OR REPLACE` replaces would stay in the sums.
+        db.pragma_update(None, "recursive_triggers", true)?;
+        sums::add_functions(&db)?;
         Migrations::new(vec![
             M::up(include_str!("index/schema.sql")),
             M::up(include_str!("index/own_moves.sql")),
@@ -282,34 +287,52 @@ impl Index {
             M::up(include_str!("index/slots.sql")),
             M::up(include_str!("index/set_aside.sql")),
             M::up(include_str!("index/intended.sql")),
+            M::up_with_hook(include_str!("index/sums.sql"), |tx: &Transaction<'_>| {
+                Ok(sums::begin(tx)?)
+            }),
         ])
         .to_latest(&mut db)?;
+        sums::check(&db)?;
         Ok(Self { db, born_ns: None })
     }
 
     /// Reads the whole state that the engine works on.
     pub fn load(&self) -> Result<(LogTree, Ancestor)> {
+        // With the sums of the same moment.
+        let _reading = self.db.unchecked_transaction()?;
         Ok((self.log_tree()?, self.ancestor()?))
     }
 
     fn log_tree(&self) -> Result<LogTree> {
+        // A node whose op is gone must not look like one that never was.
         let mut statement = self.db.prepare(
-            "SELECT o.node, o.n, o.op_hash, o.kind, o.put FROM nodes JOIN ops o USING (node, n)",
+            "SELECT l.node, l.n, l.sum, o.op_hash, o.kind, o.put FROM nodes l LEFT JOIN ops o USING (node, n)",
         )?;
-        let rows = statement.query_map([], |row| {
+        let mut rows = statement.query([])?;
+        let (mut nodes, mut sum) = (Vec::new(), 0);
+        while let Some(row) = rows.next()? {
+            sum ^= sums::sum_of(row, 3)?;
+            let op_values = [0, 1, 3, 4, 5].map(|column| row.get_ref(column));
+            let op_values = op_values
+                .into_iter()
+                .collect::<rusqlite::Result<Vec<_>>>()?;
+            if row.get::<_, i64>(2)? != sums::row_sum(op_values.into_iter()) {
+                return Err(sums::damaged());
+            }
             let node = NodeId(row.get(0)?);
-            let put: Option<&[u8]> = row.get_ref(4)?.as_blob_or_null()?;
-            let op = last_op(node, OpKind::from_number(row.get(3)?), put);
-            Ok((
+            let put = row.get_ref(5)?.as_blob_or_null();
+            let put = put.map_err(rusqlite::Error::from)?;
+            let op = last_op(node, OpKind::from_number(row.get(4)?), put);
+            nodes.push((
                 node,
                 LogEntry {
                     op,
                     n: u64_of(row, 1)?,
-                    op_hash: OpHash(row.get(2)?),
+                    op_hash: OpHash(row.get(3)?),
                 },
-            ))
-        })?;
-        let nodes = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+            ));
+        }
+        sums::compare(&self.db, "nodes", sum)?;
         Ok(LogTree::restore(
             self.position()?.map_or(0, |head| head.n),
             nodes,
@@ -320,8 +343,14 @@ impl Index {
         let mut statement = self
             .db
             .prepare(&format!("SELECT {ANCESTOR_COLUMNS} FROM ancestor"))?;
-        let rows = statement.query_map([], |row| Ok((NodeId(row.get(0)?), ancestor_row(row)?)))?;
-        Ok(rows.collect::<rusqlite::Result<Ancestor>>()?)
+        let mut rows = statement.query([])?;
+        let (mut ancestor, mut sum) = (Vec::new(), 0);
+        while let Some(row) = rows.next()? {
+            sum ^= sums::sum_of(row, ANCESTOR_COLUMN_COUNT)?;
+            ancestor.push((NodeId(row.get(0)?), ancestor_row(row)?));
+        }
+        sums::compare(&self.db, "ancestor", sum)?;
+        Ok(ancestor.into_iter().collect())
     }
 
     /// The last verified position of the log; none before the first commit.
@@ -370,7 +399,9 @@ impl Index {
             let mut commit = tx.prepare_cached("INSERT INTO commits VALUES (?1, ?2, ?3, ?4)")?;
             let mut op =
                 tx.prepare_cached("INSERT OR REPLACE INTO ops VALUES (?1, ?2, ?3, ?4, ?5)")?;
-            let mut last = tx.prepare_cached("INSERT OR REPLACE INTO nodes VALUES (?1, ?2)")?;
+            let mut last = tx.prepare_cached(
+                "INSERT OR REPLACE INTO nodes VALUES (?1, ?2, mixed(0, ?1, ?2, ?3, ?4, ?5))",
+            )?;
             let mut lost = tx.prepare_cached(ADD_CONFLICT)?;
             let mut resolved = tx.prepare_cached("DELETE FROM conflicts WHERE copy = ?1")?;
             for applied in commits {
@@ -382,14 +413,10 @@ impl Index {
                     sql(applied.time_ms)
                 ])?;
                 for row in &applied.ops {
-                    op.execute(params![
-                        row.node.0,
-                        n,
-                        row.op_hash.0,
-                        row.kind.number(),
-                        row.put
-                    ])?;
-                    last.execute(params![row.node.0, n])?;
+                    let kind = row.kind.number();
+                    let values = params![row.node.0, n, row.op_hash.0, kind, row.put];
+                    op.execute(values)?;
+                    last.execute(values)?;
                     match row.put.as_deref().and_then(Put::lost_against) {
                         Some((against, _)) => {
                             lost.execute(params![row.node.0, against.0, sql(applied.time_ms)])?
@@ -849,7 +876,8 @@ impl Index {
         )?;
         tx.execute("DELETE FROM nodes", [])?;
         tx.execute(
-            "INSERT INTO nodes SELECT node, max(n) FROM ops GROUP BY node",
+            // The other columns are those of the row that has the most (sqlite.org/lang_select.html, 2.5).
+            "INSERT INTO nodes SELECT node, max(n), mixed(0, node, n, op_hash, kind, put) FROM ops GROUP BY node",
             [],
         )?;
         tx.execute("DELETE FROM conflicts", [])?;
@@ -1133,10 +1161,11 @@ impl Index {
         Ok(())
     }
 
-    /// The data chunks of a file's version, if they were kept: ids and lengths without keys do not stand alone.
+    /// The data chunks of a file's version, if they were kept: ids and lengths without keys do not stand alone. None, too, if
+    /// they are no longer what was kept.
     pub fn leaves(&self, node: NodeId, op_hash: OpHash) -> Result<Option<Vec<u8>>> {
         let row = self.db.query_row(
-            "SELECT entries FROM leaves WHERE node = ?1 AND op_hash = ?2",
+            "SELECT entries FROM leaves WHERE node = ?1 AND op_hash = ?2 AND sum = mixed(0, node, op_hash, entries)",
             params![node.0, op_hash.0],
             |row| row.get(0),
         );
@@ -1146,7 +1175,7 @@ impl Index {
     /// Keeps the data chunks of a file's version.
     pub fn set_leaves(&self, node: NodeId, op_hash: OpHash, entries: &[u8]) -> Result<()> {
         self.db.execute(
-            "INSERT OR REPLACE INTO leaves VALUES (?1, ?2, ?3)",
+            "INSERT OR REPLACE INTO leaves VALUES (?1, ?2, ?3, mixed(0, ?1, ?2, ?3))",
             params![node.0, op_hash.0, entries],
         )?;
         Ok(())

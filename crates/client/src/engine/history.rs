@@ -483,8 +483,10 @@ impl Engine {
     pub(super) async fn post_own_affairs(&mut self) -> Result<(), ClientError> {
         for _ in 0..super::MAX_ROUNDS {
             if let Some((hash, bytes)) = self.index.sealed_at(self.head.n + 1)? {
-                let stands_on_head =
-                    Commit::parse(&bytes).is_ok_and(|commit| commit.header.prev == self.head.hash);
+                // Nobody would ever take one that is no longer what was sealed.
+                let stands_on_head = Commit::parse(&bytes).is_ok_and(|commit| {
+                    commit.hash() == hash && commit.header.prev == self.head.hash
+                });
                 if stands_on_head {
                     // The answer was lost, not necessarily the commit: the very same bytes again.
                     let sealed = SealedCommit {

@@ -7,6 +7,7 @@ mod brake;
 mod codes;
 mod conflicts;
 mod daemon;
+mod damaged;
 mod demo;
 #[cfg(target_os = "linux")]
 mod disks;
