@@ -53,7 +53,7 @@ pub use self::verify::{BadChunk, TouchedFile, Verified};
 use crate::error::ClientError;
 use crate::folder;
 use crate::folder::apply::{Folder, RescueName};
-use crate::folder::disk::{At, Disk, Guard};
+use crate::folder::disk::{At, Disk, Guard, Origin};
 use crate::folder::read::open_stable;
 use crate::folder::root::{self, Identity, RootState};
 use crate::folder::scan::{IgnoreRules, Look};
@@ -815,32 +815,90 @@ fn remember_position(config: &mut EngineConfig) -> Result<(), ClientError> {
     Ok(())
 }
 
-/// Under which key the index notes when the file with the folder's identity was made, and its own.
-const BORN: &str = "born_ns";
+/// Under which key the index notes by what the file with the folder's identity, and its own, are known from copies.
+const ORIGINS: &str = "born_ns";
 const ANOTHER: &str = "the folder is a copy of the one that was synchronised before, or was put back from a backup. It was merged with the vault: nothing counts as deleted, and older versions are brought up to date";
+
+/// The file with the folder's identity, and the index.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Origins {
+    folder: Origin,
+    index: Origin,
+}
+
+impl Origins {
+    fn encode(self) -> Vec<u8> {
+        let Self { folder, index } = self;
+        let births = [folder.born_ns, index.born_ns].map(|ns| ns.unwrap_or(0));
+        let rest = [
+            folder.inode.cast_signed(),
+            folder.ctime_ns,
+            index.inode.cast_signed(),
+        ];
+        let words = births.into_iter().chain(rest);
+        words.flat_map(i64::to_be_bytes).collect()
+    }
+
+    /// Of a note of before, the births alone.
+    fn parse(bytes: &[u8]) -> Self {
+        let word = |at: usize| {
+            let word = bytes.get(at * 8..)?.first_chunk()?;
+            Some(i64::from_be_bytes(*word)).filter(|word| *word != 0)
+        };
+        let number = |at| word(at).map_or(0, i64::cast_unsigned);
+        Self {
+            folder: Origin {
+                born_ns: word(0),
+                inode: number(2),
+                ctime_ns: word(3).unwrap_or(0),
+            },
+            index: Origin {
+                born_ns: word(1),
+                inode: number(4),
+                ctime_ns: 0,
+            },
+        }
+    }
+
+    /// Whether another directory stands where the folder was, a copy of it, and the index is no copy.
+    fn is_another_folder(self, before: Self) -> bool {
+        let born_apart = |now: Origin, before: Origin| Some(now.born_ns? != before.born_ns?);
+        let numbered_apart = |now: Origin, before: Origin| {
+            ![now.inode, before.inode].contains(&0) && now.inode != before.inode
+        };
+        let (folder, index) = ((self.folder, before.folder), (self.index, before.index));
+        // Where nobody says when a file was made, its number and the time of its last change say it together: `chmod` changes
+        // that time and no number, and a file system that makes up its numbers with each mount keeps the times.
+        let is_another = born_apart(folder.0, folder.1).unwrap_or_else(|| {
+            let times = [folder.0, folder.1].map(|file| file.ctime_ns);
+            numbered_apart(folder.0, folder.1) && !times.contains(&0) && times[0] != times[1]
+        });
+        let is_copied =
+            born_apart(index.0, index.1).unwrap_or_else(|| numbered_apart(index.0, index.1));
+        is_another && !is_copied
+    }
+}
 
 /// Where a copy of the folder stands in its place, what it lacks was not deleted, and what is older in it was not changed:
 /// what was agreed on says nothing of it. But it does where the index itself is a copy, too, as in a machine that was
-/// restored from an image: it is of the same time. Whether it is so; not where the file system does not say.
+/// restored from an image: it is of the same time. Whether it is so; not where nothing tells.
 fn forget_another(index: &mut Index, disk: &dyn Disk) -> Result<bool, ClientError> {
-    let Some(folder_ns) = disk.identity_born_ns() else {
+    let Some(folder) = disk.identity_origin() else {
         return Ok(false);
     };
-    let now = [folder_ns, index.born_ns().unwrap_or(0)].map(i64::to_be_bytes);
-    let before = index.meta(BORN)?;
-    if before.as_deref() == Some(now.as_flattened()) {
+    let now = Origins {
+        folder,
+        index: index.origin(),
+    };
+    let note = now.encode();
+    let before = index.meta(ORIGINS)?;
+    if before.as_ref() == Some(&note) {
         return Ok(false);
     }
-    let is_another = { before.as_deref() }
-        .and_then(|before| before.split_at_checked(8))
-        .is_some_and(|(folder, index)| {
-            let is_copied = index != now[1] && ![index, &now[1]].contains(&[0; 8].as_slice());
-            folder != now[0] && !is_copied
-        });
-    let note = (BORN, now.as_flattened());
+    let is_another = before.is_some_and(|before| now.is_another_folder(Origins::parse(&before)));
     match is_another {
-        true => index.forget_folder(note)?,
-        false => index.set_meta(note.0, note.1)?,
+        true => index.forget_folder((ORIGINS, &note))?,
+        false => index.set_meta(ORIGINS, &note)?,
     }
     Ok(is_another)
 }
@@ -991,5 +1049,82 @@ impl IgnoreRules for Rules {
             Verdict::Kept => None,
             Verdict::Ignored { rule, source, .. } => Some(format!("{rule} in {source}")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_another_only_where_nothing_else_can_be() {
+        let file = |born_ns, inode, ctime_ns| Origin {
+            born_ns,
+            inode,
+            ctime_ns,
+        };
+        let index = file(None, 70, 0);
+        let copied = file(None, 71, 0);
+        let was = file(None, 7, 100);
+        let born = file(Some(5), 7, 100);
+        for (what, before, now, index_now, is_another) in [
+            ("untouched", was, was, index, false),
+            ("put back", was, file(None, 8, 200), index, true),
+            ("chmod", was, file(None, 7, 200), index, false),
+            (
+                "mounted with other numbers",
+                was,
+                file(None, 8, 100),
+                index,
+                false,
+            ),
+            ("no numbers", was, file(None, 0, 200), index, false),
+            ("no times", was, file(None, 8, 0), index, false),
+            (
+                "an image, index and all",
+                was,
+                file(None, 8, 200),
+                copied,
+                false,
+            ),
+            (
+                "an index without number",
+                was,
+                file(None, 8, 200),
+                file(None, 0, 0),
+                true,
+            ),
+            (
+                "put back, says its birth",
+                born,
+                file(Some(6), 7, 100),
+                index,
+                true,
+            ),
+            (
+                "the same, by its birth",
+                born,
+                file(Some(5), 8, 200),
+                index,
+                false,
+            ),
+            ("no birth any more", born, file(None, 7, 200), index, false),
+        ] {
+            let of = |folder, index| Origins { folder, index };
+            // As the index hands it back.
+            let before = Origins::parse(&of(before, index).encode());
+            let now = of(now, index_now);
+            assert_eq!(now.is_another_folder(before), is_another, "{what}");
+        }
+        // As it was noted before numbers were.
+        let births = [5_i64, 6].map(i64::to_be_bytes);
+        let before = Origins::parse(births.as_flattened());
+        let of = |folder| Origins {
+            folder,
+            index: file(Some(6), 70, 0),
+        };
+        assert!(!of(born).is_another_folder(before));
+        assert!(of(file(Some(4), 7, 100)).is_another_folder(before));
+        assert!(!of(file(None, 7, 100)).is_another_folder(before));
     }
 }

@@ -25,7 +25,7 @@ use syncagent_vault::op::{KeyslotPin, MachineAdd, Put};
 use syncagent_vault::slot::Slot;
 
 use crate::error::ClientError;
-use crate::folder::disk::born_ns;
+use crate::folder::disk::Origin;
 
 type Result<T> = std::result::Result<T, ClientError>;
 
@@ -36,8 +36,7 @@ const KEPT_AT_ANY_AGE: u64 = 64;
 /// The index of one machine.
 pub struct Index {
     db: Connection,
-    /// When its file was made, nanoseconds since 1970.
-    born_ns: Option<i64>,
+    origin: Origin,
 }
 
 /// A machine as the log knows it.
@@ -230,7 +229,7 @@ impl Index {
         let open = || Self::with(Connection::open(path)?);
         // Two processes may be about to make it: whoever comes second fails, and then finds it made.
         let index = open().or_else(|_| open())?;
-        Ok(index.born_with(path))
+        Ok(index.of_file(path))
     }
 
     /// An index in memory, for simulated worlds.
@@ -250,19 +249,19 @@ impl Index {
                 ));
             }
         }
-        Ok(Self::with(db)?.born_with(path))
+        Ok(Self::with(db)?.of_file(path))
     }
 
-    fn born_with(mut self, path: &Path) -> Self {
+    fn of_file(mut self, path: &Path) -> Self {
         let file = path.symlink_metadata().ok();
-        self.born_ns = file.and_then(|file| born_ns(&file));
+        self.origin = file.map_or(Origin::default(), |file| Origin::of(&file));
         self
     }
 
-    /// When the file was made, nanoseconds since 1970: no copy of it can bring that along. None where the file system does
-    /// not say, and in memory.
-    pub fn born_ns(&self) -> Option<i64> {
-        self.born_ns
+    /// By what its file is known from copies of it. It is written to, so when it last changed says nothing. In memory there is
+    /// none.
+    pub fn origin(&self) -> Origin {
+        self.origin
     }
 
     fn with(mut db: Connection) -> Result<Self> {
@@ -293,7 +292,10 @@ impl Index {
         ])
         .to_latest(&mut db)?;
         sums::check(&db)?;
-        Ok(Self { db, born_ns: None })
+        Ok(Self {
+            db,
+            origin: Origin::default(),
+        })
     }
 
     /// Reads the whole state that the engine works on.

@@ -1,7 +1,8 @@
 //! Disks that are full, taken away, or not to be written: what is said, and that it goes on once they are as they were.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::world::{Machine, Run, World, healthy, until};
 
@@ -358,4 +359,67 @@ fn a_folder_that_is_write_protected_says_so_and_loses_nothing() {
     world.mounts().allow_writing(&a.own_folder);
     a.sync_once().exits(0);
     assert_eq!(a.names(), ["y"]);
+}
+
+/// As `cp -a` and backups do it.
+fn copy_all(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("-a").args([from, to]).status();
+    assert!(copied.unwrap().success());
+}
+
+#[test]
+fn a_folder_put_back_where_nobody_says_when_files_were_made_deletes_nothing() {
+    let mut world = World::with_mounts();
+    let disk = world.path("old disk");
+    world.mounts().disk_without_births(&disk);
+    world.start_server("127.0.0.1:0");
+    let a = world.machine("a").with_folder(disk.join("a"));
+    let init = [
+        "init",
+        "--password-file",
+        "password",
+        "--recovery-file",
+        "recovery-code",
+        "--cloud-slot",
+    ];
+    a.run(&init).exits(0);
+    world.register(&a);
+    a.write("edited", "before");
+    a.write("dir/same", "same");
+    a.write("gone", "gone");
+    a.sync_once().exits(0);
+    let b = world.next("b", &a);
+    b.sync_once().exits(0);
+    let backup = world.path("backup");
+    copy_all(&a.folder, &backup);
+    a.write("edited", "after");
+    a.write("new", "new");
+    a.sync_once().exits(0);
+    b.sync_once().exits(0);
+
+    // `chmod` and a look at everything make no other folder of it: what is deleted is deleted.
+    for path in [".syncagent/root", ".syncagent", "dir/same"] {
+        let path = a.folder.join(path);
+        let mode = fs::metadata(&path).unwrap().permissions();
+        fs::set_permissions(&path, mode).unwrap();
+    }
+    fs::remove_file(a.folder.join("gone")).unwrap();
+    a.sync_once().exits(0);
+    b.sync_once().exits(0);
+    assert_eq!(b.names(), ["dir", "edited", "new"]);
+    assert_eq!(a.status()["notices"], serde_json::json!([]));
+
+    fs::remove_dir_all(&a.folder).unwrap();
+    copy_all(&backup, &a.folder);
+    let foreseen = a.foresee();
+    assert!(!foreseen.stdout.contains("remove"), "{}", foreseen.stdout);
+    a.sync_once().exits(0);
+    b.sync_once().exits(0);
+    for machine in [&a, &b] {
+        assert_eq!(machine.read("edited").as_deref(), Some("after"));
+        assert_eq!(machine.read("new").as_deref(), Some("new"));
+        assert_eq!(machine.read("dir/same").as_deref(), Some("same"));
+    }
+    let notices = a.status()["notices"].to_string();
+    assert!(notices.contains("put back from a backup"), "{notices}");
 }

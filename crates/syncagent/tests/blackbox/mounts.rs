@@ -120,6 +120,16 @@ mod linux {
             self.run(&["mount", "-t", "tmpfs", "-o", &options, "tmpfs"], &[at]);
         }
 
+        /// An empty disk that does not say when a file was made.
+        pub(crate) fn disk_without_births(&self, at: &Path) {
+            fs::create_dir_all(at).unwrap();
+            self.run(&["mount", "-t", "ramfs", "-o", "mode=700", "ramfs"], &[at]);
+            let file = self.seen(at).join("born");
+            fs::write(&file, "").unwrap();
+            assert!(fs::metadata(&file).unwrap().created().is_err());
+            fs::remove_file(file).unwrap();
+        }
+
         /// An empty disk of which `mib` MiB can be used, until what this names is removed: then it is `total` MiB.
         // To mount it anew with another size is root's alone.
         pub(crate) fn disk_with_reserve(&self, at: &Path, mib: u32, total: u32) -> PathBuf {

@@ -8,8 +8,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use syncagent_client::folder::disk::{
-    At, Capabilities, Dir, Disk, DiskError, Entry, ErrorKind, Guard, Listing, Meta, ReadHandle,
-    Stat, TempName, WriteHandle,
+    At, Capabilities, Dir, Disk, DiskError, Entry, ErrorKind, Guard, Listing, Meta, Origin,
+    ReadHandle, Stat, TempName, WriteHandle,
 };
 use syncagent_protocol::{ContentHash, Name, TreePath};
 
@@ -800,7 +800,7 @@ impl Disk for SimDisk {
         Ok(Box::new(Unlock(self.drive.clone(), self.run)))
     }
 
-    fn identity_born_ns(&self) -> Option<i64> {
+    fn identity_origin(&self) -> Option<Origin> {
         None
     }
 

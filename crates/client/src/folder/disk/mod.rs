@@ -32,8 +32,12 @@ pub mod windows;
 
 #[cfg(unix)]
 pub use unix::UnixDisk as NativeDisk;
+#[cfg(unix)]
+use unix::number_and_change;
 #[cfg(windows)]
 pub use windows::WindowsDisk as NativeDisk;
+#[cfg(windows)]
+use windows::number_and_change;
 
 /// A name in `.syncagent/tmp`. Made by the folder code alone, so it never needs escaping.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -295,19 +299,35 @@ pub trait Disk: Send + Sync {
     fn prepare(&self) -> Result<(), DiskError>;
     /// Locks the folder against a second daemon, until the guard is dropped. [`ErrorKind::Busy`] if it is locked.
     fn lock(&self) -> Result<Guard, DiskError>;
-    /// When the file with the folder's identity was made, nanoseconds since 1970: no copy can bring that along. None where
-    /// the file system does not say.
-    fn identity_born_ns(&self) -> Option<i64>;
+    /// By what the file with the folder's identity is known from copies of it. None if it cannot be looked at.
+    fn identity_origin(&self) -> Option<Origin>;
     /// Whether the root's path still leads to the directory that was opened. [`ErrorKind::NotFound`] if it leads nowhere.
     fn root_is_same(&self) -> Result<bool, DiskError>;
 }
 
-/// When a file was made, nanoseconds since 1970: no copy of it can bring that along. None where the file system does not
-/// say.
-pub(crate) fn born_ns(file: &std::fs::Metadata) -> Option<i64> {
-    let born = file.created().ok()?;
-    let since = born.duration_since(std::time::UNIX_EPOCH).ok()?;
-    i64::try_from(since.as_nanos()).ok()
+/// By what a file is known from copies of it: they may have its content, name and times, but none of these.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// When it was made, nanoseconds since 1970. None where the file system does not say.
+    pub born_ns: Option<i64>,
+    /// Its number; 0 if there is none. Some file systems make numbers up with each mount.
+    pub inode: u64,
+    /// When anything of it last changed, nanoseconds since 1970, also by other than writing; 0 if nobody says.
+    pub ctime_ns: i64,
+}
+
+impl Origin {
+    /// What the system says of a file.
+    pub(crate) fn of(file: &std::fs::Metadata) -> Self {
+        let born = file.created().ok();
+        let since = born.and_then(|born| born.duration_since(std::time::UNIX_EPOCH).ok());
+        let (inode, ctime_ns) = number_and_change(file);
+        Self {
+            born_ns: since.and_then(|since| i64::try_from(since.as_nanos()).ok()),
+            inode,
+            ctime_ns,
+        }
+    }
 }
 
 /// What went wrong, as far as a decision depends on it.

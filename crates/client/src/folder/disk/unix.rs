@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +19,7 @@ use syncagent_protocol::{Name, TreePath};
 
 use super::{
     At, Capabilities, Dir, Disk, DiskError, Entry, EntryKind, ErrorKind, Guard, Listing, Meta,
-    ReadHandle, Stat, TempName, WriteHandle, os,
+    Origin, ReadHandle, Stat, TempName, WriteHandle, os,
 };
 
 const TMP: &str = "tmp";
@@ -36,6 +36,13 @@ const OPEN_DIR: OFlags = OFlags::CLOEXEC
     .union(OFlags::DIRECTORY);
 
 type Result<T> = std::result::Result<T, DiskError>;
+
+/// A file's number, and when anything of it last changed, nanoseconds since 1970.
+pub(super) fn number_and_change(file: &std::fs::Metadata) -> (u64, i64) {
+    let seconds = file.ctime().checked_mul(1_000_000_000);
+    let ctime_ns = seconds.and_then(|ns| ns.checked_add(file.ctime_nsec()));
+    (file.ino(), ctime_ns.unwrap_or(0))
+}
 
 /// A folder on a file system of this machine.
 pub struct UnixDisk {
@@ -579,11 +586,11 @@ impl Disk for UnixDisk {
         }
     }
 
-    fn identity_born_ns(&self) -> Option<i64> {
+    fn identity_origin(&self) -> Option<Origin> {
         let own = self.own("look at", At::Identity).ok()?;
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(own.dir.as_fd(), IDENTITY, flags, Mode::empty()).ok()?;
-        super::born_ns(&File::from(fd).metadata().ok()?)
+        Some(Origin::of(&File::from(fd).metadata().ok()?))
     }
 
     fn root_is_same(&self) -> Result<bool> {

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use syncagent_protocol::TreePath;
 
 use crate::folder::disk::{
-    At, Capabilities, Dir, Disk, DiskError, ErrorKind, Guard, Listing, Meta, ReadHandle, Stat,
-    TempName, WriteHandle,
+    At, Capabilities, Dir, Disk, DiskError, ErrorKind, Guard, Listing, Meta, Origin, ReadHandle,
+    Stat, TempName, WriteHandle,
 };
 
 type Result<T> = std::result::Result<T, DiskError>;
@@ -149,8 +149,8 @@ impl Disk for Hooked {
     fn lock(&self) -> Result<Guard> {
         self.inner.lock()
     }
-    fn identity_born_ns(&self) -> Option<i64> {
-        self.inner.identity_born_ns()
+    fn identity_origin(&self) -> Option<Origin> {
+        self.inner.identity_origin()
     }
     fn root_is_same(&self) -> Result<bool> {
         self.inner.root_is_same()
