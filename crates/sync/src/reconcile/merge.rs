@@ -148,9 +148,8 @@ impl Merged {
         };
         let here_place = (here.parent, here.name.clone());
         let exec = sides.local_exec(id);
-        let exec_changed = base
-            .is_some_and(|row| exec.is_some_and(|exec| exec != exec_of(&row.node.body)))
-            && base.is_some();
+        let exec_changed =
+            base.is_some_and(|row| exec.is_some_and(|exec| exec != exec_of(&row.node.body)));
         let Some(node) = sides.remote(id) else {
             let deleted = match base {
                 None => sides.is_of_the_deleted(id, here),
