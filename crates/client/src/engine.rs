@@ -3,7 +3,8 @@
 //! A [`Engine::pass`] looks at the folder and at the log, lets `syncagent_sync` decide, and carries the plan
 //! out: `history` verifies what the server shows, `decide` reads what a decision needs, `fetch` puts files together,
 //! `apply` changes the disk, `send` seals and posts, `rows` keeps what was agreed.
-//! Nothing is remembered as pending: whatever interrupts a pass, the next one observes anew.
+//! Nothing is remembered as pending: whatever interrupts a pass, the next one observes anew, and `interrupted` knows what was
+//! done already.
 //!
 //! Invariant: the index says "agreed" only about what is durable on this disk and stands in the verified log.
 

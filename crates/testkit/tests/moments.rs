@@ -4,7 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -475,6 +475,50 @@ async fn what_was_set_of_a_file_outlives_the_power() {
         let found = (shown_on_drive(&two), shown(&desktop));
         assert_eq!(found, (left.clone(), left), "power cut {seed}");
     }
+}
+
+#[tokio::test]
+async fn a_time_that_is_set_after_a_pass_was_cut_off_is_sent() {
+    const SET_NS: i64 = 7_000_000_001;
+    let mut was_set = BTreeSet::new();
+    for call in 0..MANY {
+        let mut two = Two::new().await;
+        let desktop = two.desktop.folder.clone();
+        write(&desktop, "a", "text");
+        two.world.sync(&mut two.desktop).await.unwrap();
+        two.settle().await;
+        rename(&desktop, "a", "moved");
+        write(&desktop, "new", "other text");
+        two.world.sync(&mut two.desktop).await.unwrap();
+        two.drive.arm(call, Fault::Crash);
+        let _ = two.world.sync(&mut two.laptop).await;
+        if two.drive.crashed_in().is_none() {
+            assert_eq!(was_set, ["moved", "new"].into());
+            return;
+        }
+        two.drive.kill();
+        let set: Vec<&str> = two.drive.with(|fs| {
+            let there = ["moved", "new"].into_iter();
+            let set = there.filter(|name| match fs.child(fs.root(), name) {
+                Ok(ino) => fs.set_attributes(ino, Some(SET_NS), None).is_ok(),
+                Err(_) => false,
+            });
+            set.collect()
+        });
+        two.start();
+        two.settle().await;
+        for (at, files) in [
+            ("laptop", shown_on_drive(&two)),
+            ("desktop", shown(&desktop)),
+        ] {
+            for name in &set {
+                let is_set = files[*name].ends_with(&format!("mtime {SET_NS}"));
+                assert!(is_set, "{name} on {at}, killed at {call}: {files:?}");
+            }
+        }
+        was_set.extend(set);
+    }
+    panic!("a pass does not end");
 }
 
 #[tokio::test]

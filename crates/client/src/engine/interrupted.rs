@@ -44,6 +44,13 @@ fn is_same_content(a: &Body, b: &Body) -> bool {
     }
 }
 
+/// Whether a file that was given the first time has the second one: some disks keep seconds only, FAT two of them, NTFS a tenth
+/// of a microsecond.
+fn is_time_here(told_ns: i64, seen_ns: i64) -> bool {
+    let kept = [1, 100, 1_000, 1_000_000, 1_000_000_000, 2_000_000_000];
+    { kept.iter() }.any(|grain| told_ns - told_ns.rem_euclid(*grain) == seen_ns)
+}
+
 impl Engine {
     /// What steps bring: for each node the version of the vault that they were planned for, and its place on this disk.
     pub(super) fn intend<'a>(
@@ -206,6 +213,14 @@ impl Engine {
                 }
                 None => (*exec, row.node.mtime_ns) = (exec_here, seen.mtime_ns),
             }
+        }
+        // The row vouches for the time that it says. Another one is what somebody has set since.
+        let of_base = base.filter(|base| base.node.mtime_ns == row.node.mtime_ns);
+        let known_ns = of_base.and_then(|base| base.fingerprint.map(|print| print.mtime_ns));
+        let is_its_time =
+            is_time_here(row.node.mtime_ns, seen.mtime_ns) || known_ns == Some(seen.mtime_ns);
+        if matches!(row.node.body, Body::File { .. }) && !is_its_time {
+            (row.fingerprint, row.inode) = (None, seen.number);
         }
         Ok(Some(row))
     }
