@@ -218,6 +218,8 @@ pub struct Intended {
     pub place: Option<(NodeId, Name)>,
     /// The inode number of what is fetched for it, with its bit and its time.
     pub fetched: Option<u64>,
+    /// The inode number of what has to leave its place for something else, though the vault has it elsewhere.
+    pub leaving: Option<u64>,
 }
 
 /// Where this machine was about to move what, and the version that the row was of.
@@ -1016,12 +1018,13 @@ impl Index {
         tx.execute("DELETE FROM intended", [])?;
         {
             let mut insert =
-                tx.prepare_cached("INSERT INTO intended VALUES (?1, ?2, ?3, ?4, ?5)")?;
+                tx.prepare_cached("INSERT INTO intended VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
             for Intended {
                 node,
                 version,
                 place,
                 fetched,
+                leaving,
             } in intended
             {
                 let (parent, name) = place
@@ -1029,8 +1032,8 @@ impl Index {
                     .map(|(parent, name)| (parent.0, name))
                     .unzip();
                 let name = name.map(Name::as_str);
-                let fetched = fetched.map(sql);
-                insert.execute(params![node.0, version.0, parent, name, fetched])?;
+                let (fetched, leaving) = (fetched.map(sql), leaving.map(sql));
+                insert.execute(params![node.0, version.0, parent, name, fetched, leaving])?;
             }
         }
         tx.commit()?;
@@ -1039,8 +1042,8 @@ impl Index {
 
     /// What the last batch of steps was to bring.
     pub fn intended(&self) -> Result<Vec<Intended>> {
-        let mut statement =
-            { &self.db }.prepare("SELECT node, version, parent, name, fetched FROM intended")?;
+        let mut statement = { &self.db }
+            .prepare("SELECT node, version, parent, name, fetched, leaving FROM intended")?;
         let rows = statement.query_map([], |row| {
             let (parent, name): (Option<[u8; 16]>, Option<String>) = (row.get(2)?, row.get(3)?);
             Ok((
@@ -1048,11 +1051,12 @@ impl Index {
                 OpHash(row.get(1)?),
                 parent.zip(name),
                 row.get::<_, Option<i64>>(4)?.map(i64::cast_unsigned),
+                row.get::<_, Option<i64>>(5)?.map(i64::cast_unsigned),
             ))
         })?;
         let mut intended = Vec::new();
         for row in rows {
-            let (node, version, place, fetched) = row?;
+            let (node, version, place, fetched, leaving) = row?;
             let place = match place {
                 Some((parent, name)) => match Name::parse(&name) {
                     Ok(name) => Some((NodeId(parent), name)),
@@ -1065,6 +1069,7 @@ impl Index {
                 version,
                 place,
                 fetched,
+                leaving,
             });
         }
         Ok(intended)
@@ -1891,6 +1896,7 @@ mod tests {
             version: OpHash([id; 32]),
             place: name.map(|name| (NodeId([9; 16]), Name::parse(name).unwrap())),
             fetched,
+            leaving: fetched.map(|inode| inode - 1),
         };
         let first = [
             intended(1, Some("a"), Some(u64::MAX)),

@@ -628,6 +628,54 @@ async fn what_may_have_moved_to_where_nothing_can_be_read_is_not_deleted() {
 }
 
 #[tokio::test]
+async fn what_was_to_make_room_and_could_not_is_no_stranger() {
+    for (call, kills) in (0..MANY).flat_map(|call| [(call, true), (call, false)]) {
+        let mut two = Two::new().await;
+        let desktop = two.desktop.folder.clone();
+        make_dir(&desktop, "d");
+        write(&desktop, "a", "first");
+        write(&desktop, "b", "other");
+        two.world.sync(&mut two.desktop).await.unwrap();
+        two.settle().await;
+        rename(&desktop, "a", "d/a");
+        write(&desktop, "a", "second");
+        rename(&desktop, "b", "d/b");
+        make_dir(&desktop, "b");
+        two.world.sync(&mut two.desktop).await.unwrap();
+        let left = shown(&desktop);
+        // Where they shall go cannot be looked into; the names that they have are wanted.
+        two.drive.close(Some(&TreePath::parse("d").unwrap()));
+        two.drive.arm(
+            call,
+            match kills {
+                true => Fault::CrashInChange,
+                false => Fault::Error(ErrorKind::Full),
+            },
+        );
+        let _ = two.world.sync(&mut two.laptop).await;
+        let is_killed = two.drive.crashed_in().is_some();
+        two.drive.disarm();
+        two.drive.close(None);
+        if is_killed {
+            two.drive.kill();
+            two.start();
+        }
+        two.settle().await;
+        let found = (shown_on_drive(&two), shown(&desktop));
+        assert_eq!(
+            found,
+            (left.clone(), left),
+            "call {call}, killed: {is_killed}"
+        );
+        if kills && !is_killed {
+            assert!(call > 20, "a pass made only {call} calls");
+            return;
+        }
+    }
+    panic!("a pass does not end");
+}
+
+#[tokio::test]
 async fn a_write_within_the_clocks_grain_is_seen() {
     for passes in [1, 2] {
         let mut two = Two::new().await;

@@ -235,7 +235,12 @@ impl Engine {
             }
         }
         self.settle(touched)?;
+        let done = batch
+            .iter()
+            .filter(|step| !applied.failed.contains(&step.node()));
+        let gone = done.filter_map(Step::removes).collect();
         self.record_steps(whole, range, applied)?;
+        self.note_who_left(&gone);
         let mut intended = std::mem::take(&mut self.intended);
         intended.retain(|intended| self.is_unfinished(intended));
         self.intended = intended;

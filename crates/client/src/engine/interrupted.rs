@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use syncagent_protocol::{Body, NodeId, OpHash, TreePath};
+use syncagent_protocol::{Body, Node, NodeId, OpHash, TreePath};
 use syncagent_sync::scan::{Fingerprint, Observed};
 use syncagent_sync::{AncestorNode, LastOp, Plan, Step};
 use syncagent_vault::op::Put;
@@ -41,6 +41,26 @@ fn is_same_content(a: &Body, b: &Body) -> bool {
     match (a, b) {
         (Body::File { hash: a, .. }, Body::File { hash: b, .. }) => a == b,
         (a, b) => a == b,
+    }
+}
+
+/// The row of what was seen. It vouches for the time that it says, or that the file is known to have had then: another one
+/// is what somebody has set since.
+fn row_of(node: Node, op_hash: OpHash, seen: &Seen, known_ns: Option<i64>) -> AncestorNode {
+    let is_its_time = !matches!(node.body, Body::File { .. })
+        || is_time_here(node.mtime_ns, seen.mtime_ns)
+        || known_ns == Some(seen.mtime_ns);
+    let fingerprint = seen.print.filter(|_| is_its_time);
+    AncestorNode {
+        node,
+        op_hash,
+        fingerprint,
+        inode: if fingerprint.is_some() {
+            0
+        } else {
+            seen.number
+        },
+        not_here: false,
     }
 }
 
@@ -84,15 +104,52 @@ impl Engine {
                 version: entry.op_hash,
                 place,
                 fetched: staged.get(&node).map(Staged::inode),
+                leaving: None,
             })
         });
         intended.collect()
+    }
+
+    /// What the vault has elsewhere, where this disk cannot put it now, has to make room for something else. Its row goes
+    /// before it does, or its absence might be taken for a deletion; so this is all that tells what it is, if it is not let go
+    /// after all.
+    pub(super) fn note_who_leaves(&mut self, plan: &Plan) -> Result<(), ClientError> {
+        let leaving = plan.steps.iter().filter_map(Step::removes);
+        let leaving = leaving
+            .filter(|id| plan.forget.contains(id))
+            .filter_map(|node| {
+                let row = self.ancestor.get(node)?;
+                let number = row.fingerprint.map_or(row.inode, |print| print.inode);
+                let is_kept = matches!(self.log.get(node)?.op, LastOp::Put(_));
+                (is_kept && number != 0).then(|| Intended {
+                    node,
+                    version: row.op_hash,
+                    place: Some((row.node.parent, row.node.name.clone())),
+                    fetched: None,
+                    leaving: Some(number),
+                })
+            });
+        let leaving: Vec<Intended> = leaving.collect();
+        if !leaving.is_empty() {
+            let is_other = |old: &Intended| leaving.iter().all(|new| new.node != old.node);
+            self.intended.retain(is_other);
+            self.intended.extend(leaving);
+            self.index.prepare([], [], &self.intended)?;
+        }
+        Ok(())
+    }
+
+    /// What had to leave has left.
+    pub(super) fn note_who_left(&mut self, gone: &BTreeSet<NodeId>) {
+        let is_here = |old: &Intended| old.leaving.is_none() || !gone.contains(&old.node);
+        self.intended.retain(is_here);
     }
 
     /// Whether a batch did not come to the end of something.
     pub(super) fn is_unfinished(&self, intended: &Intended) -> bool {
         let row = self.ancestor.get(intended.node);
         match intended.place {
+            Some(_) if intended.leaving.is_some() => row.is_none(),
             Some(_) => row.is_none_or(|row| row.op_hash != intended.version),
             None => row.is_some(),
         }
@@ -108,6 +165,9 @@ impl Engine {
     fn take_in_intended(&mut self) -> Result<(), ClientError> {
         let mut left = std::mem::take(&mut self.intended);
         left.retain(|intended| self.is_unfinished(intended));
+        let (leaving, mut left): (Vec<_>, Vec<_>) = left
+            .into_iter()
+            .partition(|intended| intended.leaving.is_some());
         let mut unread = Vec::new();
         while !left.is_empty() {
             let (mut rows, mut files, mut dirs) = (Vec::new(), Vec::new(), BTreeSet::new());
@@ -149,8 +209,53 @@ impl Engine {
             }
             left = later;
         }
+        for intended in leaving {
+            if self.is_still_here(&intended)? {
+                unread.push(intended);
+            }
+        }
         self.intended = unread;
         Ok(())
+    }
+
+    /// Gives what had to leave, and is still here, its row again, under whichever name it has by now. Says whether nobody
+    /// knows if it is.
+    fn is_still_here(&mut self, intended: &Intended) -> Result<bool, ClientError> {
+        let (Some(scan), Some(number)) = (&self.scan, intended.leaving) else {
+            return Ok(true);
+        };
+        let mut entries = scan.entries.iter();
+        let Some((path, _)) = entries.find(|(_, seen)| inode(seen) == number) else {
+            return Ok(!scan.root_complete || !self.unreadable_now().is_empty());
+        };
+        let path = path.clone();
+        let mut versions = self.index.versions(intended.node)?.into_iter();
+        let version = versions.find(|version| version.op_hash == intended.version);
+        let put = version.and_then(|version| version.put);
+        let directory = path.parent().map(|parent| self.ancestor.at_path(&parent));
+        let is_other = self.ancestor.with_inode(false, number).next().is_some();
+        let (Some(put), Some([parent]), Some(name), false) =
+            (put, directory.as_deref(), path.name(), is_other)
+        else {
+            return Ok(false);
+        };
+        let Ok(put) = Put::parse(&put, intended.node) else {
+            return Ok(false);
+        };
+        let mut node = put.node();
+        (node.parent, node.name) = (*parent, name);
+        let Some(seen) = self.seen_as(&path, &node.body) else {
+            return Ok(!self.unreadable_now().is_empty());
+        };
+        let was = intended.place.as_ref();
+        let was = was.and_then(|(parent, name)| Some(self.ancestor_path(*parent)?.join(name)));
+        let dirs = [Some(path), was].into_iter().flatten();
+        let dirs = dirs.filter_map(|path| path.parent()).collect();
+        let synced = self.folder.sync_found(&[], &dirs);
+        synced.map_err(|error| file_error(&TreePath::ROOT, error.code(), &error))?;
+        let row = row_of(node, intended.version, &seen, None);
+        self.record(vec![(intended.node, Some(row))], Vec::new())?;
+        Ok(false)
     }
 
     /// The row of what stands at `path`, if it is what was to be brought there.
@@ -173,15 +278,8 @@ impl Engine {
         let Some(seen) = self.seen_as(path, &told.body) else {
             return Ok(None);
         };
-        let mut row = AncestorNode {
-            node: told,
-            op_hash: intended.version,
-            fingerprint: seen.print,
-            inode: if seen.print.is_some() { 0 } else { seen.number },
-            not_here: false,
-        };
         // What has a row is the thing of that row, however much it looks like what was brought.
-        let is_directory = matches!(row.node.body, Body::Directory);
+        let is_directory = matches!(told.body, Body::Directory);
         let mut known = self.ancestor.with_inode(is_directory, seen.number);
         let is_other = known.any(|known| known != intended.node);
         let is_staged = intended.fetched.is_none_or(|inode| inode == seen.number);
@@ -190,14 +288,15 @@ impl Engine {
         }
         let base = self.ancestor.get(intended.node);
         // Where the content is as it was, the file must be, too: another one of this content may have taken its place.
-        let kept = base.filter(|base| is_same_content(&base.node.body, &row.node.body));
+        let kept = base.filter(|base| is_same_content(&base.node.body, &told.body));
         let number = kept.map(|base| base.fingerprint.map_or(base.inode, |print| print.inode));
         if intended.fetched.is_none() && number.is_some_and(|number| number != seen.number) {
             return Ok(None);
         }
+        let mut version = intended.version;
         // What is fetched comes with its bit and its time. Otherwise they may not be set yet.
         if intended.fetched.is_none()
-            && let Body::File { exec, .. } = &mut row.node.body
+            && let Body::File { exec, .. } = &mut told.body
         {
             let exec_here = if self.placement.exec_bit {
                 seen.exec
@@ -205,24 +304,18 @@ impl Engine {
                 *exec
             };
             match kept {
-                _ if (*exec, row.node.mtime_ns) == (exec_here, seen.mtime_ns) => {}
+                _ if (*exec, told.mtime_ns) == (exec_here, seen.mtime_ns) => {}
                 Some(base) => {
-                    row.node.mtime_ns = base.node.mtime_ns;
-                    row.node.body = base.node.body.clone();
-                    row.op_hash = base.op_hash;
+                    told.mtime_ns = base.node.mtime_ns;
+                    told.body = base.node.body.clone();
+                    version = base.op_hash;
                 }
-                None => (*exec, row.node.mtime_ns) = (exec_here, seen.mtime_ns),
+                None => (*exec, told.mtime_ns) = (exec_here, seen.mtime_ns),
             }
         }
-        // The row vouches for the time that it says. Another one is what somebody has set since.
-        let of_base = base.filter(|base| base.node.mtime_ns == row.node.mtime_ns);
-        let known_ns = of_base.and_then(|base| base.fingerprint.map(|print| print.mtime_ns));
-        let is_its_time =
-            is_time_here(row.node.mtime_ns, seen.mtime_ns) || known_ns == Some(seen.mtime_ns);
-        if matches!(row.node.body, Body::File { .. }) && !is_its_time {
-            (row.fingerprint, row.inode) = (None, seen.number);
-        }
-        Ok(Some(row))
+        let base = base.filter(|base| base.node.mtime_ns == told.mtime_ns);
+        let known_ns = base.and_then(|base| base.fingerprint.map(|print| print.mtime_ns));
+        Ok(Some(row_of(told, version, &seen, known_ns)))
     }
 
     /// How what stands at `path` looks, if it holds what `body` says; the executable bit does not count.

@@ -46,6 +46,7 @@ impl Engine {
                 .chain(&plan.forget)
                 .copied(),
         )?;
+        self.note_who_leaves(plan)?;
         for id in &plan.agreed {
             let Some(record) = plan.records.get(id) else {
                 continue;

@@ -28,7 +28,7 @@ const AT_OPEN: [(&str, &str); 11] = [
     ("keyslots", "type, hash, slot_id, n"),
     ("pending_ids", "path, node"),
     ("own_moves", "path, node, base"),
-    ("intended", "node, version, parent, name, fetched"),
+    ("intended", "node, version, parent, name, fetched, leaving"),
     ("set_aside", "parent, name, node, version, base"),
     ("conflicts", "copy, node, time_ms"),
     (
@@ -293,6 +293,7 @@ mod tests {
             version: OpHash([9; 32]),
             place: Some((NodeId::ROOT, Name::parse("to").unwrap())),
             fetched: Some(10),
+            leaving: None,
         };
         let pending = [(&path, &NodeId([5; 16]))];
         index

@@ -8,8 +8,8 @@
 //! * **Nothing comes back.** What a person deleted or overwrote on a machine in sync is no file at the end, unless it
 //!   was *touched* somewhere without that machine having seen it: a touch beats a deletion (docs/sync.md).
 //!
-//! A touch is a rename, a copy, a set bit or time, and what a program that stopped may send as new because it could not
-//! note where it came from. It counts until the machine that deletes has seen the position at which it was sent.
+//! A touch is a rename, a copy, a set bit or time. It counts until the machine that deletes has seen the position at which it
+//! was sent.
 //!
 //! A power cut excuses the loss of what was not certainly durable, and no more.
 
@@ -220,20 +220,6 @@ impl Ledger {
         }
         for deletion in self.dead.values_mut().filter(|dead| dead.who == who) {
             deletion.n.get_or_insert(n);
-        }
-    }
-
-    /// The program stopped on `who`, where `contents` stand: it may not have noted which of them it had fetched, and
-    /// what it does not know to be the vault's, it sends as new.
-    pub fn crashed(&mut self, who: &str, contents: &Contents) {
-        let synced = self.synced.entry(who.to_owned()).or_default();
-        let unsure: Vec<ContentHash> = contents
-            .keys()
-            .filter(|hash| !synced.contains(hash))
-            .copied()
-            .collect();
-        for hash in unsure {
-            self.touched(who, hash);
         }
     }
 

@@ -1135,7 +1135,6 @@ impl World {
         if matches!(machine.runs, Runs::Busy(_)) {
             ledger.moved(&machine.name, &machine.before, stands);
         }
-        ledger.crashed(&machine.name, stands);
     }
 
     fn stop(&mut self, i: usize) {
