@@ -61,21 +61,16 @@ struct Row {
 }
 
 impl Row {
-    /// What has the name, and the copy below it.
-    fn rows(&self) -> [Vec<String>; 2] {
+    /// What has the name, and the copy below it; of each which version it is.
+    fn text(&self) -> String {
         let sides = [
             ("theirs", &self.theirs, &self.path),
             ("mine", &self.mine, &self.copy_path),
         ];
-        sides.map(|(whose, newest, path)| {
-            vec![
-                whose.to_owned(),
-                text::time(newest.time_ms),
-                format!("version {}", newest.version),
-                newest.machine.clone(),
-                shown(path),
-            ]
-        })
+        let sides = sides.map(|(whose, newest, path)| {
+            format!("{whose:6}  {}\n        {}\n", shown(path), newest.words())
+        });
+        sides.concat()
     }
 }
 
@@ -134,11 +129,12 @@ pub(super) fn list(context: &Context) -> Result {
         .output
         .result(&answer, || match answer.conflicts.is_empty() {
             true => "no conflicts".to_owned(),
-            false => text::table(
-                &{ answer.conflicts.iter() }
-                    .flat_map(Row::rows)
-                    .collect::<Vec<_>>(),
-            ),
+            false => { answer.conflicts.iter() }
+                .map(Row::text)
+                .collect::<Vec<_>>()
+                .join("\n")
+                .trim_end()
+                .to_owned(),
         })?;
     if !answer.conflicts.is_empty() {
         context.output.remark(

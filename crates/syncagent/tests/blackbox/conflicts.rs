@@ -161,24 +161,12 @@ fn both_sides_are_told_apart_by_version_machine_and_time_also_in_the_log() {
         );
         // For people, too.
         let list = machine.run(&["conflicts"]).exits(0).stdout;
-        let rows: Vec<Vec<&str>> = list.lines().map(|row| row.split("  ").collect()).collect();
-        let row = |whose: &str, side: &[Value; 4], path: &str| {
-            let version = format!("version {}", side[0]);
-            [
-                whose,
-                &clock(side),
-                &version,
-                side[1].as_str().unwrap(),
-                path,
-            ]
-            .map(str::to_owned)
-        };
-        let words_of = |row: &Vec<&str>| -> Vec<String> {
-            let words = row.iter().map(|word| word.trim().to_owned());
-            words.filter(|word| !word.is_empty()).collect()
-        };
-        assert_eq!(words_of(&rows[0]), row("theirs", &theirs, "plan"));
-        assert_eq!(words_of(&rows[1]), row("mine", &mine, &copy));
+        let told = format!(
+            "theirs  plan\n        {}\nmine    {copy}\n        {}\n",
+            words(&theirs),
+            words(&mine)
+        );
+        assert_eq!(list, told);
         let shown = machine.run(&["conflicts", "diff", "plan"]).exits(0).stderr;
         for side in [&theirs, &mine] {
             assert!(shown.contains(&words(side)), "{shown}");
