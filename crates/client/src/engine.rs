@@ -174,6 +174,8 @@ pub struct Engine {
     own_moves: OwnMoves,
     /// What a batch that did not come to its end was to bring.
     intended: Vec<Intended>,
+    /// Numbers of files that could not be read in this pass: they are somewhere, under whichever name.
+    unread_numbers: BTreeSet<u64>,
     hashes: BTreeMap<TreePath, (Fingerprint, ContentHash)>,
     /// Nodes whose content in the vault could not be put together; tried again with the next full look.
     unavailable: BTreeMap<NodeId, FileError>,
@@ -334,6 +336,7 @@ impl Engine {
             pending_ids,
             own_moves,
             intended,
+            unread_numbers: BTreeSet::new(),
             unreadable: BTreeSet::new(),
             hashes: BTreeMap::new(),
             unavailable: BTreeMap::new(),
@@ -483,6 +486,7 @@ impl Engine {
         let failed = Hint::Paths(self.errors.keys().cloned().collect());
         self.unlooked = std::mem::take(&mut self.unlooked).and(failed);
         self.errors.clear();
+        self.unread_numbers.clear();
         if !self.folder.is_settled() {
             self.check_root()?;
             let mut touched = BTreeSet::new();

@@ -937,7 +937,7 @@ impl Index {
 
     /// The history of a node, newest first.
     pub fn versions(&self, node: NodeId) -> Result<Vec<Version>> {
-        let mut statement = self.db.prepare(
+        let mut statement = self.db.prepare_cached(
             "SELECT o.n, o.op_hash, o.kind, o.put, c.machine, c.time_ms FROM ops o JOIN commits c USING (n)
              WHERE o.node = ?1 ORDER BY o.n DESC",
         )?;
@@ -971,6 +971,23 @@ impl Index {
         }
         let tx = self.db.transaction()?;
         write_rows(&tx, rows.iter().map(|(node, row)| (*node, row)), settled)?;
+        point(Point::RowsWriting);
+        tx.commit()?;
+        point(Point::RowsWritten);
+        Ok(())
+    }
+
+    /// After a batch of steps: rows, and what is left of what it was to bring and move.
+    pub fn finish(
+        &mut self,
+        rows: &[(NodeId, Option<AncestorNode>)],
+        settled: &[TreePath],
+        (left, moves): (&[Intended], &OwnMoves),
+    ) -> Result<()> {
+        let tx = self.db.transaction()?;
+        write_rows(&tx, rows.iter().map(|(node, row)| (*node, row)), settled)?;
+        write_intended(&tx, left)?;
+        write_own_moves(&tx, moves)?;
         point(Point::RowsWriting);
         tx.commit()?;
         point(Point::RowsWritten);
@@ -1015,27 +1032,7 @@ impl Index {
         let tx = self.db.transaction()?;
         note_ids(&tx, ids)?;
         note_set_aside(&tx, copies)?;
-        tx.execute("DELETE FROM intended", [])?;
-        {
-            let mut insert =
-                tx.prepare_cached("INSERT INTO intended VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
-            for Intended {
-                node,
-                version,
-                place,
-                fetched,
-                leaving,
-            } in intended
-            {
-                let (parent, name) = place
-                    .as_ref()
-                    .map(|(parent, name)| (parent.0, name))
-                    .unzip();
-                let name = name.map(Name::as_str);
-                let (fetched, leaving) = (fetched.map(sql), leaving.map(sql));
-                insert.execute(params![node.0, version.0, parent, name, fetched, leaving])?;
-            }
-        }
+        write_intended(&tx, intended)?;
         tx.commit()?;
         Ok(())
     }
@@ -1136,14 +1133,7 @@ impl Index {
     /// Keeps the moves of the next batch in place of those of the last.
     pub fn set_own_moves(&mut self, moves: &OwnMoves) -> Result<()> {
         let tx = self.db.transaction()?;
-        tx.execute("DELETE FROM own_moves", [])?;
-        {
-            let mut insert =
-                tx.prepare_cached("INSERT OR REPLACE INTO own_moves VALUES (?1, ?2, ?3)")?;
-            for (path, (node, base)) in moves {
-                insert.execute(params![path.as_str(), node.0, base.0])?;
-            }
-        }
+        write_own_moves(&tx, moves)?;
         tx.commit()?;
         Ok(())
     }
@@ -1419,6 +1409,38 @@ fn note_ids<'a>(
     let mut insert = tx.prepare_cached("INSERT OR REPLACE INTO pending_ids VALUES (?1, ?2)")?;
     for (path, node) in ids {
         insert.execute(params![path.as_str(), node.0])?;
+    }
+    Ok(())
+}
+
+/// In place of what was noted before.
+fn write_own_moves(tx: &Transaction<'_>, moves: &OwnMoves) -> Result<()> {
+    tx.execute("DELETE FROM own_moves", [])?;
+    let mut insert = tx.prepare_cached("INSERT OR REPLACE INTO own_moves VALUES (?1, ?2, ?3)")?;
+    for (path, (node, base)) in moves {
+        insert.execute(params![path.as_str(), node.0, base.0])?;
+    }
+    Ok(())
+}
+
+/// In place of what was noted before.
+fn write_intended(tx: &Transaction<'_>, intended: &[Intended]) -> Result<()> {
+    tx.execute("DELETE FROM intended", [])?;
+    let mut insert = tx.prepare_cached("INSERT INTO intended VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
+    for Intended {
+        node,
+        version,
+        place,
+        fetched,
+        leaving,
+    } in intended
+    {
+        let place = place.as_ref();
+        let (parent, name) = place
+            .map(|(parent, name)| (parent.0, name.as_str()))
+            .unzip();
+        let (fetched, leaving) = (fetched.map(sql), leaving.map(sql));
+        insert.execute(params![node.0, version.0, parent, name, fetched, leaving])?;
     }
     Ok(())
 }

@@ -217,7 +217,46 @@ async fn what_was_fetched_and_not_yet_recorded_is_no_new_thing() {
 /// What is done in a directory: before, then, and when a pass that brought that was interrupted elsewhere.
 type Act = fn(&Path);
 
-const LEFT_BEHIND: [(&str, Act, Act, Act); 13] = [
+const LEFT_BEHIND: [(&str, Act, Act, Act); 16] = [
+    (
+        "edited twice in a directory that moved",
+        |at| {
+            make_dir(at, "d");
+            write(at, "d/a", "first");
+            write(at, "d/kept", "kept");
+        },
+        |at| {
+            rename(at, "d", "e");
+            write(at, "e/a", "second");
+        },
+        |at| write(at, "e/a", "third"),
+    ),
+    (
+        "edited and removed in a directory that moved",
+        |at| {
+            make_dir(at, "d");
+            write(at, "d/a", "first");
+            write(at, "d/kept", "kept");
+        },
+        |at| {
+            rename(at, "d", "e");
+            write(at, "e/a", "second");
+        },
+        |at| fs::remove_file(at.join("e/a")).unwrap(),
+    ),
+    (
+        "set and taken away in a directory that moved",
+        |at| {
+            make_dir(at, "d");
+            write(at, "d/a", "first");
+            write(at, "d/kept", "kept");
+        },
+        |at| {
+            rename(at, "d", "e");
+            set_mode(at, "e/a", 0o755);
+        },
+        |at| set_mode(at, "e/a", 0o644),
+    ),
     (
         "edited twice",
         |at| write(at, "a", "first"),
@@ -673,6 +712,179 @@ async fn what_was_to_make_room_and_could_not_is_no_stranger() {
         }
     }
     panic!("a pass does not end");
+}
+
+/// Deleted where the last batch had brought it, and made anew there: a note of the batch says nothing of it any more.
+#[tokio::test]
+async fn what_is_made_anew_where_a_batch_brought_something_stays() {
+    let mut two = Two::new().await;
+    let desktop = two.desktop.folder.clone();
+    write(&desktop, "a", "text");
+    write(&desktop, "c", "other text");
+    two.world.sync(&mut two.desktop).await.unwrap();
+    two.settle().await;
+    rename(&desktop, "a", "b");
+    make_dir(&desktop, "e");
+    write(&desktop, "f", "fetched");
+    two.world.sync(&mut two.desktop).await.unwrap();
+    two.settle().await;
+    // One goes to a directory that is not synchronised, and comes back from there.
+    let bin = two.drive.with(|fs| {
+        let root = fs.root();
+        let empty = || Body::Dir(BTreeMap::new());
+        let bin = fs.create(root, ".Trashes", empty()).unwrap();
+        fs.rename((root, "f"), (bin, "f"), false).unwrap();
+        fs.remove(root, "b", false).unwrap();
+        fs.remove(root, "e", true).unwrap();
+        bin
+    });
+    two.settle().await;
+    assert_eq!(two.names_at_desktop(), ["c"]);
+    two.write("b", "text");
+    two.drive.with(|fs| {
+        let root = fs.root();
+        fs.create(root, "e", Body::Dir(BTreeMap::new())).unwrap();
+        fs.rename((bin, "f"), (root, "f"), false).unwrap();
+    });
+    two.start();
+    two.settle().await;
+    assert_eq!(two.names_at_desktop(), ["b", "c", "e", "f"]);
+    let found: Vec<String> = shown_on_drive(&two).into_keys().collect();
+    assert_eq!(found, [".Trashes", "b", "c", "e", "f"]);
+}
+
+#[tokio::test]
+async fn what_was_moved_to_and_fro_and_cannot_be_read_is_not_deleted() {
+    for call in 0..MANY {
+        let mut two = Two::new().await;
+        let desktop = two.desktop.folder.clone();
+        write(&desktop, "a", "first");
+        two.world.sync(&mut two.desktop).await.unwrap();
+        two.settle().await;
+        two.settle().await;
+        rename(&desktop, "a", "b");
+        two.world.sync(&mut two.desktop).await.unwrap();
+        two.drive.arm(call, Fault::Crash);
+        let _ = two.world.sync(&mut two.laptop).await;
+        if two.drive.crashed_in().is_none() {
+            assert!(call > 15, "a pass made only {call} calls");
+            return;
+        }
+        two.drive.kill();
+        rename(&desktop, "b", "a");
+        two.world.sync(&mut two.desktop).await.unwrap();
+        two.start();
+        two.drive.spell(ErrorKind::Io, 1_000_000);
+        for _ in 0..3 {
+            let _ = two.world.sync(&mut two.laptop).await;
+            two.world.sync(&mut two.desktop).await.unwrap();
+            let found = two.names_at_desktop();
+            assert_eq!(found, ["a"], "killed at {call}");
+        }
+        two.drive.disarm();
+        two.settle().await;
+        assert_eq!(two.names_at_desktop(), ["a"], "killed at {call}");
+    }
+    panic!("a pass does not end");
+}
+
+#[tokio::test]
+async fn what_was_edited_here_and_moved_there_is_no_conflict_if_it_is_cut_off() {
+    for call in 0..MANY {
+        let mut two = Two::new().await;
+        let desktop = two.desktop.folder.clone();
+        write(&desktop, "a", "first");
+        two.world.sync(&mut two.desktop).await.unwrap();
+        two.settle().await;
+        two.write("a", "edited here");
+        rename(&desktop, "a", "b");
+        two.world.sync(&mut two.desktop).await.unwrap();
+        two.drive.arm(call, Fault::Crash);
+        let _ = two.world.sync(&mut two.laptop).await;
+        if two.drive.crashed_in().is_none() {
+            assert!(call > 20, "a pass made only {call} calls");
+            return;
+        }
+        two.drive.kill();
+        two.start();
+        two.settle().await;
+        assert_eq!(two.names_at_desktop(), ["b"], "killed at {call}");
+        let found = fs::read_to_string(desktop.join("b")).unwrap();
+        assert_eq!(found, "edited here", "killed at {call}");
+        assert_eq!(shown_on_drive(&two), shown(&desktop), "killed at {call}");
+    }
+    panic!("a pass does not end");
+}
+
+/// What somebody moved, what is set of a file, and what an interrupted pass had moved, each where the file cannot be opened.
+#[tokio::test]
+async fn a_file_that_cannot_be_flushed_holds_up_nothing_else() {
+    for what in ["moved here", "set", "moved there and cut off"] {
+        let mut two = Two::new().await;
+        let desktop = two.desktop.folder.clone();
+        write(&desktop, "f", "text");
+        write(&desktop, "g", "text");
+        two.world.sync(&mut two.desktop).await.unwrap();
+        two.settle().await;
+        two.settle().await;
+        let mut closed = "h";
+        match what {
+            "moved here" => two.drive.with(|fs| {
+                let root = fs.root();
+                fs.rename((root, "f"), (root, "h"), false).unwrap();
+            }),
+            "set" => {
+                set_mode(&desktop, "f", 0o755);
+                closed = "f";
+            }
+            _ => {
+                rename(&desktop, "f", "h");
+                two.world.sync(&mut two.desktop).await.unwrap();
+                // Killed once it is moved.
+                let moved = |two: &Two| two.on_drive().contains_key("h");
+                let call = 0..MANY;
+                for call in call {
+                    two.drive.arm(call, Fault::Crash);
+                    let _ = two.world.sync(&mut two.laptop).await;
+                    assert!(two.drive.crashed_in().is_some());
+                    two.drive.disarm();
+                    two.drive.kill();
+                    if moved(&two) {
+                        break;
+                    }
+                    two.start();
+                }
+                two.start();
+            }
+        }
+        write(&desktop, "g", "another text");
+        two.world.sync(&mut two.desktop).await.unwrap();
+        two.drive.close(Some(&TreePath::parse(closed).unwrap()));
+        let left = shown(&desktop);
+        for _ in 0..2 {
+            let outcome = two.world.sync(&mut two.laptop).await.unwrap();
+            let failed: Vec<&str> = { outcome.errors.iter() }.map(|e| e.path.as_str()).collect();
+            assert_eq!(failed, [closed], "{what}");
+            assert_eq!(shown_on_drive(&two)["g"], left["g"], "{what}");
+            // Nobody may say of it what a power cut could undo.
+            two.world.sync(&mut two.desktop).await.unwrap();
+            assert_eq!(shown(&desktop), left, "{what}");
+        }
+        two.drive.close(None);
+        two.settle().await;
+        let (here, there) = (shown_on_drive(&two), shown(&desktop));
+        assert_eq!(here, there, "{what}");
+        let name = if what == "set" { "f" } else { "h" };
+        assert_eq!(
+            here.keys().collect::<Vec<_>>(),
+            [name, "g"]
+                .iter()
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .collect::<Vec<_>>(),
+            "{what}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use crate::error::ClientError;
 use crate::folder::apply::{ApplyError, Expect, Folder, Staged};
 use crate::folder::disk::{At, EntryKind, ErrorKind, Stat};
 use crate::folder::scan::RACY_NS;
-use crate::index::{Intended, SetAside};
+use crate::index::SetAside;
 use crate::transfer::download::Source;
 
 /// Bytes of content staged before they are placed.
@@ -234,21 +234,19 @@ impl Engine {
                 }
             }
         }
-        self.settle(touched)?;
-        let done = batch
-            .iter()
-            .filter(|step| !applied.failed.contains(&step.node()));
-        let gone = done.filter_map(Step::removes).collect();
-        self.record_steps(whole, range, applied)?;
-        self.note_who_left(&gone);
-        let mut intended = std::mem::take(&mut self.intended);
-        intended.retain(|intended| self.is_unfinished(intended));
-        self.intended = intended;
-        Ok(())
+        let unflushed = self.settle(touched)?;
+        let steps = whole.plan.steps[range.clone()].iter();
+        for step in steps.filter(|step| unflushed.contains(main_path(step))) {
+            applied.fail(step);
+        }
+        self.record_steps(whole, range, applied)
     }
 
-    /// Makes what was changed durable and lets the old files go.
-    pub(super) fn settle(&mut self, touched: &mut BTreeSet<TreePath>) -> Result<(), ClientError> {
+    /// Makes what was changed durable and lets the old files go. Says of which files it could not.
+    pub(super) fn settle(
+        &mut self,
+        touched: &mut BTreeSet<TreePath>,
+    ) -> Result<BTreeSet<TreePath>, ClientError> {
         let settled = self
             .folder
             .settle()
@@ -260,10 +258,12 @@ impl Engine {
             ));
             touched.insert(rescued.to);
         }
-        for (path, error) in settled.held {
-            self.fail(&path, error.code(), &error);
+        for (path, error) in settled.held.iter().chain(&settled.unflushed) {
+            self.fail(path, error.code(), error);
         }
-        Ok(())
+        Ok({ settled.unflushed.into_iter() }
+            .map(|(path, _)| path)
+            .collect())
     }
 
     /// Rows of nodes that are done once their steps are.
@@ -301,7 +301,7 @@ impl Engine {
                 settled.push(record.path.clone());
             }
         }
-        self.record(rows, settled)
+        self.finish(rows, settled)
     }
 
     fn note_done(
@@ -371,9 +371,9 @@ impl Engine {
         });
         let mut intended = self.intend(plan, batch.iter().filter(able), staged);
         // What the batch before could not do is not done yet.
-        let is_new = |old: &Intended| intended.iter().all(|new| new.node != old.node);
+        let new: BTreeSet<NodeId> = intended.iter().map(|new| new.node).collect();
         let mut before = std::mem::take(&mut self.intended);
-        before.retain(|old| self.is_unfinished(old) && is_new(old));
+        before.retain(|old| !new.contains(&old.node) && self.is_unfinished(old, None));
         intended.extend(before);
         let ids_noted = ids.iter().map(|(path, id)| (path, id));
         self.index.prepare(ids_noted, copies, &intended)?;

@@ -10,7 +10,7 @@ use syncagent_sync::{
 };
 use syncagent_vault::random;
 
-use super::{Engine, utc};
+use super::{Engine, inode, utc};
 use crate::error::ClientError;
 use crate::folder::disk::Disk;
 use crate::folder::read::{Reading, open_stable};
@@ -209,6 +209,8 @@ impl Engine {
                 }
                 Err(error) => {
                     if let Some(scan) = &mut self.scan {
+                        let seen = scan.entries.get(&path).map(inode);
+                        self.unread_numbers.extend(seen);
                         scan.entries.insert(path.clone(), Observed::Unknown);
                     }
                     self.fail(&path, Code::Read, &error);

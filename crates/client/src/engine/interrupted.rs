@@ -15,7 +15,7 @@ use syncagent_vault::op::Put;
 use super::{Engine, file_error, inode};
 use crate::error::ClientError;
 use crate::folder::apply::{Expect, Staged};
-use crate::index::{Intended, Version};
+use crate::index::{Intended, OwnMoves, Version};
 
 /// How something looks that was found where a batch was to bring it.
 struct Seen {
@@ -114,40 +114,61 @@ impl Engine {
     /// before it does, or its absence might be taken for a deletion; so this is all that tells what it is, if it is not let go
     /// after all.
     pub(super) fn note_who_leaves(&mut self, plan: &Plan) -> Result<(), ClientError> {
+        let forget: BTreeSet<NodeId> = plan.forget.iter().copied().collect();
         let leaving = plan.steps.iter().filter_map(Step::removes);
-        let leaving = leaving
-            .filter(|id| plan.forget.contains(id))
-            .filter_map(|node| {
-                let row = self.ancestor.get(node)?;
-                let number = row.fingerprint.map_or(row.inode, |print| print.inode);
-                let is_kept = matches!(self.log.get(node)?.op, LastOp::Put(_));
-                (is_kept && number != 0).then(|| Intended {
-                    node,
-                    version: row.op_hash,
-                    place: Some((row.node.parent, row.node.name.clone())),
-                    fetched: None,
-                    leaving: Some(number),
-                })
-            });
+        let leaving = leaving.filter(|id| forget.contains(id)).filter_map(|node| {
+            let row = self.ancestor.get(node)?;
+            let number = row.fingerprint.map_or(row.inode, |print| print.inode);
+            let is_kept = matches!(self.log.get(node)?.op, LastOp::Put(_));
+            (is_kept && number != 0).then(|| Intended {
+                node,
+                version: row.op_hash,
+                place: Some((row.node.parent, row.node.name.clone())),
+                fetched: None,
+                leaving: Some(number),
+            })
+        });
         let leaving: Vec<Intended> = leaving.collect();
         if !leaving.is_empty() {
-            let is_other = |old: &Intended| leaving.iter().all(|new| new.node != old.node);
-            self.intended.retain(is_other);
+            self.intended.retain(|old| !forget.contains(&old.node));
             self.intended.extend(leaving);
             self.index.prepare([], [], &self.intended)?;
         }
         Ok(())
     }
 
-    /// What had to leave has left.
-    pub(super) fn note_who_left(&mut self, gone: &BTreeSet<NodeId>) {
-        let is_here = |old: &Intended| old.leaving.is_none() || !gone.contains(&old.node);
-        self.intended.retain(is_here);
+    /// Writes the rows of what a batch did, and with them which of what it was to bring is still to come. The rest would
+    /// one day vouch for what a person made there anew.
+    pub(super) fn finish(
+        &mut self,
+        rows: Vec<(NodeId, Option<AncestorNode>)>,
+        settled: Vec<TreePath>,
+    ) -> Result<(), ClientError> {
+        let written: BTreeMap<NodeId, Option<&AncestorNode>> = rows
+            .iter()
+            .map(|(node, row)| (*node, row.as_ref()))
+            .collect();
+        let mut left = std::mem::take(&mut self.intended);
+        left.retain(|intended| match written.get(&intended.node) {
+            // What had to leave has left.
+            Some(None) => false,
+            row => self.is_unfinished(intended, row.copied()),
+        });
+        let mut moves = std::mem::take(&mut self.own_moves);
+        moves.retain(|_, (node, _)| !written.contains_key(node));
+        self.index.finish(&rows, &settled, (&left, &moves))?;
+        (self.intended, self.own_moves) = (left, moves);
+        self.remember(rows, &settled);
+        Ok(())
     }
 
-    /// Whether a batch did not come to the end of something.
-    pub(super) fn is_unfinished(&self, intended: &Intended) -> bool {
-        let row = self.ancestor.get(intended.node);
+    /// Whether a batch did not come to the end of something; `written` is its row, if that is another one than before.
+    pub(super) fn is_unfinished(
+        &self,
+        intended: &Intended,
+        written: Option<Option<&AncestorNode>>,
+    ) -> bool {
+        let row = written.unwrap_or_else(|| self.ancestor.get(intended.node));
         match intended.place {
             Some(_) if intended.leaving.is_some() => row.is_none(),
             Some(_) => row.is_none_or(|row| row.op_hash != intended.version),
@@ -157,25 +178,43 @@ impl Engine {
 
     /// Gives its row to what an interrupted batch had done.
     pub(super) fn take_in_interrupted(&mut self) -> Result<(), ClientError> {
+        // What moved is known by its number, before anything has to be read; but for what moved into a new directory.
+        self.take_in_own_moves()?;
         self.take_in_intended()?;
-        self.take_in_own_moves()
+        self.take_in_own_moves()?;
+        let scan = self.scan.as_ref();
+        let entries = scan
+            .filter(|scan| scan.root_complete)
+            .map(|scan| &scan.entries);
+        let is_unread = |path| entries.is_none_or(|all| all.get(path) == Some(&Observed::Unknown));
+        let unread = { self.own_moves.iter() }.filter(|(path, _)| is_unread(*path));
+        let unread: OwnMoves = unread.map(|(path, told)| (path.clone(), *told)).collect();
+        if unread != self.own_moves {
+            self.index.set_own_moves(&unread)?;
+            self.own_moves = unread;
+        }
+        Ok(())
     }
 
     /// What stands where a batch was to bring it, as it was to be, is what was agreed on: a directory before what is in it.
     fn take_in_intended(&mut self) -> Result<(), ClientError> {
         let mut left = std::mem::take(&mut self.intended);
-        left.retain(|intended| self.is_unfinished(intended));
+        let is_noted = !left.is_empty();
+        left.retain(|intended| self.is_unfinished(intended, None));
         let (leaving, mut left): (Vec<_>, Vec<_>) = left
             .into_iter()
             .partition(|intended| intended.leaving.is_some());
         let mut unread = Vec::new();
         while !left.is_empty() {
-            let (mut rows, mut files, mut dirs) = (Vec::new(), Vec::new(), BTreeSet::new());
+            let (mut rows, mut dirs) = (Vec::new(), BTreeSet::new());
+            // Files, and of which node each is.
+            let (mut files, mut of) = (Vec::new(), Vec::new());
             let mut later = Vec::new();
             for intended in &left {
                 let Some((parent, name)) = &intended.place else {
-                    if self.is_removed(intended)? {
-                        rows.push((intended.node, None));
+                    match self.is_removed(intended)? {
+                        true => rows.push((intended.node, None)),
+                        false => later.push(intended.clone()),
                     }
                     continue;
                 };
@@ -189,10 +228,14 @@ impl Engine {
                 let entries = self.scan.as_ref().map(|scan| &scan.entries);
                 if entries.and_then(|all| all.get(&path)) == Some(&Observed::Unknown) {
                     unread.push(intended.clone());
+                } else if row.is_none() {
+                    // Its directory may get another place in this turn.
+                    later.push(intended.clone());
                 }
                 if let Some(row) = row {
                     if matches!(row.node.body, Body::File { .. }) {
                         files.push(path.clone());
+                        of.push(intended.node);
                     }
                     dirs.extend(path.parent());
                     let was = self.ancestor_path(intended.node);
@@ -200,8 +243,17 @@ impl Engine {
                     rows.push((intended.node, Some(row)));
                 }
             }
-            let synced = self.folder.sync_found(&files, &dirs);
-            synced.map_err(|error| file_error(&TreePath::ROOT, error.code(), &error))?;
+            let refused = self.flush(&files, &dirs)?;
+            if !refused.is_empty() {
+                let refused = { files.iter().zip(&of) }.filter(|(path, _)| refused.contains(path));
+                let refused: BTreeSet<NodeId> = refused.map(|(_, node)| *node).collect();
+                rows.retain(|(node, _)| !refused.contains(node));
+                unread.extend(
+                    { left.iter() }
+                        .filter(|old| refused.contains(&old.node))
+                        .cloned(),
+                );
+            }
             let is_over = rows.is_empty();
             self.record(rows, Vec::new())?;
             if is_over {
@@ -215,6 +267,10 @@ impl Engine {
             }
         }
         self.intended = unread;
+        if is_noted {
+            // Once only: what is not as it was to be is a person's, also after the next start.
+            self.index.prepare([], [], &self.intended)?;
+        }
         Ok(())
     }
 
@@ -224,11 +280,18 @@ impl Engine {
         let (Some(scan), Some(number)) = (&self.scan, intended.leaving) else {
             return Ok(true);
         };
-        let mut entries = scan.entries.iter();
-        let Some((path, _)) = entries.find(|(_, seen)| inode(seen) == number) else {
+        let was = intended.place.as_ref();
+        let was = was.and_then(|(parent, name)| Some(self.ancestor_path(*parent)?.join(name)));
+        let has_number = |path: &TreePath| scan.entries.get(path).map(inode) == Some(number);
+        let found = match was.clone().filter(has_number) {
+            Some(path) => Some(path),
+            None => { scan.entries.keys() }
+                .find(|path| has_number(path))
+                .cloned(),
+        };
+        let Some(path) = found else {
             return Ok(!scan.root_complete || !self.unreadable_now().is_empty());
         };
-        let path = path.clone();
         let mut versions = self.index.versions(intended.node)?.into_iter();
         let version = versions.find(|version| version.op_hash == intended.version);
         let put = version.and_then(|version| version.put);
@@ -247,12 +310,14 @@ impl Engine {
         let Some(seen) = self.seen_as(&path, &node.body) else {
             return Ok(!self.unreadable_now().is_empty());
         };
-        let was = intended.place.as_ref();
-        let was = was.and_then(|(parent, name)| Some(self.ancestor_path(*parent)?.join(name)));
+        // A number that was handed out again to something else of the same content, such as none.
+        if !is_time_here(node.mtime_ns, seen.mtime_ns) && !matches!(node.body, Body::Symlink { .. })
+        {
+            return Ok(false);
+        }
         let dirs = [Some(path), was].into_iter().flatten();
         let dirs = dirs.filter_map(|path| path.parent()).collect();
-        let synced = self.folder.sync_found(&[], &dirs);
-        synced.map_err(|error| file_error(&TreePath::ROOT, error.code(), &error))?;
+        self.flush(&[], &dirs)?;
         let row = row_of(node, intended.version, &seen, None);
         self.record(vec![(intended.node, Some(row))], Vec::new())?;
         Ok(false)
@@ -282,8 +347,12 @@ impl Engine {
         let is_directory = matches!(told.body, Body::Directory);
         let mut known = self.ancestor.with_inode(is_directory, seen.number);
         let is_other = known.any(|known| known != intended.node);
-        let is_staged = intended.fetched.is_none_or(|inode| inode == seen.number);
-        if is_other || !is_staged || seen.number == 0 {
+        let is_it = match intended.fetched {
+            // What has gone since may have had that number before.
+            Some(inode) => inode == seen.number,
+            None => !is_other,
+        };
+        if !is_it || seen.number == 0 {
             return Ok(None);
         }
         let base = self.ancestor.get(intended.node);
@@ -382,8 +451,8 @@ impl Engine {
         ) else {
             return Ok(false);
         };
-        let is_seen = scan.root_complete && self.unreadable_now().is_empty();
-        if last == Some(intended.version) || !is_seen || scan.entries.contains_key(&path) {
+        let may_be = last != Some(intended.version) && !scan.entries.contains_key(&path);
+        if !may_be || !scan.root_complete || !self.unreadable_now().is_empty() {
             return Ok(false);
         }
         let number = row.fingerprint.map_or(row.inode, |print| print.inode);
@@ -392,7 +461,7 @@ impl Engine {
         Ok(!is_elsewhere && self.newer(intended)?.is_some())
     }
 
-    /// Before a step moves something that the vault does not move: a crash must not make a person's rename of it.
+    /// Before a step moves something that no person moved: a crash must not make a person's rename of it.
     pub(super) fn remember_moves(
         &mut self,
         batch: &[Step],
@@ -411,7 +480,9 @@ impl Engine {
             };
             let both = [Some((to, *node)), exchange_with.map(|other| (from, other))];
             for (path, id) in both.into_iter().flatten() {
-                if !with_ops.contains(&id)
+                // What goes where the vault has it is no rename of a person's, whatever else is sent of it.
+                let is_the_vaults = || self.placed.tree.path_of(id).as_ref() == Some(path);
+                if (!with_ops.contains(&id) || is_the_vaults())
                     && let Some(row) = self.ancestor.get(id)
                 {
                     moves.insert(path.clone(), (id, row.op_hash));
@@ -425,7 +496,7 @@ impl Engine {
         Ok(())
     }
 
-    /// What the last batch moved to another name before it was interrupted has that name in its row from now on, and what it fetched under another name is taken away: the vault has it.
+    /// What the last batch moved to another name before it was interrupted has that name in its row from now on.
     pub(super) fn take_in_own_moves(&mut self) -> Result<(), ClientError> {
         let mut rows = Vec::new();
         for (path, (id, base)) in &self.own_moves {

@@ -1,6 +1,6 @@
 //! The rows of the ancestor: what they say, and when they may say it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use syncagent_protocol::{Body, Kind, NodeId, OpHash, TreePath};
 use syncagent_sync::scan::{Fingerprint, Observed};
@@ -37,7 +37,7 @@ impl Engine {
                 .get(*id)
                 .is_none_or(|node| !matches!(node.state, LocalState::Same | LocalState::Unknown))
         };
-        self.make_durable(
+        let unflushed = self.make_durable(
             plan,
             local,
             plan.agreed
@@ -47,7 +47,7 @@ impl Engine {
                 .copied(),
         )?;
         self.note_who_leaves(plan)?;
-        for id in &plan.agreed {
+        for id in plan.agreed.iter().filter(|id| !unflushed.contains(id)) {
             let Some(record) = plan.records.get(id) else {
                 continue;
             };
@@ -66,14 +66,14 @@ impl Engine {
     }
 
     /// What other programs did lasts before the index or the log says that it is so. Else a power cut could take a
-    /// file back whose row stays, and its absence would be sent as a deletion.
+    /// file back whose row stays, and its absence would be sent as a deletion. Returns the nodes whose files refuse it.
     pub(super) fn make_durable(
-        &self,
+        &mut self,
         plan: &Plan,
         local: &Local,
         nodes: impl Iterator<Item = NodeId>,
-    ) -> Result<(), ClientError> {
-        let (mut files, mut dirs) = (Vec::new(), BTreeSet::new());
+    ) -> Result<BTreeSet<NodeId>, ClientError> {
+        let (mut files, mut dirs) = (BTreeMap::new(), BTreeSet::new());
         for id in nodes {
             let record = plan.records.get(&id);
             // One that was new on disk and is the vault's stands in `local` under the id it had until now.
@@ -84,10 +84,27 @@ impl Engine {
             let path = record.map(|record| record.path.clone());
             let places = [path.clone(), local.path_of(id), self.ancestor_path(id)];
             dirs.extend(places.iter().flatten().filter_map(TreePath::parent));
-            files.extend(path.filter(|_| is_file));
+            files.extend(path.filter(|_| is_file).map(|path| (path, id)));
         }
-        let synced = self.folder.sync_found(&files, &dirs);
-        synced.map_err(|error| file_error(&TreePath::ROOT, error.code(), &error))
+        let paths: Vec<TreePath> = files.keys().cloned().collect();
+        let refused = self.flush(&paths, &dirs)?;
+        Ok({ refused.iter() }
+            .filter_map(|path| files.get(path).copied())
+            .collect())
+    }
+
+    /// Makes durable what stands there. Files that refuse it fail, and are returned: no row may say that they last.
+    pub(super) fn flush(
+        &mut self,
+        files: &[TreePath],
+        dirs: &BTreeSet<TreePath>,
+    ) -> Result<BTreeSet<TreePath>, ClientError> {
+        let refused = { self.folder.sync_found(files, dirs) }
+            .map_err(|error| file_error(&TreePath::ROOT, error.code(), &error))?;
+        for (path, error) in &refused {
+            self.fail(path, error.code(), error);
+        }
+        Ok(refused.into_iter().map(|(path, _)| path).collect())
     }
 
     /// Where disk and vault last agreed that a node hangs.

@@ -124,10 +124,16 @@ impl Engine {
         let mut sent = false;
         // Nodes whose ops wait for a later pass; whatever needs one of them waits with it.
         let mut waiting = applied.failed.clone();
-        if self.is_unsure() {
-            let trashed = plan.all_ops().filter(|op| matches!(op, Op::Trash { .. }));
-            waiting.extend(trashed.map(Op::node));
-        }
+        let is_unsure = self.is_unsure();
+        let trashed = plan.all_ops().filter(|op| matches!(op, Op::Trash { .. }));
+        // What has another name now and cannot be read is known by its number.
+        let is_there = |node: &NodeId| {
+            let row = self.ancestor.get(*node);
+            let number = row.map(|row| row.fingerprint.map_or(row.inode, |print| print.inode));
+            number.is_some_and(|number| number != 0 && self.unread_numbers.contains(&number))
+        };
+        let trashed = trashed.map(Op::node);
+        waiting.extend(trashed.filter(|node| is_unsure || is_there(node)));
         let mut groups = plan.ops.as_slice();
         while !groups.is_empty() {
             let mut ops = 0;
@@ -215,6 +221,10 @@ impl Engine {
         self.note_acknowledged(&mut uploader)?;
         outcome.bytes_sent += uploader.bytes();
 
+        let nodes = groups.iter().flat_map(|group| group.0.iter().map(Op::node));
+        let nodes: Vec<NodeId> = nodes.filter(|node| !waiting.contains(node)).collect();
+        waiting.extend(self.make_durable(plan, local, nodes.into_iter())?);
+
         let mut commits: Vec<Vec<Pending>> = vec![Vec::new()];
         let mut len = 0;
         for group in groups {
@@ -239,7 +249,6 @@ impl Engine {
         }
         let mut posted = Batch::Nothing;
         for commit in commits.into_iter().filter(|commit| !commit.is_empty()) {
-            self.make_durable(plan, local, commit.iter().map(|op| op.node))?;
             match self.commit(plan, commit, outcome).await? {
                 Batch::Again => return Ok(Batch::Again),
                 other => posted = other,

@@ -128,6 +128,8 @@ pub struct Settled {
     pub rescued: Vec<Rescued>,
     /// Old files that could not be let go, by where they stood, and why: they are kept until a later call.
     pub held: Vec<(TreePath, ApplyError)>,
+    /// Files whose bits or times a crash may still undo, and why: the index must not say yet that they are so.
+    pub unflushed: Vec<(TreePath, ApplyError)>,
 }
 
 /// A synchronised folder that can be changed. One value per folder and process.
@@ -308,12 +310,12 @@ impl Folder {
     }
 
     /// Makes durable what other programs did: the content of `files` and the names in `dirs`. What is no longer
-    /// there is left out.
+    /// there is left out. Names which files refuse, and why: they hold up nothing else.
     pub fn sync_found(
         &self,
         files: &[TreePath],
         dirs: &BTreeSet<TreePath>,
-    ) -> Result<(), ApplyError> {
+    ) -> Result<Vec<(TreePath, ApplyError)>, ApplyError> {
         enum Found<'a> {
             File(&'a TreePath),
             Dir(&'a TreePath),
@@ -333,7 +335,15 @@ impl Folder {
                 result => result,
             }
         };
-        Ok(self.sync_many(&found, sync)?)
+        if self.sync_many(&found, sync).is_ok() {
+            return Ok(Vec::new());
+        }
+        { dirs.iter() }.try_for_each(|dir| sync(&Found::Dir(dir)))?;
+        let refused = files.iter().filter_map(|path| {
+            let error = sync(&Found::File(path)).err()?;
+            Some((path.clone(), error.into()))
+        });
+        Ok(refused.collect())
     }
 
     fn sync_many<T: Sync>(
@@ -827,14 +837,17 @@ impl Folder {
         } = std::mem::take(&mut *self.unsettled());
         // What was moved, removed or replaced since is elsewhere; then the directory it was in is in the set as well.
         let files: Vec<TreePath> = marked.iter().cloned().collect();
-        if let Err(error) = self.sync_found(&files, &touched) {
-            let mut unsettled = self.unsettled();
-            unsettled.touched.extend(touched);
-            unsettled.marked.extend(marked);
-            unsettled.retired.extend(retired);
-            unsettled.rescued.extend(rescued);
-            return Err(error);
-        }
+        let unflushed = match self.sync_found(&files, &touched) {
+            Ok(unflushed) => unflushed,
+            Err(error) => {
+                let mut unsettled = self.unsettled();
+                unsettled.touched.extend(touched);
+                unsettled.marked.extend(marked);
+                unsettled.retired.extend(retired);
+                unsettled.rescued.extend(rescued);
+                return Err(error);
+            }
+        };
         point(Point::NamesFlushed);
         let mut held = Vec::new();
         let mut copied = false;
@@ -853,7 +866,13 @@ impl Folder {
             }
         }
         point(Point::OldLetGo);
-        let mut settled = Settled { rescued, held };
+        let again = unflushed.iter().map(|(path, _)| path.clone());
+        self.unsettled().marked.extend(again);
+        let mut settled = Settled {
+            rescued,
+            held,
+            unflushed,
+        };
         settled.rescued.append(&mut self.unsettled().rescued);
         Ok(settled)
     }

@@ -185,9 +185,9 @@ impl Drive {
         });
     }
 
-    /// This directory cannot be listed until another one is named, or none.
-    pub fn close(&self, directory: Option<&TreePath>) {
-        self.state().closed = directory.map(TreePath::to_string);
+    /// This directory cannot be listed, or this file be opened, until another one is named, or none.
+    pub fn close(&self, path: Option<&TreePath>) {
+        self.state().closed = path.map(TreePath::to_string);
     }
 
     /// Where rounds are counted.
@@ -339,7 +339,9 @@ impl State {
         {
             return Err(self.refuse(verb, at, kind));
         }
-        if verb == "list" && self.closed.as_ref() == Some(&at.to_string()) {
+        let is_closed = ["list", "open", "sync_file"].contains(&verb)
+            && self.closed.as_ref() == Some(&at.to_string());
+        if is_closed {
             return Err(self.refuse(verb, at, ErrorKind::Denied));
         }
         let due = self.armed.as_ref().is_some_and(|armed| match &armed.fault {

@@ -165,6 +165,12 @@ fn fail(action: &'static str, path: impl std::fmt::Display, error: io::Error) ->
     }
 }
 
+fn is_denied_or_in_use(error: &io::Error) -> bool {
+    let code = error.raw_os_error();
+    error.kind() == io::ErrorKind::PermissionDenied
+        || code.is_some_and(|code| IN_USE.contains(&code))
+}
+
 fn stat_of(metadata: &Metadata) -> Stat {
     let kind = metadata.file_type();
     let kind = if kind.is_symlink() {
@@ -450,8 +456,12 @@ impl Disk for WindowsDisk {
             .write(true)
             .custom_flags(NO_FOLLOW)
             .open(path);
-        file.and_then(|file| file.sync_all())
-            .map_err(|error| fail("sync", at, error))
+        match file.and_then(|file| file.sync_all()) {
+            // Only who may write may flush: not what is read-only, nor what another program keeps to itself. That is written
+            // back by the system within seconds, and no file may be left out for it.
+            Err(error) if is_denied_or_in_use(&error) => self.stat(at).map(drop),
+            result => result.map_err(|error| fail("sync", at, error)),
+        }
     }
 
     fn sync_dir(&self, dir: Dir<'_>) -> Result<()> {

@@ -814,6 +814,34 @@ fn what_could_not_be_made_durable_stays_to_be_done() {
 }
 
 #[test]
+fn a_file_that_refuses_to_be_flushed_is_named_and_holds_up_no_other() {
+    let dir = Dir::new();
+    for name in ["f", "g"] {
+        dir.write(name, "text");
+    }
+    let folder = folder_on(Hooked::new(&dir.disk, |_, verb, at| {
+        match verb == "sync_file" && at == "f" {
+            true => Err(error(ErrorKind::Denied)),
+            false => Ok(()),
+        }
+    }));
+    let names = |refused: &[(TreePath, ApplyError)]| -> Vec<TreePath> {
+        refused.iter().map(|(path, _)| path.clone()).collect()
+    };
+    let refused = folder.sync_found(&[p("f"), p("g")], &[TreePath::ROOT].into());
+    assert_eq!(names(&refused.unwrap()), [p("f")]);
+    // So is one of which something was set; it is tried again, and says so until then.
+    for name in ["f", "g"] {
+        let print = dir.fingerprint(name);
+        folder.set_meta(&p(name), print, None, Some(7)).unwrap();
+    }
+    for _ in 0..2 {
+        assert_eq!(names(&folder.settle().unwrap().unflushed), [p("f")]);
+        assert!(!folder.is_settled());
+    }
+}
+
+#[test]
 fn the_conflict_copy_of_a_name_that_is_long_or_odd() {
     let dir = Dir::new();
     let folder = dir.folder();
