@@ -32,7 +32,7 @@ use syncagent_protocol::time::Clock;
 use syncagent_protocol::{Code, CommitHash, ContentHash, MachineId, NodeId, TreePath, VaultId};
 use syncagent_sync::ignore::{self, Ignore, Verdict};
 use syncagent_sync::scan::{Fingerprint, Observed, Scan};
-use syncagent_sync::{Ancestor, LogTree, Placed, Placement, Survey, Utc};
+use syncagent_sync::{Ancestor, AncestorNode, LogTree, Placed, Placement, Survey, Utc};
 use syncagent_vault::keys::{Keys, VaultKey};
 use syncagent_vault::op::Genesis;
 use syncagent_vault::random::{self, Random};
@@ -783,6 +783,11 @@ fn inode(seen: &Observed) -> u64 {
         Observed::Directory { inode, .. } => *inode,
         Observed::Unknown => 0,
     }
+}
+
+/// The number of the file or directory that a row speaks of; 0 if nobody knows.
+fn number_of(row: &AncestorNode) -> u64 {
+    row.fingerprint.map_or(row.inode, |print| print.inode)
 }
 
 /// Which folder this machine synchronises, if it ever did.

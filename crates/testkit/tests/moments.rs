@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use syncagent_client::engine::{Occupied, Restore};
 use syncagent_client::folder::disk::ErrorKind;
 use syncagent_protocol::{Code, TreePath};
 use syncagent_testkit::sim::clock::{SimClock, TICK_NS};
@@ -885,6 +886,192 @@ async fn a_file_that_cannot_be_flushed_holds_up_nothing_else() {
             "{what}"
         );
     }
+}
+
+/// Kills the pass of the laptop once its folder looks as it should.
+async fn kill_once(two: &mut Two, is_so: impl Fn(&Two) -> bool) {
+    for call in 0..MANY {
+        two.drive.arm(call, Fault::Crash);
+        let _ = two.world.sync(&mut two.laptop).await;
+        assert!(two.drive.crashed_in().is_some(), "it is never so");
+        two.drive.kill();
+        if is_so(two) {
+            return;
+        }
+        two.start();
+    }
+    panic!("a pass does not end");
+}
+
+/// The look after an interruption fails at each call in turn, or cannot list the directory.
+#[tokio::test]
+async fn what_was_noted_is_known_after_a_look_that_failed() {
+    for (call, removes) in (0..MANY).flat_map(|call| [(call, false), (call, true)]) {
+        let mut two = Two::new().await;
+        let desktop = two.desktop.folder.clone();
+        make_dir(&desktop, "d");
+        write(&desktop, "d/a", "first");
+        write(&desktop, "d/b", "other");
+        two.world.sync(&mut two.desktop).await.unwrap();
+        two.settle().await;
+        write(&desktop, "d/a", "second");
+        two.world.sync(&mut two.desktop).await.unwrap();
+        let second = shown(&desktop)["d/a"].clone();
+        kill_once(&mut two, |two| shown_on_drive(two)["d/a"] == second).await;
+        match removes {
+            true => fs::remove_file(desktop.join("d/a")).unwrap(),
+            false => write(&desktop, "d/a", "third"),
+        }
+        two.world.sync(&mut two.desktop).await.unwrap();
+        let left = shown(&desktop);
+        two.start();
+        let errors = two.trace.counts().get("disk error").copied();
+        match call {
+            0 => two.drive.close(Some(&TreePath::parse("d").unwrap())),
+            _ => two.drive.arm(call - 1, Fault::Error(ErrorKind::Io)),
+        }
+        let _ = two.world.sync(&mut two.laptop).await;
+        let is_hit = two.trace.counts().get("disk error").copied() != errors;
+        two.drive.close(None);
+        two.drive.disarm();
+        two.settle().await;
+        let found = (shown_on_drive(&two), shown(&desktop));
+        assert_eq!(found, (left.clone(), left), "an error at call {call}");
+        if !is_hit {
+            assert!(call > 10, "a pass made only {call} calls");
+            return;
+        }
+    }
+    panic!("a pass does not end");
+}
+
+#[tokio::test]
+async fn what_was_removed_and_restored_there_stays_though_something_cannot_be_read() {
+    for call in 0..MANY {
+        let mut two = Two::new().await;
+        let desktop = two.desktop.folder.clone();
+        make_dir(&desktop, "d");
+        write(&desktop, "d/x", "x");
+        write(&desktop, "a", "text");
+        two.world.sync(&mut two.desktop).await.unwrap();
+        two.settle().await;
+        two.settle().await;
+        let engine = two.desktop.engine.as_ref().unwrap();
+        let path = TreePath::parse("a").unwrap();
+        let node = engine.placed().tree.at(&path).unwrap();
+        fs::remove_file(desktop.join("a")).unwrap();
+        two.world.sync(&mut two.desktop).await.unwrap();
+        two.drive.arm(call, Fault::Crash);
+        let _ = two.world.sync(&mut two.laptop).await;
+        if two.drive.crashed_in().is_none() {
+            assert!(call > 15, "a pass made only {call} calls");
+            return;
+        }
+        two.drive.kill();
+        let restore = Restore {
+            what: node.to_string(),
+            version: None,
+            occupied: Occupied::Refuse,
+        };
+        let engine = two.desktop.engine.as_mut().unwrap();
+        engine.restore(&restore).await.unwrap();
+        two.world.sync(&mut two.desktop).await.unwrap();
+        two.start();
+        two.drive.close(Some(&TreePath::parse("d").unwrap()));
+        for _ in 0..3 {
+            let _ = two.world.sync(&mut two.laptop).await;
+        }
+        two.drive.close(None);
+        two.settle().await;
+        assert_eq!(two.names_at_desktop(), ["a", "d"], "killed at {call}");
+        assert_eq!(shown_on_drive(&two), shown(&desktop), "killed at {call}");
+    }
+    panic!("a pass does not end");
+}
+
+#[tokio::test]
+async fn a_move_that_was_taken_in_outlives_the_power() {
+    for (call, seed) in (0..60).flat_map(|call| (0..4).map(move |seed| (call, seed))) {
+        let mut two = Two::new().await;
+        let desktop = two.desktop.folder.clone();
+        make_dir(&desktop, "d");
+        write(&desktop, "a", "text");
+        two.world.sync(&mut two.desktop).await.unwrap();
+        two.settle().await;
+        two.settle().await;
+        rename(&desktop, "a", "d/b");
+        two.world.sync(&mut two.desktop).await.unwrap();
+        kill_once(&mut two, |two| two.on_drive().contains_key("d/b")).await;
+        two.start();
+        two.drive.arm(call, Fault::Crash);
+        let _ = two.world.sync(&mut two.laptop).await;
+        two.drive.power_cut(&mut Dice::new(seed, "power"));
+        two.start();
+        two.settle().await;
+        let found = two.names_at_desktop();
+        assert_eq!(found, ["d"], "killed at {call}, power cut {seed}");
+    }
+}
+
+#[tokio::test]
+async fn a_bit_that_was_set_with_an_edit_that_both_made_is_sent_though_it_is_cut_off() {
+    for call in 0..MANY {
+        let mut two = Two::new().await;
+        let desktop = two.desktop.folder.clone();
+        write(&desktop, "a", "first");
+        two.world.sync(&mut two.desktop).await.unwrap();
+        two.settle().await;
+        two.settle().await;
+        two.write("a", "second");
+        two.drive.with(|fs| {
+            let ino = fs.child(fs.root(), "a").unwrap();
+            let mode = fs.stat(ino).unwrap().mode | 0o100;
+            fs.set_attributes(ino, None, Some(mode)).unwrap();
+        });
+        write(&desktop, "a", "second");
+        two.world.sync(&mut two.desktop).await.unwrap();
+        two.drive.arm(call, Fault::Crash);
+        let _ = two.world.sync(&mut two.laptop).await;
+        let is_over = two.drive.crashed_in().is_none();
+        two.drive.disarm();
+        two.drive.kill();
+        two.start();
+        two.settle().await;
+        let found = shown(&desktop);
+        assert!(
+            found["a"].contains("exec true"),
+            "killed at {call}: {found:?}"
+        );
+        if is_over {
+            assert!(call > 15, "a pass made only {call} calls");
+            return;
+        }
+    }
+    panic!("a pass does not end");
+}
+
+#[tokio::test]
+async fn a_second_name_that_went_is_deleted_though_the_first_cannot_be_read() {
+    let mut two = Two::new().await;
+    two.write("b", "text");
+    two.drive.with(|fs| {
+        let root = fs.root();
+        let ino = fs.child(root, "b").unwrap();
+        fs.link(ino, root, "a").unwrap();
+    });
+    two.settle().await;
+    two.settle().await;
+    two.drive.with(|fs| {
+        let root = fs.root();
+        fs.remove(root, "a", false).unwrap();
+    });
+    two.drive.close(Some(&TreePath::parse("b").unwrap()));
+    for _ in 0..3 {
+        two.clock.advance_ns(1_000_000_000);
+        let _ = two.world.sync(&mut two.laptop).await;
+    }
+    two.world.sync(&mut two.desktop).await.unwrap();
+    assert_eq!(two.names_at_desktop(), ["b"]);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -463,6 +463,15 @@ async fn what_was_fetched_under_a_free_name_and_got_no_further_is_no_rename() {
     let (a, b) = (machines[0].folder.clone(), machines[1].folder.clone());
     fs::write(a.join("large"), "old").unwrap();
     fs::write(a.join("other"), "older").unwrap();
+    settle(&world, &mut machines).await;
+    // What is written within the clock's grain of a look is known by its content alone, also by the look that comes then.
+    let written = SystemTime::now();
+    while written
+        .elapsed()
+        .is_ok_and(|since| since <= Duration::from_millis(40))
+    {
+        std::thread::yield_now();
+    }
     settle(&world, &mut machines).await;
     // Away, and not removed: its number would be that of the next new file.
     fs::rename(a.join("other"), dir.path().join("other")).unwrap();

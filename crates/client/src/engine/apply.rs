@@ -372,9 +372,9 @@ impl Engine {
         let mut intended = self.intend(plan, batch.iter().filter(able), staged);
         // What the batch before could not do is not done yet.
         let new: BTreeSet<NodeId> = intended.iter().map(|new| new.node).collect();
-        let mut before = std::mem::take(&mut self.intended);
-        before.retain(|old| !new.contains(&old.node) && self.is_unfinished(old, None));
-        intended.extend(before);
+        let before = self.intended.iter();
+        let before = before.filter(|old| !new.contains(&old.node) && self.is_unfinished(old, None));
+        intended.extend(before.cloned());
         let ids_noted = ids.iter().map(|(path, id)| (path, id));
         self.index.prepare(ids_noted, copies, &intended)?;
         self.pending_ids.extend(ids);

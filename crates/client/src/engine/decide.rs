@@ -10,7 +10,7 @@ use syncagent_sync::{
 };
 use syncagent_vault::random;
 
-use super::{Engine, inode, utc};
+use super::{Engine, inode, number_of, utc};
 use crate::error::ClientError;
 use crate::folder::disk::Disk;
 use crate::folder::read::{Reading, open_stable};
@@ -210,7 +210,11 @@ impl Engine {
                 Err(error) => {
                     if let Some(scan) = &mut self.scan {
                         let seen = scan.entries.get(&path).map(inode);
-                        self.unread_numbers.extend(seen);
+                        // In its own place, it says nothing of a second name that has gone.
+                        let mut rows = { self.ancestor.at_path(&path).into_iter() }
+                            .filter_map(|id| self.ancestor.get(id));
+                        let is_at_home = rows.any(|row| Some(number_of(row)) == seen);
+                        self.unread_numbers.extend(seen.filter(|_| !is_at_home));
                         scan.entries.insert(path.clone(), Observed::Unknown);
                     }
                     self.fail(&path, Code::Read, &error);

@@ -12,10 +12,13 @@ use syncagent_sync::scan::{Fingerprint, Observed};
 use syncagent_sync::{AncestorNode, LastOp, Plan, Step};
 use syncagent_vault::op::Put;
 
-use super::{Engine, file_error, inode};
+use super::{Engine, file_error, inode, number_of};
 use crate::error::ClientError;
 use crate::folder::apply::{Expect, Staged};
 use crate::index::{Intended, OwnMoves, Version};
+
+/// How many directories that moved may lie one in the other.
+const TURNS: usize = 64;
 
 /// How something looks that was found where a batch was to bring it.
 struct Seen {
@@ -118,7 +121,7 @@ impl Engine {
         let leaving = plan.steps.iter().filter_map(Step::removes);
         let leaving = leaving.filter(|id| forget.contains(id)).filter_map(|node| {
             let row = self.ancestor.get(node)?;
-            let number = row.fingerprint.map_or(row.inode, |print| print.inode);
+            let number = number_of(row);
             let is_kept = matches!(self.log.get(node)?.op, LastOp::Put(_));
             (is_kept && number != 0).then(|| Intended {
                 node,
@@ -148,13 +151,13 @@ impl Engine {
             .iter()
             .map(|(node, row)| (*node, row.as_ref()))
             .collect();
-        let mut left = std::mem::take(&mut self.intended);
-        left.retain(|intended| match written.get(&intended.node) {
+        let is_left = |intended: &&Intended| match written.get(&intended.node) {
             // What had to leave has left.
             Some(None) => false,
             row => self.is_unfinished(intended, row.copied()),
-        });
-        let mut moves = std::mem::take(&mut self.own_moves);
+        };
+        let left: Vec<Intended> = self.intended.iter().filter(is_left).cloned().collect();
+        let mut moves = self.own_moves.clone();
         moves.retain(|_, (node, _)| !written.contains_key(node));
         self.index.finish(&rows, &settled, (&left, &moves))?;
         (self.intended, self.own_moves) = (left, moves);
@@ -180,41 +183,64 @@ impl Engine {
     pub(super) fn take_in_interrupted(&mut self) -> Result<(), ClientError> {
         // What moved is known by its number, before anything has to be read; but for what moved into a new directory.
         self.take_in_own_moves()?;
-        self.take_in_intended()?;
+        let unread = self.take_in(self.intended.clone())?;
+        // Once only: what is not as it was to be is a person's, also after the next start.
+        if unread != self.intended {
+            self.index.prepare([], [], &unread)?;
+            self.intended = unread;
+        }
         self.take_in_own_moves()?;
-        let scan = self.scan.as_ref();
-        let entries = scan
-            .filter(|scan| scan.root_complete)
-            .map(|scan| &scan.entries);
-        let is_unread = |path| entries.is_none_or(|all| all.get(path) == Some(&Observed::Unknown));
-        let unread = { self.own_moves.iter() }.filter(|(path, _)| is_unread(*path));
-        let unread: OwnMoves = unread.map(|(path, told)| (path.clone(), *told)).collect();
-        if unread != self.own_moves {
-            self.index.set_own_moves(&unread)?;
-            self.own_moves = unread;
+        let unseen = { self.own_moves.iter() }.filter(|(path, _)| self.is_unseen(path));
+        let unseen: OwnMoves = unseen.map(|(path, told)| (path.clone(), *told)).collect();
+        if unseen != self.own_moves {
+            self.index.set_own_moves(&unseen)?;
+            self.own_moves = unseen;
         }
         Ok(())
     }
 
+    /// Whether nobody can say now what stands at `path`.
+    fn is_unseen(&self, path: &TreePath) -> bool {
+        let Some(scan) = &self.scan else {
+            return true;
+        };
+        if let Some(seen) = scan.entries.get(path) {
+            return *seen == Observed::Unknown;
+        }
+        let mut above = path.parent();
+        while let Some(directory) = above.filter(|directory| !directory.is_root()) {
+            match scan.entries.get(&directory) {
+                Some(Observed::Directory { complete, .. }) => return !complete,
+                Some(seen) => return *seen == Observed::Unknown,
+                None => above = directory.parent(),
+            }
+        }
+        !scan.root_complete
+    }
+
     /// What stands where a batch was to bring it, as it was to be, is what was agreed on: a directory before what is in it.
-    fn take_in_intended(&mut self) -> Result<(), ClientError> {
-        let mut left = std::mem::take(&mut self.intended);
-        let is_noted = !left.is_empty();
+    /// Returns what nobody can say anything of now.
+    fn take_in(&mut self, mut left: Vec<Intended>) -> Result<Vec<Intended>, ClientError> {
         left.retain(|intended| self.is_unfinished(intended, None));
+        let standing = self.standing(&left);
         let (leaving, mut left): (Vec<_>, Vec<_>) = left
             .into_iter()
             .partition(|intended| intended.leaving.is_some());
         let mut unread = Vec::new();
         while !left.is_empty() {
+            self.read_what_is_left(&left);
             let (mut rows, mut dirs) = (Vec::new(), BTreeSet::new());
             // Files, and of which node each is.
             let (mut files, mut of) = (Vec::new(), Vec::new());
             let mut later = Vec::new();
             for intended in &left {
                 let Some((parent, name)) = &intended.place else {
-                    match self.is_removed(intended)? {
-                        true => rows.push((intended.node, None)),
-                        false => later.push(intended.clone()),
+                    match self.ancestor_path(intended.node) {
+                        Some(path) if self.is_unseen(&path) => unread.push(intended.clone()),
+                        Some(path) if self.is_removed(intended, &path, &standing)? => {
+                            rows.push((intended.node, None));
+                        }
+                        _ => later.push(intended.clone()),
                     }
                     continue;
                 };
@@ -225,8 +251,7 @@ impl Engine {
                 let path = dir.join(name);
                 let row = self.found(intended, &path)?;
                 // What cannot be read now may be what was brought.
-                let entries = self.scan.as_ref().map(|scan| &scan.entries);
-                if entries.and_then(|all| all.get(&path)) == Some(&Observed::Unknown) {
+                if row.is_none() && self.is_unseen(&path) {
                     unread.push(intended.clone());
                 } else if row.is_none() {
                     // Its directory may get another place in this turn.
@@ -244,6 +269,11 @@ impl Engine {
                 }
             }
             let refused = self.flush(&files, &dirs)?;
+            if let Some(scan) = &mut self.scan {
+                // Nothing is decided about it as long as no row may say that it lasts.
+                let unknown = refused.iter().map(|path| (path.clone(), Observed::Unknown));
+                scan.entries.extend(unknown);
+            }
             if !refused.is_empty() {
                 let refused = { files.iter().zip(&of) }.filter(|(path, _)| refused.contains(path));
                 let refused: BTreeSet<NodeId> = refused.map(|(_, node)| *node).collect();
@@ -262,33 +292,72 @@ impl Engine {
             left = later;
         }
         for intended in leaving {
-            if self.is_still_here(&intended)? {
+            if self.is_still_here(&intended, &standing)? {
                 unread.push(intended);
             }
         }
-        self.intended = unread;
-        if is_noted {
-            // Once only: what is not as it was to be is a person's, also after the next start.
-            self.index.prepare([], [], &self.intended)?;
+        Ok(unread)
+    }
+
+    /// Where things stand that have the numbers of what was to go.
+    fn standing(&self, left: &[Intended]) -> BTreeMap<u64, Vec<TreePath>> {
+        let numbers = left.iter().filter_map(|intended| match intended.place {
+            Some(_) => intended.leaving,
+            None => self.ancestor.get(intended.node).map(number_of),
+        });
+        let numbers: BTreeSet<u64> = numbers.filter(|number| *number != 0).collect();
+        let mut standing: BTreeMap<u64, Vec<TreePath>> = BTreeMap::new();
+        let entries = self.scan.iter().flat_map(|scan| &scan.entries);
+        for (path, seen) in entries.filter(|_| !numbers.is_empty()) {
+            let number = inode(seen);
+            if numbers.contains(&number) {
+                standing.entry(number).or_default().push(path.clone());
+            }
         }
-        Ok(())
+        standing
+    }
+
+    /// Reads what may have been brought, many at once.
+    fn read_what_is_left(&mut self, left: &[Intended]) {
+        let Some(scan) = &self.scan else { return };
+        let paths = left.iter().filter_map(|intended| {
+            let (parent, name) = intended.place.as_ref()?;
+            let path = self.ancestor_path(*parent)?.join(name);
+            let (Some(Observed::File { fingerprint, .. }), LastOp::Put(told)) =
+                (scan.entries.get(&path), &self.log.get(intended.node)?.op)
+            else {
+                return None;
+            };
+            let Body::File { size, .. } = told.body else {
+                return None;
+            };
+            let known = self.hashes.get(&path);
+            let is_due = size == fingerprint.size && known.is_none_or(|(of, _)| of != fingerprint);
+            is_due.then_some(path)
+        });
+        let paths: Vec<TreePath> = paths.collect();
+        if paths.len() > 1 {
+            self.hash_files(&paths);
+        }
     }
 
     /// Gives what had to leave, and is still here, its row again, under whichever name it has by now. Says whether nobody
     /// knows if it is.
-    fn is_still_here(&mut self, intended: &Intended) -> Result<bool, ClientError> {
+    fn is_still_here(
+        &mut self,
+        intended: &Intended,
+        standing: &BTreeMap<u64, Vec<TreePath>>,
+    ) -> Result<bool, ClientError> {
         let (Some(scan), Some(number)) = (&self.scan, intended.leaving) else {
             return Ok(true);
         };
         let was = intended.place.as_ref();
         let was = was.and_then(|(parent, name)| Some(self.ancestor_path(*parent)?.join(name)));
-        let has_number = |path: &TreePath| scan.entries.get(path).map(inode) == Some(number);
-        let found = match was.clone().filter(has_number) {
-            Some(path) => Some(path),
-            None => { scan.entries.keys() }
-                .find(|path| has_number(path))
-                .cloned(),
-        };
+        let found = standing.get(&number);
+        let found = found.and_then(|paths| {
+            let at_home = paths.iter().find(|path| Some(*path) == was.as_ref());
+            at_home.or(paths.first()).cloned()
+        });
         let Some(path) = found else {
             return Ok(!scan.root_complete || !self.unreadable_now().is_empty());
         };
@@ -329,7 +398,9 @@ impl Engine {
         intended: &Intended,
         path: &TreePath,
     ) -> Result<Option<AncestorNode>, ClientError> {
-        let Some((parent, name)) = intended.place.clone() else {
+        let entries = self.scan.as_ref().map(|scan| &scan.entries);
+        let is_there = entries.is_some_and(|entries| entries.contains_key(path));
+        let Some((parent, name)) = intended.place.clone().filter(|_| is_there) else {
             return Ok(None);
         };
         let Some(put) = self.newer(intended)?.and_then(|version| version.put) else {
@@ -358,7 +429,7 @@ impl Engine {
         let base = self.ancestor.get(intended.node);
         // Where the content is as it was, the file must be, too: another one of this content may have taken its place.
         let kept = base.filter(|base| is_same_content(&base.node.body, &told.body));
-        let number = kept.map(|base| base.fingerprint.map_or(base.inode, |print| print.inode));
+        let number = kept.map(number_of);
         if intended.fetched.is_none() && number.is_some_and(|number| number != seen.number) {
             return Ok(None);
         }
@@ -379,7 +450,14 @@ impl Engine {
                     told.body = base.node.body.clone();
                     version = base.op_hash;
                 }
-                None => (*exec, told.mtime_ns) = (exec_here, seen.mtime_ns),
+                // A bit that somebody set is compared with the one before.
+                None => {
+                    let exec_before = match base.map(|base| &base.node.body) {
+                        Some(Body::File { exec, .. }) => *exec,
+                        _ => exec_here,
+                    };
+                    (*exec, told.mtime_ns) = (exec_before, seen.mtime_ns);
+                }
             }
         }
         let base = base.filter(|base| base.node.mtime_ns == told.mtime_ns);
@@ -439,25 +517,35 @@ impl Engine {
         Ok(versions.find(|version| version.op_hash == intended.version))
     }
 
-    /// Whether what was to be removed is gone. If it is in the trash still, that comes out by itself; but somebody may have
-    /// taken it out again.
-    fn is_removed(&self, intended: &Intended) -> Result<bool, ClientError> {
+    /// Whether what was to be removed is gone from `path`. If it is in the trash still, that comes out by itself; but somebody
+    /// may have taken it out again, and then its absence must not be sent. If it is here under another name, it is.
+    fn is_removed(
+        &self,
+        intended: &Intended,
+        path: &TreePath,
+        standing: &BTreeMap<u64, Vec<TreePath>>,
+    ) -> Result<bool, ClientError> {
         let node = intended.node;
         let last = self.log.get(node).map(|entry| entry.op_hash);
-        let (Some(row), Some(path), Some(scan)) = (
-            self.ancestor.get(node),
-            self.ancestor_path(node),
-            &self.scan,
-        ) else {
+        let (Some(row), Some(scan)) = (self.ancestor.get(node), &self.scan) else {
             return Ok(false);
         };
-        let may_be = last != Some(intended.version) && !scan.entries.contains_key(&path);
-        if !may_be || !scan.root_complete || !self.unreadable_now().is_empty() {
+        if last == Some(intended.version) || scan.entries.contains_key(path) {
             return Ok(false);
         }
-        let number = row.fingerprint.map_or(row.inode, |print| print.inode);
-        let is_elsewhere =
-            number != 0 && { scan.entries.iter() }.any(|(_, seen)| inode(seen) == number);
+        // A number alone is handed out again.
+        let is_it = |path: &TreePath| match (scan.entries.get(path), &row.node.body) {
+            (Some(Observed::Directory { .. }), Body::Directory)
+            | (Some(Observed::Symlink { .. }), Body::Symlink { .. }) => true,
+            (Some(Observed::File { fingerprint, .. }), Body::File { size, .. }) => {
+                let was = row.fingerprint;
+                fingerprint.size == *size
+                    && was.is_none_or(|was| was.mtime_ns == fingerprint.mtime_ns)
+            }
+            _ => false,
+        };
+        let paths = standing.get(&number_of(row));
+        let is_elsewhere = paths.is_some_and(|paths| paths.iter().any(is_it));
         Ok(!is_elsewhere && self.newer(intended)?.is_some())
     }
 
@@ -467,7 +555,13 @@ impl Engine {
         batch: &[Step],
         with_ops: &BTreeSet<NodeId>,
     ) -> Result<(), ClientError> {
-        let mut moves = BTreeMap::new();
+        // What an earlier batch moved may not have its row yet.
+        let nodes = batch
+            .iter()
+            .flat_map(|step| step.other().into_iter().chain([step.node()]));
+        let nodes: BTreeSet<NodeId> = nodes.collect();
+        let mut moves = self.own_moves.clone();
+        moves.retain(|_, (node, _)| !nodes.contains(node));
         for step in batch {
             let Step::Move {
                 node,
@@ -496,45 +590,56 @@ impl Engine {
         Ok(())
     }
 
-    /// What the last batch moved to another name before it was interrupted has that name in its row from now on.
-    pub(super) fn take_in_own_moves(&mut self) -> Result<(), ClientError> {
-        let mut rows = Vec::new();
-        for (path, (id, base)) in &self.own_moves {
-            let (Some(row), Some(was)) = (self.ancestor.get(*id), self.ancestor_path(*id)) else {
-                continue;
-            };
-            // A row that was written since says more: whoever moves it there again is a person.
-            if row.op_hash != *base {
-                continue;
-            }
-            let Some(scan) = &self.scan else { continue };
-            let moved = match (scan.entries.get(path), &row.node.body, row.fingerprint) {
-                (Some(Observed::Directory { inode, .. }), Body::Directory, _) => {
-                    *inode == row.inode
+    /// What the last batch moved to another name before it was interrupted has that name in its row from now on. What moved
+    /// into a directory that moved has its turn after that one.
+    fn take_in_own_moves(&mut self) -> Result<(), ClientError> {
+        for _ in 0..=self.own_moves.len().min(TURNS) {
+            let (mut rows, mut dirs) = (Vec::new(), BTreeSet::new());
+            for (path, (id, base)) in &self.own_moves {
+                if let Some((row, was)) = self.moved(path, *id, *base) {
+                    dirs.extend(path.parent());
+                    dirs.extend(was.parent());
+                    rows.push((*id, Some(row)));
                 }
-                (Some(Observed::File { fingerprint, .. }), Body::File { .. }, Some(print))
-                | (
-                    Some(Observed::Symlink { fingerprint, .. }),
-                    Body::Symlink { .. },
-                    Some(print),
-                ) => fingerprint.inode == print.inode,
-                (Some(Observed::File { fingerprint, .. }), Body::File { size, .. }, None) => {
-                    fingerprint.size == *size
-                        && !matches!(scan.entries.get(&was), Some(Observed::File { .. }))
-                }
-                _ => false,
-            };
-            let directory = path.parent().map(|parent| self.ancestor.at_path(&parent));
-            if moved
-                && was != *path
-                && let (Some([parent]), Some(name)) = (directory.as_deref(), path.name())
-            {
-                let mut row = row.clone();
-                (row.node.parent, row.node.name) = (*parent, name);
-                rows.push((*id, Some(row)));
             }
+            if rows.is_empty() {
+                break;
+            }
+            self.flush(&[], &dirs)?;
+            self.record(rows, Vec::new())?;
         }
-        self.record(rows, Vec::new())
+        Ok(())
+    }
+
+    /// The row of what was moved to `path`, and where it was.
+    fn moved(&self, path: &TreePath, id: NodeId, base: OpHash) -> Option<(AncestorNode, TreePath)> {
+        let (row, was) = (self.ancestor.get(id)?, self.ancestor_path(id)?);
+        // A row that was written since says more: whoever moves it there again is a person.
+        if row.op_hash != base || was == *path {
+            return None;
+        }
+        let entries = &self.scan.as_ref()?.entries;
+        let seen = entries.get(path)?;
+        let is_of_its_kind = matches!(
+            (seen, &row.node.body),
+            (Observed::Directory { .. }, Body::Directory)
+                | (Observed::Symlink { .. }, Body::Symlink { .. })
+                | (Observed::File { .. }, Body::File { .. })
+        );
+        let is_it = match (number_of(row), seen, &row.node.body) {
+            // On a disk without numbers.
+            (0, Observed::File { fingerprint, .. }, Body::File { size, .. }) => {
+                fingerprint.size == *size && !entries.contains_key(&was)
+            }
+            (0, ..) => !entries.contains_key(&was),
+            (number, ..) => inode(seen) == number,
+        };
+        let [parent] = self.ancestor.at_path(&path.parent()?)[..] else {
+            return None;
+        };
+        let mut row = row.clone();
+        (row.node.parent, row.node.name) = (parent, path.name()?);
+        (is_of_its_kind && is_it).then_some((row, was))
     }
 
     /// Takes away what was fetched under a free name and is of no use any more.

@@ -20,7 +20,7 @@ use syncagent_vault::op::{Draft, File, Put, PutBody};
 
 use super::apply::Applied;
 use super::rows::{Mark, row};
-use super::{Engine, Outcome};
+use super::{Engine, Outcome, number_of};
 use crate::error::ClientError;
 use crate::folder::read::{ReadError, Reading, StableRead, open_stable};
 use crate::index::SealedRow;
@@ -128,9 +128,10 @@ impl Engine {
         let trashed = plan.all_ops().filter(|op| matches!(op, Op::Trash { .. }));
         // What has another name now and cannot be read is known by its number.
         let is_there = |node: &NodeId| {
-            let row = self.ancestor.get(*node);
-            let number = row.map(|row| row.fingerprint.map_or(row.inode, |print| print.inode));
-            number.is_some_and(|number| number != 0 && self.unread_numbers.contains(&number))
+            let row = { self.ancestor.get(*node) }
+                .filter(|row| !matches!(row.node.body, Body::Directory));
+            row.map(number_of)
+                .is_some_and(|number| number != 0 && self.unread_numbers.contains(&number))
         };
         let trashed = trashed.map(Op::node);
         waiting.extend(trashed.filter(|node| is_unsure || is_there(node)));
@@ -221,21 +222,28 @@ impl Engine {
         self.note_acknowledged(&mut uploader)?;
         outcome.bytes_sent += uploader.bytes();
 
-        let nodes = groups.iter().flat_map(|group| group.0.iter().map(Op::node));
-        let nodes: Vec<NodeId> = nodes.filter(|node| !waiting.contains(node)).collect();
-        waiting.extend(self.make_durable(plan, local, nodes.into_iter())?);
-
-        let mut commits: Vec<Vec<Pending>> = vec![Vec::new()];
-        let mut len = 0;
+        let mut drafted = Vec::with_capacity(groups.len());
         for group in groups {
             let drafts = match self.must_wait(group, waiting) {
                 true => None,
                 false => self.drafts(group, plan, &mut ready, local, applied)?,
             };
-            let Some(pending) = drafts else {
+            match drafts {
+                Some(pending) => drafted.push((group, pending)),
+                None => waiting.extend(group.0.iter().map(Op::node)),
+            }
+        }
+        let nodes = drafted.iter().flat_map(|(group, _)| &group.0);
+        let nodes: Vec<NodeId> = nodes.map(Op::node).collect();
+        waiting.extend(self.make_durable(plan, local, nodes.into_iter())?);
+
+        let mut commits: Vec<Vec<Pending>> = vec![Vec::new()];
+        let mut len = 0;
+        for (group, pending) in drafted {
+            if self.must_wait(group, waiting) {
                 waiting.extend(group.0.iter().map(Op::node));
                 continue;
-            };
+            }
             let group_len: usize = pending.iter().map(|op| op.draft.sealed_len()).sum();
             let ops = commits.last().map_or(0, Vec::len);
             if ops > 0 && (len + group_len > COMMIT_LEN || ops + pending.len() > MAX_OPS) {

@@ -325,25 +325,30 @@ impl Folder {
             .map(Found::File)
             .chain(dirs.iter().map(Found::Dir))
             .collect();
+        let refused: Mutex<Vec<(TreePath, ApplyError)>> = Mutex::default();
         let sync = |found: &Found<'_>| {
             let result = match found {
                 Found::File(path) => self.disk.sync_file(At::Tree(path)),
                 Found::Dir(path) => self.disk.sync_dir(Dir::Tree(path)),
             };
-            match result {
-                Err(error) if is_elsewhere(error.kind) => Ok(()),
-                result => result,
+            match (result, found) {
+                (Err(error), _) if is_elsewhere(error.kind) => Ok(()),
+                // Systems tell of an error once: whoever asks again hears that all is well.
+                (Err(error), Found::File(path)) => {
+                    let mut refused = refused.lock().unwrap_or_else(PoisonError::into_inner);
+                    refused.push(((*path).clone(), error.into()));
+                    Ok(())
+                }
+                (result, _) => result,
             }
         };
-        if self.sync_many(&found, sync).is_ok() {
+        if found.len() > FEW && self.disk.sync_all().unwrap_or(false) {
             return Ok(Vec::new());
         }
-        { dirs.iter() }.try_for_each(|dir| sync(&Found::Dir(dir)))?;
-        let refused = files.iter().filter_map(|path| {
-            let error = sync(&Found::File(path)).err()?;
-            Some((path.clone(), error.into()))
-        });
-        Ok(refused.collect())
+        self.sync_each(&found, sync)?;
+        let mut refused = refused.into_inner().unwrap_or_else(PoisonError::into_inner);
+        refused.sort_by(|(a, _), (b, _)| a.cmp(b));
+        Ok(refused)
     }
 
     fn sync_many<T: Sync>(
@@ -354,6 +359,14 @@ impl Folder {
         if all.len() > FEW && self.disk.sync_all()? {
             return Ok(());
         }
+        self.sync_each(all, sync)
+    }
+
+    fn sync_each<T: Sync>(
+        &self,
+        all: &[T],
+        sync: impl Fn(&T) -> Result<(), DiskError> + Sync,
+    ) -> Result<(), DiskError> {
         if all.len() <= 1 || !self.disk.capabilities().parallel {
             return all.iter().try_for_each(sync);
         }

@@ -459,7 +459,9 @@ impl Disk for WindowsDisk {
         match file.and_then(|file| file.sync_all()) {
             // Only who may write may flush: not what is read-only, nor what another program keeps to itself. That is written
             // back by the system within seconds, and no file may be left out for it.
-            Err(error) if is_denied_or_in_use(&error) => self.stat(at).map(drop),
+            Err(error) if matches!(at, At::Tree(_)) && is_denied_or_in_use(&error) => {
+                self.stat(at).map(drop)
+            }
             result => result.map_err(|error| fail("sync", at, error)),
         }
     }

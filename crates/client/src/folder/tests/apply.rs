@@ -842,6 +842,24 @@ fn a_file_that_refuses_to_be_flushed_is_named_and_holds_up_no_other() {
 }
 
 #[test]
+fn an_error_that_a_system_tells_once_is_heard() {
+    for verb in ["sync_file", "sync_dir"] {
+        let dir = Dir::new();
+        dir.write("f", "text");
+        let told = AtomicBool::new(false);
+        let folder = folder_on(Hooked::new(&dir.disk, move |_, now, _| {
+            match now == verb && !told.swap(true, Ordering::SeqCst) {
+                true => Err(error(ErrorKind::Io)),
+                false => Ok(()),
+            }
+        }));
+        let synced = folder.sync_found(&[p("f")], &[TreePath::ROOT].into());
+        let is_heard = synced.map_or(true, |refused| !refused.is_empty());
+        assert!(is_heard, "{verb}");
+    }
+}
+
+#[test]
 fn the_conflict_copy_of_a_name_that_is_long_or_odd() {
     let dir = Dir::new();
     let folder = dir.folder();
