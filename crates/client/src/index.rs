@@ -969,12 +969,7 @@ impl Index {
         if rows.is_empty() && settled.is_empty() {
             return Ok(());
         }
-        let tx = self.db.transaction()?;
-        write_rows(&tx, rows.iter().map(|(node, row)| (*node, row)), settled)?;
-        point(Point::RowsWriting);
-        tx.commit()?;
-        point(Point::RowsWritten);
-        Ok(())
+        commit_rows(self.db.transaction()?, rows, settled)
     }
 
     /// After a batch of steps: rows, and what is left of what it was to bring and move.
@@ -985,13 +980,9 @@ impl Index {
         (left, moves): (&[Intended], &OwnMoves),
     ) -> Result<()> {
         let tx = self.db.transaction()?;
-        write_rows(&tx, rows.iter().map(|(node, row)| (*node, row)), settled)?;
         write_intended(&tx, left)?;
         write_own_moves(&tx, moves)?;
-        point(Point::RowsWriting);
-        tx.commit()?;
-        point(Point::RowsWritten);
-        Ok(())
+        commit_rows(tx, rows, settled)
     }
 
     /// Ids given to new things on disk.
@@ -1442,6 +1433,19 @@ fn write_intended(tx: &Transaction<'_>, intended: &[Intended]) -> Result<()> {
         let (fetched, leaving) = (fetched.map(sql), leaving.map(sql));
         insert.execute(params![node.0, version.0, parent, name, fetched, leaving])?;
     }
+    Ok(())
+}
+
+/// With what else the transaction has written.
+fn commit_rows(
+    tx: Transaction<'_>,
+    rows: &[(NodeId, Option<AncestorNode>)],
+    settled: &[TreePath],
+) -> Result<()> {
+    write_rows(&tx, rows.iter().map(|(node, row)| (*node, row)), settled)?;
+    point(Point::RowsWriting);
+    tx.commit()?;
+    point(Point::RowsWritten);
     Ok(())
 }
 
