@@ -84,7 +84,7 @@ const AT_LEAST_APART: [(&str, u64); 20] = [
     ("request echoed", 6),
     ("lost reply", 5),
     ("409", 40),
-    ("422", 40),
+    ("422", 20),
     ("lost pack", 18),
     ("lost chunks", 10),
 ];
