@@ -18,7 +18,7 @@ use super::{Engine, Outcome, file_error};
 use crate::error::ClientError;
 use crate::folder::apply::{ApplyError, Expect, Folder, Staged};
 use crate::folder::disk::{At, EntryKind, ErrorKind, Stat};
-use crate::folder::scan::RACY_NS;
+use crate::folder::scan::grain_ns;
 use crate::index::SetAside;
 use crate::transfer::download::Source;
 
@@ -533,7 +533,7 @@ impl Engine {
         let now_ns = i64::try_from(self.now_ms())
             .unwrap_or(i64::MAX)
             .saturating_mul(1_000_000);
-        let fresh = now_ns.saturating_sub(mtime_ns).unsigned_abs() <= RACY_NS.unsigned_abs();
+        let fresh = now_ns.abs_diff(mtime_ns) <= grain_ns(mtime_ns).unsigned_abs();
         Mark::new((!fresh).then_some(print), print.inode)
     }
 

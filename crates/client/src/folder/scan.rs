@@ -1,11 +1,12 @@
 //! Looks at the disk and fills a [`Scan`]: one `stat` an entry, no content is read.
 //!
 //! Absence is what deletions are made of, so a scan claims it only of one moment: after the walk every directory is
-//! looked at once more, and one that changed meanwhile is listed again. A file renamed behind the scan's back is thus
-//! found under its new name instead of being missed under both. A directory that does not hold still is marked
-//! incomplete; what is missing below it is unknown.
+//! looked at once more, and one that changed meanwhile is listed again, until none of them did: then all listings hold at
+//! the moment that last round began. A file renamed behind the scan's back is thus found under its new name instead of
+//! being missed under both. A directory that does not hold still is marked incomplete; what is missing below it is
+//! unknown.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use rayon::prelude::*;
 use syncagent_protocol::{Code, TreePath};
@@ -15,7 +16,11 @@ use super::disk::{At, Disk, DiskError, EntryKind, ErrorKind, Stat};
 
 /// A file touched within this time before a scan is not trusted to be unchanged afterwards: file systems stamp
 /// with the kernel's tick, 1 to 10 ms, so two writes can leave one stamp. Twice the coarsest tick.
-pub const RACY_NS: i64 = 20_000_000;
+const RACY_NS: i64 = 20_000_000;
+
+/// The same for a stamp of whole seconds. It may be of a file system that keeps no more: ext4 with small inodes and HFS+
+/// one second, FAT two.
+const RACY_COARSE_NS: i64 = 2_000_000_000 + RACY_NS;
 
 /// A stamp further ahead of the clock than this was set by hand and says nothing about the present.
 const AHEAD_NS: i64 = 600_000_000_000;
@@ -389,20 +394,26 @@ impl Look<'_> {
         }
     }
 
-    /// Lists those directories again that changed since they were listed.
+    /// Lists those directories again that changed since they were listed, and goes round all of them until none did.
     fn settle(&self, scan: &mut Scan, mut stamps: Vec<(TreePath, Stat)>) {
         for _ in 0..ROUNDS {
             let mut changed = self.changed(&stamps);
             if changed.is_empty() {
                 return;
             }
-            stamps.clear();
             changed.retain(|path| path.is_root() || scan.entries.contains_key(path));
+            let mut again = Vec::new();
             for path in changed {
-                self.relist(scan, &path, &mut stamps);
+                self.relist(scan, &path, &mut again);
             }
+            // The others hold still so far, which has to be so in the last round as well.
+            let is_again: HashSet<&TreePath> = again.iter().map(|(path, _)| path).collect();
+            stamps.retain(|(path, _)| !is_again.contains(path) && is_listed(scan, path));
+            stamps.extend(again);
         }
-        for path in self.changed(&stamps) {
+        let mut unsteady = self.changed(&stamps);
+        unsteady.retain(|path| is_listed(scan, path));
+        for path in unsteady {
             scan.skipped.push(Skipped {
                 path: path.to_string(),
                 reason: "changing",
@@ -570,8 +581,22 @@ const NO_STAT: Stat = Stat {
 
 /// Whether a file may change once more without its fingerprint changing.
 pub(super) fn is_racy(stat: &Stat, now_ns: i64) -> bool {
-    let recent = |t: i64| t > now_ns.saturating_sub(RACY_NS) && t < now_ns.saturating_add(AHEAD_NS);
+    let recent =
+        |t: i64| t > now_ns.saturating_sub(grain_ns(t)) && t < now_ns.saturating_add(AHEAD_NS);
     recent(stat.mtime_ns) || recent(stat.ctime_ns)
+}
+
+/// Within which time of each other two writes may leave the same stamp as this one.
+pub fn grain_ns(stamp_ns: i64) -> i64 {
+    match stamp_ns % 1_000_000_000 {
+        0 => RACY_COARSE_NS,
+        _ => RACY_NS,
+    }
+}
+
+/// Whether the scan has a listing of `path`.
+fn is_listed(scan: &Scan, path: &TreePath) -> bool {
+    path.is_root() || matches!(scan.entries.get(path), Some(Observed::Directory { .. }))
 }
 
 /// Whether the error says that the thing, or the way to it, is not there.

@@ -11,7 +11,7 @@ pub(crate) mod hooked;
 mod root;
 mod scan;
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -55,6 +55,21 @@ impl Dir {
 
     fn path(&self, below: &str) -> PathBuf {
         self.temp.path().join("root").join(below)
+    }
+
+    /// Until what happens next has another stamp than what happened before.
+    fn wait_a_tick(&self) {
+        let stamp = || {
+            let probe = self.temp.path().join("tick");
+            std::fs::write(&probe, "").unwrap();
+            let of = std::fs::metadata(&probe).unwrap();
+            (of.ctime(), of.ctime_nsec())
+        };
+        let before = stamp();
+        let started = std::time::Instant::now();
+        while stamp() == before {
+            assert!(started.elapsed().as_secs() < 10, "time stands still");
+        }
     }
 
     /// A directory beside the root.

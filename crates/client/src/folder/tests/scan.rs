@@ -4,15 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use syncagent_protocol::{Code, TreePath};
 use syncagent_sync::scan::{Observed, Scan};
 
 use super::hooked::{Hooked, error};
 use super::{Dir, p};
-use crate::folder::disk::{Disk, ErrorKind};
+use crate::folder::disk::{At, Disk, ErrorKind, Stat};
 use crate::folder::read::{ReadError, open_stable};
-use crate::folder::scan::{IgnoreRules, KeepAll, Look};
+use crate::folder::scan::{IgnoreRules, KeepAll, Look, is_racy};
 
 /// Long after every file of these tests was made.
 const LATER: i64 = i64::MAX / 2;
@@ -183,6 +184,31 @@ fn a_file_touched_within_the_clocks_grain_is_racy() {
     }
 }
 
+/// A file system that keeps whole seconds shows nothing finer; two writes in two of them may leave one stamp.
+#[test]
+fn a_stamp_of_whole_seconds_vouches_for_nothing_for_two_of_them() {
+    let dir = Dir::new();
+    dir.write("f", "1");
+    let stat = dir.disk.stat(At::Tree(&p("f"))).unwrap();
+    let at = |seconds: i64, ns: i64| seconds * 1_000_000_000 + ns;
+    for (mtime_ns, ctime_ns, now_ns, racy) in [
+        (at(100, 0), at(100, 0), at(101, 999_999_999), true),
+        (at(100, 0), at(100, 0), at(102, 20_000_000), false),
+        // As FAT has it.
+        (at(100, 0), 0, at(101, 999_999_999), true),
+        // A time that was set by hand.
+        (at(50, 0), at(100, 1), at(101, 0), false),
+        (at(100, 1), at(100, 1), at(100, 30_000_000), false),
+    ] {
+        let stat = Stat {
+            mtime_ns,
+            ctime_ns,
+            ..stat
+        };
+        assert_eq!(is_racy(&stat, now_ns), racy, "{mtime_ns} at {now_ns}");
+    }
+}
+
 #[test]
 fn rescans_find_what_a_scan_would() {
     let dir = Dir::new();
@@ -309,26 +335,40 @@ fn an_absence_below_an_unreadable_directory_is_not_believed() {
     assert_eq!(shown(&found), ["a ?"]);
 }
 
+/// At each call of the scan in turn: what is there all the time is never missing under both names.
 #[test]
-fn a_rename_behind_the_scans_back_is_found_under_its_new_name() {
-    // Renamed after the source was still to be listed and the target was listed already, and the other way round.
+fn a_rename_behind_the_scans_back_is_found_under_one_of_its_names() {
     for (from, to) in [("z/f", "a/f"), ("a/f", "z/f"), ("z", "a/z"), ("a", "z/a")] {
-        let dir = Dir::new();
-        dir.write("a/f", "a");
-        dir.write("z/f", "z");
-        if to == "a/f" || to == "z/f" {
-            std::fs::remove_file(dir.path(to)).unwrap();
-        }
-        let (source, target) = (dir.path(from), dir.path(to));
-        let moved = std::sync::Once::new();
-        let disk = Hooked::new(&dir.disk, move |_, verb, path| {
-            if verb == "listed" && path == "a" {
-                moved.call_once(|| std::fs::rename(&source, &target).unwrap());
+        for call in 0.. {
+            let dir = Dir::new();
+            dir.write("a/f", "a");
+            dir.write("z/f", "z");
+            if to == "a/f" || to == "z/f" {
+                std::fs::remove_file(dir.path(to)).unwrap();
             }
-            Ok(())
-        });
-        let found = scan(&*disk);
-        assert_as_scanned(&dir, &found);
+            dir.wait_a_tick();
+            let (source, target) = (dir.path(from), dir.path(to));
+            let happened = Arc::new(AtomicBool::new(false));
+            let noted = Arc::clone(&happened);
+            let disk = Hooked::new(&dir.disk, move |n, _, _| {
+                if n == call {
+                    std::fs::rename(&source, &target).unwrap();
+                    noted.store(true, Ordering::SeqCst);
+                }
+                Ok(())
+            });
+            let found = scan(&*disk);
+            if !happened.load(Ordering::SeqCst) {
+                assert!(call > 5, "a scan of {call} calls");
+                break;
+            }
+            let is_there = |path: String| found.entries.contains_key(&p(&path));
+            let below = if from.contains('/') { "" } else { "/f" };
+            for what in ["", below] {
+                let found = is_there(from.to_owned() + what) || is_there(to.to_owned() + what);
+                assert!(found, "{from}{what}, at call {call}");
+            }
+        }
     }
 }
 
