@@ -68,7 +68,7 @@ impl Engine {
             };
             let identified = identify(ancestor, scan, &self.pending_ids, &self.hashes, &mut new_id);
             if !identified.needs_hash.is_empty() {
-                self.hash_files(&identified.needs_hash);
+                self.hash_files(&identified.needs_hash)?;
                 continue;
             }
             let fresh: Vec<_> = identified
@@ -86,7 +86,7 @@ impl Engine {
             let local = identified.local;
             let doubtful = self.doubtful(&local);
             if !doubtful.is_empty() {
-                self.hash_files(&doubtful);
+                self.hash_files(&doubtful)?;
                 continue;
             }
             let policy = Policy {
@@ -106,7 +106,7 @@ impl Engine {
             };
             let mut plan = reconcile(&input, &mut new_id);
             if !plan.needs_hash.is_empty() {
-                self.hash_files(&plan.needs_hash);
+                self.hash_files(&plan.needs_hash)?;
                 continue;
             }
             if part.as_ref().is_some_and(|part| wider.reach(part, &plan)) {
@@ -181,12 +181,20 @@ impl Engine {
     }
 
     /// Reads files for their content hash. One that cannot be read is unknown from here on, not changed.
-    pub(super) fn hash_files(&mut self, paths: &[TreePath]) {
+    ///
+    /// They are flushed first: a store through a mapping to a page that waits to be written back moves no time, so a
+    /// fingerprint vouches for content only if that was durable before it was read.
+    pub(super) fn hash_files(&mut self, paths: &[TreePath]) -> Result<(), ClientError> {
         let disk = Arc::clone(self.folder.disk());
         let now_ns = i64::try_from(self.clock.now_ms())
             .unwrap_or(i64::MAX)
             .saturating_mul(1_000_000);
-        let results = self.work.map(paths.to_vec(), |path| {
+        let refused = self.flush(paths, &BTreeSet::new())?;
+        for path in &refused {
+            self.is_unread(path);
+        }
+        let paths = paths.iter().filter(|path| !refused.contains(path)).cloned();
+        let results = self.work.map(paths.collect(), |path| {
             let result = hash_file(&*disk, &path, now_ns);
             (path, result)
         });
@@ -208,18 +216,24 @@ impl Engine {
                     self.hashes.insert(path, (reading.fingerprint, hash));
                 }
                 Err(error) => {
-                    if let Some(scan) = &mut self.scan {
-                        let seen = scan.entries.get(&path).map(inode);
-                        // In its own place, it says nothing of a second name that has gone.
-                        let mut rows = { self.ancestor.at_path(&path).into_iter() }
-                            .filter_map(|id| self.ancestor.get(id));
-                        let is_at_home = rows.any(|row| Some(number_of(row)) == seen);
-                        self.unread_numbers.extend(seen.filter(|_| !is_at_home));
-                        scan.entries.insert(path.clone(), Observed::Unknown);
-                    }
+                    self.is_unread(&path);
                     self.fail(&path, Code::Read, &error);
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// What stands at `path` is unknown until the next look.
+    fn is_unread(&mut self, path: &TreePath) {
+        if let Some(scan) = &mut self.scan {
+            let seen = scan.entries.get(path).map(inode);
+            // In its own place, it says nothing of a second name that has gone.
+            let mut rows =
+                { self.ancestor.at_path(path).into_iter() }.filter_map(|id| self.ancestor.get(id));
+            let is_at_home = rows.any(|row| Some(number_of(row)) == seen);
+            self.unread_numbers.extend(seen.filter(|_| !is_at_home));
+            scan.entries.insert(path.clone(), Observed::Unknown);
         }
     }
 }

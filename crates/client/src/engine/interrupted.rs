@@ -228,7 +228,7 @@ impl Engine {
             .partition(|intended| intended.leaving.is_some());
         let mut unread = Vec::new();
         while !left.is_empty() {
-            self.read_what_is_left(&left);
+            self.read_what_is_left(&left)?;
             let (mut rows, mut dirs) = (Vec::new(), BTreeSet::new());
             // Files, and of which node each is.
             let (mut files, mut of) = (Vec::new(), Vec::new());
@@ -318,8 +318,10 @@ impl Engine {
     }
 
     /// Reads what may have been brought, many at once.
-    fn read_what_is_left(&mut self, left: &[Intended]) {
-        let Some(scan) = &self.scan else { return };
+    fn read_what_is_left(&mut self, left: &[Intended]) -> Result<(), ClientError> {
+        let Some(scan) = &self.scan else {
+            return Ok(());
+        };
         let paths = left.iter().filter_map(|intended| {
             let (parent, name) = intended.place.as_ref()?;
             let path = self.ancestor_path(*parent)?.join(name);
@@ -337,8 +339,9 @@ impl Engine {
         });
         let paths: Vec<TreePath> = paths.collect();
         if paths.len() > 1 {
-            self.hash_files(&paths);
+            self.hash_files(&paths)?;
         }
+        Ok(())
     }
 
     /// Gives what had to leave, and is still here, its row again, under whichever name it has by now. Says whether nobody
@@ -376,7 +379,7 @@ impl Engine {
         };
         let mut node = put.node();
         (node.parent, node.name) = (*parent, name);
-        let Some(seen) = self.seen_as(&path, &node.body) else {
+        let Some(seen) = self.seen_as(&path, &node.body)? else {
             return Ok(!self.unreadable_now().is_empty());
         };
         // A number that was handed out again to something else of the same content, such as none.
@@ -411,7 +414,7 @@ impl Engine {
         };
         let mut told = put.node();
         (told.parent, told.name) = (parent, name);
-        let Some(seen) = self.seen_as(path, &told.body) else {
+        let Some(seen) = self.seen_as(path, &told.body)? else {
             return Ok(None);
         };
         // What has a row is the thing of that row, however much it looks like what was brought.
@@ -466,9 +469,11 @@ impl Engine {
     }
 
     /// How what stands at `path` looks, if it holds what `body` says; the executable bit does not count.
-    fn seen_as(&mut self, path: &TreePath, body: &Body) -> Option<Seen> {
-        let seen = self.scan.as_ref()?.entries.get(path)?;
-        match (seen, body) {
+    fn seen_as(&mut self, path: &TreePath, body: &Body) -> Result<Option<Seen>, ClientError> {
+        let Some(seen) = { self.scan.as_ref() }.and_then(|scan| scan.entries.get(path)) else {
+            return Ok(None);
+        };
+        let seen = match (seen, body) {
             (Observed::Directory { inode, .. }, Body::Directory) => Some(Seen {
                 print: None,
                 number: *inode,
@@ -492,12 +497,13 @@ impl Engine {
             ) if fingerprint.size == *size => {
                 let (print, seen) = (*fingerprint, Seen::file(*fingerprint, *exec, *racy));
                 if self.hashes.get(path).is_none_or(|(of, _)| *of != print) {
-                    self.hash_files(std::slice::from_ref(path));
+                    self.hash_files(std::slice::from_ref(path))?;
                 }
                 (self.hashes.get(path) == Some(&(print, *hash))).then_some(seen)
             }
             _ => None,
-        }
+        };
+        Ok(seen)
     }
 
     /// What a batch was to bring, if the row is of an earlier version.
@@ -689,7 +695,7 @@ impl Engine {
         if size != fingerprint.size {
             return Ok(());
         }
-        self.hash_files(std::slice::from_ref(path));
+        self.hash_files(std::slice::from_ref(path))?;
         if self.hashes.get(path) == Some(&(fingerprint, hash))
             && self.folder.remove(path, &Expect::File(fingerprint)).is_ok()
         {

@@ -1,8 +1,12 @@
 //! Seals what this machine has to say and posts it.
 //!
-//! A file is read once, consistently; one that changes meanwhile is left for the next pass, and never marked
-//! as sent. Chunks are durable on the server before the commit that names them is posted. Somebody else was
+//! A file is flushed, then read once, consistently; one that changes meanwhile is left for the next pass, and never
+//! marked as sent. Chunks are durable on the server before the commit that names them is posted. Somebody else was
 //! first (409): everything is decided and sealed anew.
+//!
+//! Flushed first, because a store through a mapping to a page that waits to be written back moves no time: only from
+//! the flush on does the fingerprint tell of each. It is also what the commit says of this disk, so what was written
+//! since the scan, and is read all the same, is flushed once more.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
@@ -44,8 +48,12 @@ const ACKNOWLEDGED_MS: u64 = 12 * 3_600_000;
 
 /// A file whose content is sealed.
 struct Ready {
+    path: TreePath,
     content: SealedContent,
     reading: Reading,
+    /// Whether what was read is newer than the plan, and so than the flush: it may be sent, but not trusted to still be
+    /// there.
+    is_newer: bool,
     class: Class,
     scope: Scope,
 }
@@ -213,14 +221,27 @@ impl Engine {
                 sendable.push(group);
             }
         }
-        let groups: Vec<&Group> = sendable;
+        // Before the flush: what is written from here on is fresh, or has another fingerprint.
+        let now_ns = now_ns(self.now_ms());
+        let nodes = sendable.iter().flat_map(|group| &group.0);
+        let nodes: Vec<NodeId> = nodes.map(Op::node).collect();
+        waiting.extend(self.make_durable(plan, local, nodes.into_iter())?);
+        let mut groups = sendable;
+        groups.retain(|group| {
+            let waits = self.must_wait(group, waiting);
+            if waits {
+                waiting.extend(group.0.iter().map(Op::node));
+            }
+            !waits
+        });
         let mut uploader = Uploader::new(Arc::clone(&self.remote));
         let mut ready = self
-            .seal_files(&groups, local, applied, &mut uploader, touched)
+            .seal_files(&groups, local, applied, &mut uploader, touched, now_ns)
             .await?;
         uploader.flush().await?;
         self.note_acknowledged(&mut uploader)?;
         outcome.bytes_sent += uploader.bytes();
+        waiting.extend(self.flush_newer(&ready)?);
 
         let mut drafted = Vec::with_capacity(groups.len());
         for group in groups {
@@ -233,9 +254,6 @@ impl Engine {
                 None => waiting.extend(group.0.iter().map(Op::node)),
             }
         }
-        let nodes = drafted.iter().flat_map(|(group, _)| &group.0);
-        let nodes: Vec<NodeId> = nodes.map(Op::node).collect();
-        waiting.extend(self.make_durable(plan, local, nodes.into_iter())?);
 
         let mut commits: Vec<Vec<Pending>> = vec![Vec::new()];
         let mut len = 0;
@@ -263,6 +281,22 @@ impl Engine {
             }
         }
         Ok(posted)
+    }
+
+    /// Flushes files that were written to between the scan and their reading. Returns the nodes of those that refuse it.
+    fn flush_newer(
+        &mut self,
+        ready: &BTreeMap<NodeId, Ready>,
+    ) -> Result<BTreeSet<NodeId>, ClientError> {
+        let newer = ready.iter().filter(|(_, file)| file.is_newer);
+        let newer: BTreeMap<TreePath, NodeId> = newer
+            .map(|(node, file)| (file.path.clone(), *node))
+            .collect();
+        let paths: Vec<TreePath> = newer.keys().cloned().collect();
+        let refused = self.flush(&paths, &BTreeSet::new())?;
+        Ok({ refused.iter() }
+            .filter_map(|path| newer.get(path).copied())
+            .collect())
     }
 
     /// Posts one commit, which leaves the rows of its nodes once it stands.
@@ -415,8 +449,10 @@ impl Engine {
                 let Some(Ready {
                     content,
                     reading,
+                    is_newer,
                     class,
                     scope,
+                    ..
                 }) = ready.remove(&node)
                 else {
                     return Ok(None);
@@ -436,7 +472,7 @@ impl Engine {
                     content: content.content,
                 });
                 let mark = Mark::new(
-                    (!reading.racy).then_some(reading.fingerprint),
+                    (!reading.racy && !is_newer).then_some(reading.fingerprint),
                     reading.fingerprint.inode,
                 );
                 (body, mark, content.leaves, Some(new_body))
@@ -490,6 +526,7 @@ impl Engine {
         applied: &Applied,
         uploader: &mut Uploader,
         touched: &mut BTreeSet<TreePath>,
+        now_ns: i64,
     ) -> Result<BTreeMap<NodeId, Ready>, ClientError> {
         let mut small: Vec<Sealable> = Vec::new();
         let mut small_len = 0;
@@ -502,7 +539,7 @@ impl Engine {
         for put in ops {
             let sealable = self.sealable(put, local, applied)?;
             if sealable.size > SMALL_LEN {
-                self.seal_large(sealable, uploader, &mut ready, touched)
+                self.seal_large(sealable, uploader, &mut ready, touched, now_ns)
                     .await?;
                 continue;
             }
@@ -510,11 +547,17 @@ impl Engine {
             small.push(sealable);
             if small_len >= SMALL_BATCH_LEN {
                 small_len = 0;
-                self.seal_small(std::mem::take(&mut small), uploader, &mut ready, touched)
-                    .await?;
+                self.seal_small(
+                    std::mem::take(&mut small),
+                    uploader,
+                    &mut ready,
+                    touched,
+                    now_ns,
+                )
+                .await?;
             }
         }
-        self.seal_small(small, uploader, &mut ready, touched)
+        self.seal_small(small, uploader, &mut ready, touched, now_ns)
             .await?;
         Ok(ready)
     }
@@ -620,6 +663,7 @@ impl Engine {
         uploader: &mut Uploader,
         ready: &mut BTreeMap<NodeId, Ready>,
         touched: &mut BTreeSet<TreePath>,
+        now_ns: i64,
     ) -> Result<(), ClientError> {
         if files.is_empty() {
             return Ok(());
@@ -629,7 +673,6 @@ impl Engine {
             Arc::clone(&self.keys),
             self.work,
         );
-        let now_ns = now_ns(self.now_ms());
         let sealed = self.work.run(move || {
             work.map(files, |file| {
                 let result = open_stable(&*disk, &file.path, None)
@@ -657,6 +700,7 @@ impl Engine {
         uploader: &mut Uploader,
         ready: &mut BTreeMap<NodeId, Ready>,
         touched: &mut BTreeSet<TreePath>,
+        now_ns: i64,
     ) -> Result<(), ClientError> {
         let source = match open_stable(&**self.folder.disk(), &file.path, None) {
             Ok(source) => source,
@@ -683,7 +727,6 @@ impl Engine {
                 Err(error) => return self.seal_failed(&file.path, seal_failure(error), touched),
             }
         }
-        let now_ns = now_ns(self.now_ms());
         let finished = sealing.finish(&self.keys).map_err(seal_failure);
         let finished = finished.and_then(|(source, content, lists)| {
             let reading = source.finish(now_ns).map_err(read_failure)?;
@@ -781,9 +824,12 @@ fn from_disk(op: &Op) -> Option<&PlanPut> {
 }
 
 fn ready_of(file: &Sealable, content: SealedContent, reading: Reading) -> Ready {
+    let scanned = file.scanned.map(|(print, _)| print);
     Ready {
+        path: file.path.clone(),
         content,
         reading,
+        is_newer: scanned != Some(reading.fingerprint),
         class: file.recipe.class,
         scope: file.recipe.scope,
     }

@@ -560,6 +560,35 @@ impl Fs {
         Ok(())
     }
 
+    /// Changes the content of a file through a mapping, as databases and linkers do: a page that waits to be written
+    /// back already gets no new stamp. Taken for one page, whatever its length.
+    pub fn store(&mut self, ino: Ino, change: impl FnOnce(&mut Vec<u8>)) -> Result<()> {
+        let made = self
+            .journal
+            .iter()
+            .flatten()
+            .find_map(|change| match change {
+                Change::Make(made, body, _) if *made == ino => Some(body),
+                _ => None,
+            });
+        let written_back = made.or_else(|| self.durable.get(&ino).map(|on| &on.body));
+        let is_clean = match (self.content(ino)?, written_back) {
+            (content, Some(Body::File(written_back))) => content.same(written_back),
+            _ => false,
+        };
+        if is_clean {
+            return self.write(ino, change);
+        }
+        if let Some(Inode {
+            body: Body::File(content),
+            ..
+        }) = self.live.get_mut(&ino)
+        {
+            content.change(change);
+        }
+        Ok(())
+    }
+
     /// Sets time and permissions.
     pub fn set_attributes(
         &mut self,

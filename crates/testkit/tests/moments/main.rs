@@ -10,15 +10,15 @@ mod two;
 mod unread;
 
 use std::fs;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use syncagent_protocol::Code;
 use syncagent_testkit::sim::clock::TICK_NS;
 use syncagent_testkit::sim::disk::Fault;
 use syncagent_testkit::sim::fs::Fs;
 
-use self::two::{MANY, Two, rename, write};
+use self::two::{MANY, Two, at_each_call, rename, write};
 
 /// Takes away whatever lies below a directory.
 fn empty(fs: &mut Fs, dir: u64) {
@@ -100,5 +100,57 @@ async fn a_write_within_the_clocks_grain_is_seen() {
         two.settle().await;
         let found = fs::read(two.path_at_desktop("f")).unwrap();
         assert_eq!(found, b"two", "after {passes} pass(es)");
+    }
+}
+
+/// A file that a program keeps mapped and has just written to: it stores once more, at each call of the pass in turn.
+/// The kernel stamps the first store to a page only, until it has written the page back. Not in the microseconds around a
+/// change of the program's own, as said in the head of the client's `folder::apply`.
+#[tokio::test]
+async fn a_store_through_a_mapping_is_seen() {
+    let long = 3 * 512 * 1024;
+    for (what, len) in [("new", 9), ("edited", 9), ("known there", 9), ("new", long)] {
+        at_each_call(5, async |call| {
+            let mut two = Two::new().await;
+            let text = |byte: u8| vec![byte; len];
+            if what == "edited" {
+                two.write("f", "before");
+                two.settle().await;
+                two.settle().await;
+            }
+            if what == "known there" {
+                two.at_desktop(|at| fs::write(at.join("f"), text(b'1')).unwrap())
+                    .await;
+            }
+            two.write("f", std::str::from_utf8(&text(b'1')).unwrap());
+            // Whether it came to that call, and what then stood there.
+            let stands = Arc::new(Mutex::new(None));
+            let (noted, stored) = (Arc::clone(&stands), text(b'2'));
+            let store = move |fs: &mut Fs| {
+                let ino = fs.child(fs.root(), "f").unwrap();
+                if !fs.in_change {
+                    fs.store(ino, |content| *content = stored).unwrap();
+                }
+                *noted.lock().unwrap() = Some(fs.content(ino).unwrap().bytes().to_vec());
+            };
+            // It was written a while ago, and is not written back yet.
+            two.clock.advance_ns(1_000_000_000);
+            two.drive.arm(call, Fault::Meanwhile(Box::new(store)));
+            two.world.sync(&mut two.laptop).await.unwrap();
+            two.drive.disarm();
+            two.settle().await;
+            let Some(stands) = stands.lock().unwrap().take() else {
+                return false;
+            };
+            // Under another name where both made the file.
+            let names = two.names_at_desktop().into_iter();
+            let mut contents = names.map(|name| fs::read(two.path_at_desktop(&name)).unwrap());
+            assert!(
+                contents.any(|content| content == stands),
+                "{what}, {len} bytes, stored at call {call}"
+            );
+            true
+        })
+        .await;
     }
 }
