@@ -909,11 +909,11 @@ impl Index {
         }
     }
 
-    /// What the known versions of `node` held.
+    /// What the known versions of `node` held, oldest first.
     pub fn contents(&self, node: NodeId) -> Result<Vec<Body>> {
         let mut statement = self
             .db
-            .prepare_cached("SELECT put FROM ops WHERE node = ?1 AND put IS NOT NULL")?;
+            .prepare_cached("SELECT put FROM ops WHERE node = ?1 AND put IS NOT NULL ORDER BY n")?;
         let rows = statement.query_map([node.0], |row| row.get::<_, Vec<u8>>(0))?;
         let mut contents = Vec::new();
         for put in rows {

@@ -45,9 +45,10 @@ pub struct Input<'a> {
 }
 
 /// Earlier versions in the vault. A file that holds one and has no row is not a change but a copy from before: the
-/// index was lost, or the folder was brought over by other means.
+/// index was lost, or the folder was brought over by other means. One that holds a later version than its row says is
+/// none either: the index was put back.
 pub trait History: std::fmt::Debug {
-    /// What any version of `node` held, as far as it is known.
+    /// What any version of `node` held, as far as it is known, oldest first.
     fn versions(&self, node: NodeId) -> Vec<Body>;
 }
 

@@ -704,6 +704,37 @@ fn what_was_deleted_before_it_had_a_row_stays_deleted() {
 }
 
 #[test]
+fn a_later_version_than_its_row_says_is_no_change() {
+    // An index that was put back beside a folder that was not.
+    for (row, local, remote, want) in [
+        ("f1@a=1", "f1@a=2", "f1@a=3", "f1@a=3"),
+        ("f1@a=1", "f1@a=2", "", ""),
+        ("l1@a>1", "l1@a>2", "l1@a>3", "l1@a>3"),
+        // A new name is a touch, whatever it is the name of.
+        ("f1@a=1", "f1@b=2", "", "f1@b=2"),
+    ] {
+        let plan = case(row, local, remote)
+            .with(|case| {
+                let of_links = had("l1", &[">1", ">2", ">3"]);
+                case.history = had("f1", &["=1", "=2", "=3"]);
+                case.history.extend(of_links);
+            })
+            .becomes(want);
+        assert_eq!(plan.conflicts, [], "{local}");
+    }
+    // What it never was is a change, and so is what it was before, or was again since.
+    for (row, local, versions) in [
+        ("f1@a=1", "f1@a=9", &["=1", "=2"][..]),
+        ("f1@a=2", "f1@a=1", &["=1", "=2"]),
+        ("f1@a=1", "f1@a=2", &["=1", "=2", "=1"]),
+    ] {
+        case(row, local, "")
+            .with(|case| case.history = had("f1", versions))
+            .becomes(local);
+    }
+}
+
+#[test]
 fn an_earlier_version_without_a_row_is_no_change() {
     // A folder whose index was lost, or that was copied here by hand, while other machines went on.
     for (local, remote, want) in [

@@ -151,8 +151,10 @@ impl Merged {
         let exec_changed =
             base.is_some_and(|row| exec.is_some_and(|exec| exec != exec_of(&row.node.body)));
         let Some(node) = sides.remote(id) else {
+            let moved = base.is_some_and(|row| sides.base_place(row) != (here.parent, &here.name));
             let deleted = match base {
                 None => sides.is_of_the_deleted(id, here),
+                Some(row) if changed && !moved && !exec_changed => sides.is_later(id, here, row),
                 Some(_) => Equal::No,
             };
             match deleted {
@@ -160,7 +162,6 @@ impl Merged {
                 Equal::No => {}
                 Equal::Ask => return self.needs_hash.push(id),
             }
-            let moved = base.is_some_and(|row| sides.base_place(row) != (here.parent, &here.name));
             if base.is_none() || changed || exec_changed || moved {
                 let place = match sides.renamed.get(&id) {
                     Some(renamed) => {
@@ -211,7 +212,7 @@ impl Merged {
                 Equal::No => {
                     let earlier = match base {
                         None => sides.is_earlier(id, here),
-                        Some(_) => Equal::No,
+                        Some(row) => sides.is_later(id, here, row),
                     };
                     match earlier {
                         Equal::Yes => {}

@@ -141,9 +141,13 @@ impl<'a> Sides<'a> {
 
     /// Whether a local thing that has no row is an earlier version of `node`: then nobody changed it.
     pub(super) fn is_earlier(&self, node: NodeId, here: &LocalNode) -> Equal {
+        self.is_any(node, here, &self.input.history.versions(node))
+    }
+
+    fn is_any(&self, node: NodeId, here: &LocalNode, versions: &[Body]) -> Equal {
         let mut equal = Equal::No;
-        for version in self.input.history.versions(node) {
-            match self.holds(node, here, &version) {
+        for version in versions {
+            match self.holds(node, here, version) {
                 Equal::Yes => return Equal::Yes,
                 Equal::Ask => equal = Equal::Ask,
                 Equal::No => {}
@@ -152,7 +156,18 @@ impl<'a> Sides<'a> {
         equal
     }
 
-    /// The same where the vault has deleted `node`: what was fetched, or sent, and then deleted by another machine before
+    /// Whether a local thing is a later version of `node` than its row says, though not the last: the row is from before.
+    /// An earlier one is a change: somebody went back to it.
+    pub(super) fn is_later(&self, node: NodeId, here: &LocalNode, row: &AncestorNode) -> Equal {
+        let versions = self.input.history.versions(node);
+        let of_row = { versions.iter() }.rposition(|body| same_content(body, &row.node.body));
+        match of_row {
+            Some(at) => self.is_any(node, here, &versions[at + 1..]),
+            None => Equal::No,
+        }
+    }
+
+    /// Whether it is an earlier version where the vault has deleted `node`: what was fetched, or sent, and then deleted by another machine before
     /// a row was written. What the vault never had is a person's.
     pub(super) fn is_of_the_deleted(&self, node: NodeId, here: &LocalNode) -> Equal {
         match self.log.get(node).map(|entry| &entry.op) {
