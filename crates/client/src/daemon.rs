@@ -120,6 +120,7 @@ pub async fn run(
         wake_at: None,
         engine,
     };
+    daemon.engine.listen_to(Box::new(daemon.watcher.ear()));
     daemon.tell_unwatched();
     if options.paused {
         // Nothing to do comes of this; what `Started` asks for waits.
@@ -229,7 +230,15 @@ impl Daemon {
                 biased;
                 () = &mut shutdown => return Ok(Reason::Shutdown),
                 Some(request) = locks.recv() => return Ok(self.locked(request)),
-                Some(request) = commands.recv() => self.obey(request).await,
+                Some(request) = commands.recv() => {
+                    // An order may take seconds, and what was heard of waits as long.
+                    let mut effects = self.hear();
+                    if self.schedule.is_waiting() || is_work(&effects) {
+                        self.engine.show_waiting();
+                    }
+                    effects.extend(self.obey(request).await);
+                    effects
+                }
                 Some(heard) = heads.recv() => {
                     if heard.is_first {
                         self.engine.reconnected();
@@ -297,6 +306,7 @@ impl Daemon {
         {
             tracing::info!("the folder is back");
             self.watcher = Watcher::start(&self.folder);
+            self.engine.listen_to(Box::new(self.watcher.ear()));
         }
         if hint == Hint::Everything {
             // What changed there meanwhile is seen by this look.
@@ -329,8 +339,12 @@ impl Daemon {
                 (effects, Ok(serde_json::Value::Null))
             }
             Command::Resume => {
+                let effects = self.tell(Event::Resume);
                 self.engine.show_resumed();
-                (self.tell(Event::Resume), Ok(serde_json::Value::Null))
+                if is_work(&effects) {
+                    self.engine.show_waiting();
+                }
+                (effects, Ok(serde_json::Value::Null))
             }
             Command::Approve => {
                 // To what was held when it was said: a pass that comes later may find something else.
@@ -381,6 +395,11 @@ impl Daemon {
         let _ = answer.send(reply.map_err(|error| error.in_folder(&self.folder)));
         effects
     }
+}
+
+/// Whether a pass follows at once.
+fn is_work(effects: &[Effect]) -> bool {
+    { effects.iter() }.any(|effect| !matches!(effect, Effect::WakeAt(_)))
 }
 
 /// All effects of one moment are one pass.

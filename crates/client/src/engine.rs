@@ -133,6 +133,9 @@ impl Hint {
     }
 }
 
+/// Says whether something was heard of that nobody has looked at.
+pub type Heard = Box<dyn Fn() -> bool + Send + Sync>;
+
 /// One machine at work.
 pub struct Engine {
     keys: Arc<Keys>,
@@ -201,6 +204,8 @@ pub struct Engine {
     status: watch::Sender<Status>,
     /// What the last pass ended with.
     rested: Option<Status>,
+    /// Whether something was heard of that nobody has looked at.
+    heard: Option<Heard>,
     last_sync_ms: u64,
 }
 
@@ -353,6 +358,7 @@ impl Engine {
             kept_len: None,
             status: watch::Sender::new(Status::default()),
             rested: None,
+            heard: None,
             last_sync_ms: 0,
         };
         // Nobody has looked yet: a pass will say how things are.
@@ -434,6 +440,11 @@ impl Engine {
         });
     }
 
+    /// Whom to ask, when a pass has ended well, whether something changed meanwhile: then it is not said to be in sync.
+    pub fn listen_to(&mut self, heard: Heard) {
+        self.heard = Some(heard);
+    }
+
     /// What is not watched, to be shown with the next pass.
     pub fn set_unwatched(&mut self, unwatched: Option<folder::watch::Unwatched>) {
         self.unwatched = unwatched;
@@ -451,7 +462,12 @@ impl Engine {
         self.waiting = None;
         let result = self.try_pass(hint).await;
         let state = match &result {
-            Ok(_) => self.resting_state(),
+            Ok(_) => match self.resting_state() {
+                state if state.is_in_sync() && self.heard.as_ref().is_some_and(|heard| heard()) => {
+                    State::Syncing
+                }
+                state => state,
+            },
             Err(error) => {
                 let state = status::state_of(error);
                 if state == State::Offline {

@@ -381,6 +381,20 @@ async fn nobody_says_in_sync_before_the_first_look() {
 }
 
 #[tokio::test]
+async fn nobody_says_in_sync_of_what_changed_during_the_pass() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::new(Genesis::default());
+    let mut machine = world.machine(dir.path(), "laptop").await.unwrap();
+    world.start(&mut machine).unwrap();
+    let engine = machine.engine.as_mut().unwrap();
+    for (was_heard, state) in [(true, State::Syncing), (false, State::Idle)] {
+        engine.listen_to(Box::new(move || was_heard));
+        engine.pass(Hint::Everything).await.unwrap();
+        assert_eq!(engine.status().state, state);
+    }
+}
+
+#[tokio::test]
 async fn nobody_says_in_sync_while_a_change_waits() {
     const HOUR_MS: u64 = 3_600_000;
     let dir = tempfile::tempdir().unwrap();

@@ -118,6 +118,12 @@ impl Watcher {
         }
     }
 
+    /// Asks whether there are hints to take, from anywhere.
+    pub fn ear(&self) -> impl Fn() -> bool + Send + Sync + 'static {
+        let shared = Arc::clone(&self.shared);
+        move || !shared.waiting().hints.is_empty()
+    }
+
     /// Takes what was heard since the last call. Blocks for as long as it takes to watch new directories.
     pub fn take(&mut self) -> Hints {
         let Waiting {
