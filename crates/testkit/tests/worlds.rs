@@ -7,6 +7,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -137,10 +139,22 @@ fn run_all(one_in: u64, apart: bool) -> (u64, Counts) {
     failures.sort_by_key(|failure| failure.seed);
     let seconds = started.elapsed().as_secs_f64();
     let speed = seeds as f64 / seconds;
-    println!("{seeds} worlds from {first} on in {seconds:.1} s, {speed:.1} a second: {total:#?}");
-    for failure in &failures {
-        println!("seed {}: {}", failure.seed, failure.wrong.join("\n    "));
+    // Straight to the terminal: tests keep to themselves what they print, unless they fail.
+    let kind = if apart { "worlds apart" } else { "worlds" };
+    let mut told =
+        format!("{seeds} {kind} from {first} on in {seconds:.1} s, {speed:.1} a second:");
+    for (what, n) in &total {
+        let _ = write!(told, "\n  {n:>9}  {what}");
     }
+    for failure in &failures {
+        let _ = write!(
+            told,
+            "\nseed {}: {}",
+            failure.seed,
+            failure.wrong.join("\n    ")
+        );
+    }
+    let _ = writeln!(std::io::stderr().lock(), "{told}");
     if let Some(failure) = failures.first() {
         let count = failures.len();
         panic!("{failure}\n{count} of {seeds} worlds broke a promise");

@@ -154,6 +154,8 @@ struct Heard {
     linked: BTreeSet<String>,
     /// Whether anybody has edited something since the pass began.
     edited: bool,
+    /// What no person did in a directory where nobody but they should.
+    wrong: Vec<String>,
 }
 
 struct Machine {
@@ -777,11 +779,16 @@ impl World {
                 linked: Vec::new(),
                 within: apart.then(|| who.clone()),
             };
+            let is_as_left = !apart || within(fs, &who) == *lock(&own);
             let paths = user.edit(fs);
             let linked = std::mem::take(&mut user.linked);
             lock(&known).extend(contents(fs).into_keys());
             *lock(&own) = within(fs, &who);
             let mut heard = lock(&heard);
+            if !is_as_left {
+                let what = "what only this person changes was changed before their edit";
+                heard.wrong.push(format!("{who}: {what}"));
+            }
             heard.edited = true;
             heard.linked.extend(linked);
             heard
@@ -976,6 +983,19 @@ impl World {
                         .line(&machine.name, format_args!("  conflict: {conflict:?}"));
                 }
                 let mut heard = lock(&machine.heard);
+                let mut wrong = std::mem::take(&mut heard.wrong);
+                if self.size.apart
+                    && machine.drive.with(|fs| within(fs, &machine.name)) != *lock(&machine.own)
+                {
+                    let what = "what only this person changes is not as they left it after a pass";
+                    wrong.push(format!("{}: {what}", machine.name));
+                }
+                if machine.well && !heard.edited {
+                    wrong.extend(not_durable(machine, &heard.linked));
+                }
+                if !wrong.is_empty() {
+                    return Err(wrong);
+                }
                 if machine.well && !heard.edited {
                     heard.paths.clear();
                     // What is told to a server that goes on from a backup, it may forget again.
@@ -1056,7 +1076,9 @@ impl World {
             for path in all.into_iter().filter(|path| !left(path)) {
                 let (here, log) = (here.get(path), log.get(path));
                 let same = match (here, log) {
-                    (Some(here), Some(log)) => here.starts_with(log.as_str()),
+                    // The log's time is one that nobody has to have set here.
+                    (Some(here), Some(log)) => { here.strip_prefix(log.as_str()) }
+                        .is_some_and(|rest| rest.is_empty() || rest.starts_with(", mtime ")),
                     _ => false,
                 };
                 if !same {
@@ -1078,16 +1100,8 @@ impl World {
             return Err(violations);
         }
         if let Some(verb) = self.machines[i].drive.crashed_in() {
-            let applying = [
-                "rename",
-                "rename_noreplace",
-                "exchange",
-                "unlink",
-                "sync_dir",
-                "mkdir",
-                "rmdir",
-                "hard link",
-            ];
+            // Nothing else than placing, moving and removing does these.
+            let applying = ["rename_noreplace", "exchange", "mkdir", "rmdir"];
             if applying.contains(&verb) {
                 self.trace.count("crash in apply");
             }
@@ -1342,6 +1356,35 @@ fn certain(fs: &Fs) -> BTreeSet<ContentHash> {
     let durable = files(fs.certain());
     let both = files(fs.everything());
     both.intersection(&durable).map(|(hash, _)| *hash).collect()
+}
+
+/// The files that a machine says are in sync, and that a power cut now could take or give another name.
+fn not_durable(machine: &Machine, left: &BTreeSet<String>) -> Vec<String> {
+    let Runs::Idle(engine) = &machine.runs else {
+        return Vec::new();
+    };
+    let status = engine.status();
+    if !status.state.is_in_sync() {
+        return Vec::new();
+    }
+    let (here, certain) = machine.drive.with(|fs| (fs.tree(), fs.certain()));
+    let hash = |item: Option<&Item>| match item {
+        Some(Item::File { hash, .. }) => Some(*hash),
+        _ => None,
+    };
+    let is_left = |path: &String| {
+        left.contains(path) || { status.skipped.iter() }.any(|skipped| skipped.path == *path)
+    };
+    here.iter()
+        .filter(|(path, item)| {
+            let at = hash(Some(item));
+            at.is_some() && at != hash(certain.get(*path)) && !is_left(path)
+        })
+        .map(|(path, _)| {
+            let what = "is said to be in sync, and is not durable";
+            format!("{}: {path} {what}", machine.name)
+        })
+        .collect()
 }
 
 /// Whether an error is one of those that the world makes on purpose.
