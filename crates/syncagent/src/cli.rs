@@ -627,8 +627,8 @@ pub(crate) enum ConflictsCommand {
     },
     /// Keep one of the two, both, or the changes of both
     ///
-    /// Without --keep a terminal is asked, and before --all. Each way can be taken back, and the answer says how. Works
-    /// beside a running `sync`, and touches no file itself: what is edited meanwhile is kept.
+    /// Without --keep a terminal is asked, and before --all. Each way can be taken back, and the answer says how: line by
+    /// line, from the top. Works beside a running `sync`, and touches no file itself: what is edited meanwhile is kept.
     Resolve {
         #[command(flatten)]
         password: PasswordArgs,

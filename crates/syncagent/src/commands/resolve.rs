@@ -1,5 +1,6 @@
 //! `conflicts resolve`: keep one side, both, or the changes of both.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 
 use serde::Serialize;
@@ -298,8 +299,25 @@ async fn all(
             }
         });
     }
+    last_first(&mut answer.resolved);
     answer.exit = exit.status();
     Ok(answer)
+}
+
+/// Rows about one file change places, so that the last change of it stands first: whoever follows their undo from the top
+/// takes back one after the other, and comes to what was there before.
+fn last_first(rows: &mut [Row]) {
+    let mut of_file: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for (i, row) in rows.iter().enumerate() {
+        if row.n.is_some() {
+            of_file.entry(row.path.clone()).or_default().push(i);
+        }
+    }
+    for places in of_file.values() {
+        let from_the_end = places.iter().rev();
+        let pairs = places.iter().zip(from_the_end).take(places.len() / 2);
+        pairs.for_each(|(one, other)| rows.swap(*one, *other));
+    }
 }
 
 fn left(conflict: &OpenConflict, keep: Keep, why: &str) -> Resolution {

@@ -555,6 +555,71 @@ fn which(machine: &Machine) -> Vec<[String; 4]> {
     rows
 }
 
+/// Runs a command as it was printed, from where a person would paste it.
+#[cfg(unix)]
+#[track_caller]
+fn in_a_shell(world: &World, machine: &Machine, command: &str) {
+    let script = format!("set -e; syncagent() {{ \"$BIN\" \"$@\"; }}; {command}");
+    let mut shell = std::process::Command::new("sh");
+    crate::world::like(&machine.command(&[]), &mut shell);
+    shell
+        .args(["-c", &script])
+        .env("BIN", crate::world::binary())
+        .env("SYNCAGENT_PASSWORD_FILE", world.path("password"));
+    crate::world::run(&mut shell).exits(0);
+}
+
+#[cfg(unix)]
+#[test]
+fn several_copies_of_one_file_are_undone_in_the_order_that_is_printed() {
+    let lines = |changed: &[usize]| -> String {
+        let line = |i: usize| match changed.contains(&i) {
+            true => format!("line {i}, changed\n"),
+            false => format!("line {i}\n"),
+        };
+        (0..12).map(line).collect()
+    };
+    let world = World::new();
+    let a = world.first("a");
+    let b = world.next("b", &a);
+    let c = world.next("c", &a);
+    a.write("plan", &lines(&[]));
+    for machine in [&a, &b, &c] {
+        machine.sync_once().exits(0);
+    }
+    for (machine, line) in [(&a, 1), (&b, 5), (&c, 9)] {
+        machine.write("plan", &lines(&[line]));
+    }
+    a.sync_once().exits(0);
+    b.sync_once().exits(10);
+    c.sync_once().exits(10);
+    b.sync_once();
+    let before = (all_of(&b), which(&b));
+    assert_eq!((before.0.len(), before.1.len()), (3, 2));
+
+    for is_json in [false, true] {
+        let wanted = ["plan", "--keep", "merge"];
+        match is_json {
+            false => {
+                let run = resolve(&b, &wanted).exits(0);
+                assert_eq!(b.read("plan"), Some(lines(&[1, 5, 9])));
+                let commands = run.stdout.split("To undo: ").skip(1);
+                for command in commands.map(|rest| rest.lines().next().unwrap()) {
+                    in_a_shell(&world, &b, command);
+                }
+            }
+            true => {
+                let answer = resolve(&b, &[&wanted[..], &["--json"]].concat());
+                let answer = answer.exits(0).json();
+                assert_eq!(b.read("plan"), Some(lines(&[1, 5, 9])));
+                let rows = answer["resolved"].as_array().unwrap();
+                rows.iter().for_each(|row| undo(&b, row));
+            }
+        }
+        assert_eq!((all_of(&b), which(&b)), before, "{is_json}");
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn all_at_once_is_undone_by_the_commands_that_are_printed() {
@@ -603,14 +668,7 @@ fn all_at_once_is_undone_by_the_commands_that_are_printed() {
             run.stdout
         );
         for command in commands {
-            let script = format!("set -e; syncagent() {{ \"$BIN\" \"$@\"; }}; {command}");
-            let mut shell = std::process::Command::new("sh");
-            crate::world::like(&b.command(&[]), &mut shell);
-            shell
-                .args(["-c", &script])
-                .env("BIN", crate::world::binary())
-                .env("SYNCAGENT_PASSWORD_FILE", world.path("password"));
-            crate::world::run(&mut shell).exits(0);
+            in_a_shell(&world, &b, command);
         }
         a.run(&[&["sync", "--once"], &PASSWORD[..]].concat())
             .exits(0);
