@@ -9,6 +9,7 @@
 //! Invariant: the index says "agreed" only about what is durable on this disk and stands in the verified log.
 
 mod apply;
+mod below;
 mod brake;
 mod decide;
 mod fetch;
@@ -38,6 +39,7 @@ use syncagent_vault::op::Genesis;
 use syncagent_vault::random::{self, Random};
 use tokio::sync::watch;
 
+pub use self::below::Left;
 use self::brake::{Consent, Waiting};
 pub use self::brake::{HeldChange, HeldVerb, Side};
 use self::decide::Decision;

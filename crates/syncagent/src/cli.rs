@@ -274,7 +274,8 @@ pub(crate) enum Command {
     },
     /// Bring back a version of a file
     ///
-    /// What stands in its place is left alone, unless --keep-both or --replace says what to do.
+    /// It comes back where that version was: a file that was renamed since is renamed back. What stands in its place is
+    /// left alone, unless --keep-both or --replace says what to do.
     Restore {
         #[command(flatten)]
         password: PasswordArgs,
@@ -597,7 +598,8 @@ pub(crate) enum TrashCommand {
     List,
     /// Bring back what was deleted
     ///
-    /// If something stands in its place, --keep-both or --replace says what to do.
+    /// A directory comes back with all that lies in the trash below it. If something stands in its place, --keep-both or
+    /// --replace says what to do; of what was in a directory nothing replaces anything.
     Restore {
         #[command(flatten)]
         password: PasswordArgs,

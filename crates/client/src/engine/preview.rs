@@ -3,11 +3,14 @@
 //! A [`Preview`] takes no lock and is given a copy of the index: folder, index and server stay as they are, and it may
 //! look while a daemon works. What the server shows is verified as ever; a history that does not fit is an error here, too.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 use syncagent_protocol::{Body, Code, NodeId, TreePath};
 use syncagent_sync::plan::{Content, Step as PlanStep};
 use syncagent_sync::{Op, Placement, Plan, Put};
 
+use super::below::{Below, Left};
 use super::status::{ConflictFile, FileError, Problem, SkippedFile};
 use super::{
     Engine, EngineConfig, Hint, Restore, forget_another, held_root, known_folder, root_error,
@@ -97,6 +100,15 @@ pub struct ForeseenRestore {
     pub directories: Vec<TreePath>,
     /// What would go into the trash for it.
     pub replaces: Vec<TreePath>,
+    /// Where it is now, if it lives under another path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<TreePath>,
+    /// Of a directory from the trash: what would come back that was in it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub below: Vec<TreePath>,
+    /// What was in it and would stay in the trash.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<Left>,
 }
 
 impl Preview {
@@ -170,7 +182,8 @@ impl Preview {
     /// What a restore would do now.
     pub async fn restore(&mut self, restore: &Restore) -> Result<ForeseenRestore, ClientError> {
         self.pull().await?;
-        let planned = self.engine.plan_restore(restore)?;
+        let planned = self.engine.plan_restore(restore, &BTreeSet::new())?;
+        let Below { back, left, .. } = planned.below;
         Ok(ForeseenRestore {
             path: planned.path,
             version: planned.version,
@@ -181,6 +194,9 @@ impl Preview {
 }
 
 impl Engine {
+            from: planned.from,
+            below: back.into_iter().map(|back| back.path).collect(),
+            left: left.into_iter().map(|(_, left)| left).collect(),
     fn foresee(&self, plan: &Plan, held: Option<Problem>) -> Foreseen {
         let conflicts = plan.conflicts.iter().map(|conflict| ConflictFile {
             path: conflict.path.as_str().to_owned(),

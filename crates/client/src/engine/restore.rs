@@ -1,7 +1,10 @@
 //! Brings back what was: a version of a file, or a thing from the trash. Moves no content.
 //!
 //! A restore is a PUT of an old state: the chunks are still there. What stands in the old place is never
-//! overwritten without being told so, and stays a version when it is.
+//! overwritten without being told so, and stays a version when it is. A directory comes back from the trash with all that
+//! lies there below it.
+
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 use syncagent_protocol::commit::MAX_OPS;
@@ -10,14 +13,19 @@ use syncagent_sync::{LastOp, restored_name};
 use syncagent_vault::op::{Draft, Put, PutBody};
 
 use super::Engine;
+use super::below::{Below, Left};
 use crate::error::ClientError;
 use crate::index::{OpKind, Version};
 use crate::remote::Posted;
 
+/// A commit is not made longer than this, unless one thing alone is.
+const COMMIT_LEN: usize = 4 * 1024 * 1024;
+const GONE: &str = "its content is no longer on the server";
+
 /// What is to be brought back.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Restore {
-    /// A path, or a node id of 32 hexadecimal digits.
+    /// A path, or a node id of 32 hexadecimal digits. A directory may end in a slash.
     pub what: String,
     /// Position of the version; none: the last one before the trash.
     pub version: Option<u64>,
@@ -42,10 +50,22 @@ pub enum Occupied {
 pub struct Restored {
     /// Where it is now.
     pub path: String,
+    /// Where it was until now, if it lived under another path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
     /// Position of the version.
     pub version: u64,
-    /// Position of the commit that brought it back.
+    /// Position of the commit that brought it back, or the last of it.
     pub n: u64,
+    /// Of a directory from the trash: how many things came back that were in it.
+    #[serde(default)]
+    pub below: u64,
+    /// What was in it and stays in the trash.
+    #[serde(default)]
+    pub left: Vec<Left>,
+    /// How many things stay there because something of the same name was deleted after them.
+    #[serde(default)]
+    pub older: u64,
 }
 
 /// What a restore comes to.
@@ -56,40 +76,105 @@ pub(super) struct Planned {
     pub(super) version: u64,
     /// Where it will be.
     pub(super) path: TreePath,
+    /// Where it is, if it lives under another path.
+    pub(super) from: Option<TreePath>,
     /// Directories that are put again for it.
     pub(super) made: Vec<TreePath>,
     /// What makes room for it.
     pub(super) trashed: Vec<TreePath>,
+    /// What comes back with it.
+    pub(super) below: Below,
+}
+
+impl Planned {
+    /// The next commit, and how much of what is below is in it.
+    fn next_commit(&mut self) -> Result<(Vec<Draft>, usize), ClientError> {
+        let mut drafts = std::mem::take(&mut self.drafts);
+        let mut len: usize = drafts.iter().map(Draft::sealed_len).sum();
+        let mut n = 0;
+        for back in &self.below.back {
+            let draft = Draft::put(back.node, &back.put)?;
+            len += draft.sealed_len();
+            if !drafts.is_empty() && (drafts.len() >= MAX_OPS || len > COMMIT_LEN) {
+                break;
+            }
+            drafts.push(draft);
+            n += 1;
+        }
+        Ok((drafts, n))
+    }
 }
 
 impl Engine {
-    /// Brings back a version or a thing from the trash, in one commit together with the directories it needs.
+    /// Brings back a version or a thing from the trash, in one commit together with the directories it needs. A directory
+    /// from the trash brings what was in it: in the same commit, and in further ones if it is more than one can hold.
     pub async fn restore(&mut self, restore: &Restore) -> Result<Restored, ClientError> {
-        for _ in 0..super::MAX_ROUNDS {
+        let mut restored: Option<(NodeId, Restored)> = None;
+        // What was told of already, or cannot come back.
+        let (mut not, mut lost) = (BTreeSet::new(), Vec::new());
+        let mut refused = 0;
+        while refused < super::MAX_ROUNDS {
             self.pull().await?;
             self.post_own_affairs().await?;
-            let Planned {
-                drafts,
-                node,
-                version,
-                ..
-            } = self.plan_restore(restore)?;
-            let sealed = self.seal(drafts, |_| Vec::new())?;
-            match self.post_order(&sealed).await? {
-                Posted::Accepted => {
-                    let path = self.placed.tree.path_of(node).unwrap_or_default();
-                    return Ok(Restored {
-                        path: path.as_str().to_owned(),
-                        version,
-                        n: self.head.n,
-                    });
+            let mut planned = match &restored {
+                None => self.plan_restore(restore, &not)?,
+                Some((node, _)) => self.plan_rest(*node, restore.occupied, &not)?,
+            };
+            let (drafts, n) = planned.next_commit()?;
+            let all = planned.below.back.len();
+            let posted = match drafts.is_empty() {
+                true => Posted::Accepted,
+                false => {
+                    let sealed = self.seal(drafts, |_| Vec::new())?;
+                    self.post_order(&sealed).await?
                 }
-                Posted::Conflict(_) => {}
-                Posted::Missing(_) => {
-                    return Err(not_found(
-                        &restore.what,
-                        "its content is no longer on the server",
-                    ));
+            };
+            match posted {
+                Posted::Accepted => {
+                    refused = 0;
+                    let path = self.placed.tree.path_of(planned.node).unwrap_or_default();
+                    let (_, restored) = restored.get_or_insert_with(|| {
+                        let restored = Restored {
+                            path: path.as_str().to_owned(),
+                            from: planned.from.map(|from| from.as_str().to_owned()),
+                            version: planned.version,
+                            n: 0,
+                            below: 0,
+                            left: Vec::new(),
+                            older: 0,
+                        };
+                        (planned.node, restored)
+                    });
+                    restored.n = self.head.n;
+                    restored.below += n as u64;
+                    restored.older += planned.below.older.len() as u64;
+                    not.extend(planned.below.older);
+                    for (node, left) in planned.below.left {
+                        not.insert(node);
+                        restored.left.push(left);
+                    }
+                    if n == all {
+                        restored.left.append(&mut lost);
+                        return Ok(restored.clone());
+                    }
+                }
+                Posted::Conflict(_) => refused += 1,
+                Posted::Missing(chunks) => {
+                    let chunks: BTreeSet<_> = chunks.into_iter().collect();
+                    let before = lost.len();
+                    for back in &planned.below.back[..n] {
+                        if back.put.refs().iter().any(|chunk| chunks.contains(chunk)) {
+                            not.insert(back.node);
+                            lost.push(Left {
+                                path: back.path.as_str().to_owned(),
+                                code: Code::Missing,
+                                message: GONE.into(),
+                            });
+                        }
+                    }
+                    if lost.len() == before {
+                        return Err(not_found(&restore.what, GONE));
+                    }
                 }
             }
         }
@@ -98,8 +183,17 @@ impl Engine {
         ))
     }
 
-    pub(super) fn plan_restore(&self, restore: &Restore) -> Result<Planned, ClientError> {
-        let (node, version) = self.find_version(restore)?;
+    pub(super) fn plan_restore(
+        &self,
+        restore: &Restore,
+        not: &BTreeSet<NodeId>,
+    ) -> Result<Planned, ClientError> {
+        let what = restore.what.trim_end_matches('/');
+        let (node, version) = match self.find_version(what, restore.version) {
+            Ok(found) => found,
+            // The directory is there again, and there is more of what was in it.
+            Err(error) => return self.plan_more(what, restore, not)?.ok_or(error),
+        };
         let mut put = parse_put(node, &version)?;
         let (mut drafts, mut made) = (Vec::new(), Vec::new());
         let (parent, above) = self.bring_parents(put.parent, &mut drafts, &mut made)?;
@@ -113,7 +207,7 @@ impl Engine {
             (None, _) => {}
             (Some(_), Occupied::Refuse) => {
                 return Err(ClientError::File {
-                    path: TreePath::parse(&restore.what).unwrap_or_default(),
+                    path: TreePath::parse(what).unwrap_or_default(),
                     code: Code::Conflict,
                     message: "something else stands in its place: --keep-both brings it back under another name, --replace puts the present one into the trash".into(),
                 });
@@ -138,21 +232,74 @@ impl Engine {
                 message: "it holds more than one commit can put into the trash: move it away or delete it first, or bring back the other beside it with --keep-both".into(),
             });
         }
+        let below = match (&put.body, restore.version) {
+            (PutBody::Directory, None) => self.below(node, &path, restore.occupied, not)?,
+            _ => Below::default(),
+        };
+        let from = self.placed.tree.path_of(node).filter(|from| *from != path);
         Ok(Planned {
             drafts,
             node,
             version: version.n,
             path,
+            from,
             made,
             trashed,
+            below,
+        })
+    }
+
+    /// What is in the trash of a directory that lives; none if that is nothing.
+    fn plan_more(
+        &self,
+        what: &str,
+        restore: &Restore,
+        not: &BTreeSet<NodeId>,
+    ) -> Result<Option<Planned>, ClientError> {
+        let by_path = TreePath::parse(what).ok();
+        let by_path = by_path.and_then(|path| self.placed.tree.at(&path));
+        let node = by_path.or_else(|| what.parse().ok());
+        let Some(node) = node.filter(|_| restore.version.is_none()) else {
+            return Ok(None);
+        };
+        if self.placed.tree.get(node).map(|found| &found.body) != Some(&Body::Directory) {
+            return Ok(None);
+        }
+        let planned = self.plan_rest(node, restore.occupied, not)?;
+        let Below { back, left, .. } = &planned.below;
+        Ok((!back.is_empty() || !left.is_empty()).then_some(planned))
+    }
+
+    /// What is still to come back into a directory that lives.
+    fn plan_rest(
+        &self,
+        node: NodeId,
+        occupied: Occupied,
+        not: &BTreeSet<NodeId>,
+    ) -> Result<Planned, ClientError> {
+        let path = self.placed.tree.path_of(node).unwrap_or_default();
+        let versions = self.index.versions(node)?;
+        Ok(Planned {
+            drafts: Vec::new(),
+            node,
+            version: versions.first().map_or(0, |version| version.n),
+            below: self.below(node, &path, occupied, not)?,
+            path,
+            from: None,
+            made: Vec::new(),
+            trashed: Vec::new(),
         })
     }
 
     /// The version meant: of a living file by position, of a thing in the trash its last one. A name may look like an id:
     /// what is at a path, or was, goes before what has that id.
-    fn find_version(&self, restore: &Restore) -> Result<(NodeId, Version), ClientError> {
-        let by_id = restore.what.parse::<NodeId>().ok();
-        let by_path = TreePath::parse(&restore.what)
+    fn find_version(
+        &self,
+        what: &str,
+        wanted: Option<u64>,
+    ) -> Result<(NodeId, Version), ClientError> {
+        let by_id = what.parse::<NodeId>().ok();
+        let by_path = TreePath::parse(what)
             .ok()
             .and_then(|path| self.placed.tree.at(&path));
         let version_of = |node, n| -> Result<Option<Version>, ClientError> {
@@ -160,18 +307,18 @@ impl Engine {
             Ok(versions.into_iter().find(|version| version.n == n))
         };
         // What the path is, then what it was, whatever has it now, then the id.
-        if let (Some(node), Some(n)) = (by_path, restore.version)
+        if let (Some(node), Some(n)) = (by_path, wanted)
             && let Some(version) = version_of(node, n)?
         {
             return Ok((node, version));
         }
         let mut of_id = None;
         for (node, trashed_n, version) in self.index.trash()? {
-            let is_path = self.trashed_path(node, &version) == restore.what;
+            let is_path = self.trashed_path(node, &version) == what;
             if !is_path && by_id != Some(node) {
                 continue;
             }
-            let found = match restore.version {
+            let found = match wanted {
                 Some(n) if n != trashed_n => version_of(node, n)?,
                 _ => Some(version),
             };
@@ -180,14 +327,14 @@ impl Engine {
                 found => of_id = of_id.or(found.map(|version| (node, version))),
             }
         }
-        if let (Some(node), Some(n), None) = (by_id, restore.version, &of_id) {
+        if let (Some(node), Some(n), None) = (by_id, wanted, &of_id) {
             of_id = version_of(node, n)?.map(|version| (node, version));
         }
-        let why = match by_path.or(by_id).and(restore.version) {
+        let why = match by_path.or(by_id).and(wanted) {
             Some(_) => "it has no such version; `syncagent versions` lists them",
             None => "it is neither in the trash nor has it a version that was named with --version",
         };
-        of_id.ok_or_else(|| not_found(&restore.what, why))
+        of_id.ok_or_else(|| not_found(what, why))
     }
 
     /// Where a thing in the trash was.
@@ -301,7 +448,7 @@ impl Engine {
     }
 }
 
-fn parse_put(node: NodeId, version: &Version) -> Result<Put, ClientError> {
+pub(super) fn parse_put(node: NodeId, version: &Version) -> Result<Put, ClientError> {
     match (&version.put, version.kind) {
         (Some(bytes), OpKind::Put) => Ok(Put::parse(bytes, node)?),
         _ => Err(not_found(

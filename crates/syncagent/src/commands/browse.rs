@@ -1,6 +1,7 @@
 //! `ls`, `versions` and `trash list`: what this machine has verified, read from its index. No key, no server.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::Serialize;
 use syncagent_client::index::{Index, OpKind};
@@ -9,7 +10,8 @@ use syncagent_protocol::{Body, Kind, MachineId, Node, NodeId, TreePath};
 use syncagent_sync::Tree;
 use syncagent_vault::op::Put;
 
-use crate::context::Context;
+use super::ignore::in_folder;
+use crate::context::{Context, not_registered};
 use crate::failure::{Failure, Result};
 use crate::output::text;
 
@@ -23,6 +25,19 @@ pub(super) fn open_index(context: &Context) -> Result<Index> {
             "nothing was synchronised yet: run `syncagent sync` first",
         )),
     }
+}
+
+/// A path as the vault has it: of a whole path, what comes after the folder's.
+pub(super) fn in_vault(context: &Context, path: &str) -> Result<String> {
+    if !Path::new(path).is_absolute() {
+        return Ok(path.to_owned());
+    }
+    let folder = context
+        .config(&context.home()?)?
+        .folder
+        .ok_or_else(not_registered)?;
+    let path = in_folder(context, &folder, path.as_ref())?;
+    Ok(path.as_str().to_owned())
 }
 
 /// What hangs at a path that a person typed.
@@ -106,7 +121,7 @@ pub(super) fn ls(context: &Context, path: &str, recursive: bool) -> Result {
     let index = open_index(context)?;
     let (log, _) = index.load()?;
     let placed = log.placed();
-    let (path, node) = find(&placed.tree, path)?;
+    let (path, node) = find(&placed.tree, &in_vault(context, path)?)?;
     let entry = |(path, id): (TreePath, NodeId)| Some(Entry::new(path, id, placed.tree.get(id)?));
     let is_directory = node == NodeId::ROOT
         || placed
@@ -179,7 +194,7 @@ pub(super) fn versions(context: &Context, path: &str) -> Result {
     }
     let index = open_index(context)?;
     let (log, _) = index.load()?;
-    let (path, id) = find(&log.placed().tree, path)?;
+    let (path, id) = find(&log.placed().tree, &in_vault(context, path)?)?;
     let names = machine_names(&index)?;
     let mut versions = Vec::new();
     for version in index.versions(id)? {

@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use serde::Serialize;
 use syncagent_client::daemon::control::{Client, Command};
-use syncagent_client::engine::{ForeseenRestore, Hint, Occupied, Restore, Restored, State};
+use syncagent_client::engine::{ForeseenRestore, Hint, Left, Occupied, Restore, Restored, State};
 use syncagent_client::home::Home;
 use syncagent_protocol::Code;
 
-use super::{status, sync};
+use super::{browse, status, sync};
 use crate::ask;
 use crate::cli::{DryRun, PasswordArgs, PlaceArgs};
 use crate::context::Context;
-use crate::failure::{Failure, Result};
-use crate::output::text::shown;
+use crate::failure::{Exit, Failure, Result};
+use crate::output::text::{count, shown};
 use crate::password;
 
 /// How long a daemon is waited for after it agreed.
@@ -33,7 +33,7 @@ pub(super) fn version(
         args,
         dry_run,
         Restore {
-            what: path.to_owned(),
+            what: browse::in_vault(context, path)?,
             version: Some(n),
             occupied: occupied(place),
         },
@@ -52,7 +52,7 @@ pub(super) fn trash(
         args,
         dry_run,
         Restore {
-            what: path.to_owned(),
+            what: browse::in_vault(context, path)?,
             version: None,
             occupied: occupied(place),
         },
@@ -100,14 +100,58 @@ fn run(
             restored: &restored,
             on_disk,
         },
-        || format!("restored {}", shown(&restored.path)),
+        || described(&restored),
     )?;
+    tell_left(context, &restored.left);
+    if restored.older > 0 {
+        context.output.remark(&format!(
+            "Older ones of the same names stay in the trash: {}. `syncagent trash` lists them, and by its id each can be \
+             brought back with --keep-both.",
+            count(restored.older, "thing")
+        ));
+    }
     if !on_disk {
         context.output.remark(
             "It is in the vault again and comes to the folder with the next `syncagent sync`.",
         );
     }
-    Ok(0)
+    Ok(exit_of(&restored.left))
+}
+
+/// Where it is, what came with it, and which name is free now.
+fn described(restored: &Restored) -> String {
+    let mut text = format!("restored {}", shown(&restored.path));
+    match restored.below {
+        0 => {}
+        1 => text.push_str(" with 1 thing that was in it"),
+        n => text.push_str(&format!(" with {n} things that were in it")),
+    }
+    if let Some(from) = &restored.from {
+        text.push_str(&format!(
+            ", where that version was; it is no longer {}",
+            shown(from)
+        ));
+    }
+    text
+}
+
+fn tell_left(context: &Context, left: &[Left]) {
+    for left in left {
+        let Left {
+            path,
+            code,
+            message,
+        } = left;
+        context
+            .output
+            .remark(&format!("{}: {message} ({code})", shown(path)));
+    }
+}
+
+fn exit_of(left: &[Left]) -> u8 {
+    let mut exit = Exit::default();
+    left.iter().for_each(|left| exit.add(left.code.exit()));
+    exit.status()
 }
 
 /// What it would do. Nobody is asked: without --keep-both or --replace, something in the place is an error here, too.
@@ -132,17 +176,24 @@ fn foresee(context: &Context, home: &Home, args: &PasswordArgs, restore: &Restor
             version,
             directories,
             replaces,
+            from,
+            below,
+            left: _,
         } = &answer.restores;
         let mut rows = vec![format!("restore {path}, version {version}")];
         rows.extend(directories.iter().map(|path| format!("restore {path}/")));
+        rows.extend(below.iter().map(|path| format!("restore {path}")));
+        let moved = from.iter();
+        rows.extend(moved.map(|from| format!("move {from} to {path}, where that version was")));
         let trashed = replaces
             .iter()
             .map(|path| format!("move the present {path} into the trash"));
         rows.extend(trashed);
         rows.join("\n")
     })?;
+    tell_left(context, &answer.restores.left);
     context.output.remark("Nothing was changed (--dry-run).");
-    Ok(0)
+    Ok(exit_of(&answer.restores.left))
 }
 
 fn ask_occupied(what: &str) -> Result<Occupied> {

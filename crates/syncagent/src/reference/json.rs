@@ -26,11 +26,11 @@ pub(crate) const JSON: &[(&str, &str)] = &[
     ),
     (
         "`restore`, `trash restore`",
-        "`{restored: {path, version, n}, on_disk}`",
+        "`{restored: {path, from?, version, n, below, left, older}, on_disk}`; `from` is where it was until now, if that version was elsewhere; `below`, `left` and `older` are of a directory from the trash: how many things came back with it, which did not, `[{path, code, message}]`, and how many stay because something of the same name was deleted later and came back",
     ),
     (
         "`restore --dry-run`, `trash restore --dry-run`",
-        "`{dry_run, restores: {path, version, directories, replaces}}`",
+        "`{dry_run, restores: {path, from?, version, directories, replaces, below?, left?}}`, `below` the paths of what would come back with it",
     ),
     (
         "`trash list`",

@@ -180,6 +180,202 @@ fn missing_directories_come_back_and_living_ones_are_used() {
 }
 
 #[test]
+fn a_directory_comes_back_with_all_that_was_in_it() {
+    let (_world, a, b) = two();
+    let all = [
+        ("d/one", "1"),
+        ("d/below/two", "2"),
+        ("d/below/deep/x", "3"),
+    ];
+    for (path, text) in all {
+        a.write(path, text);
+    }
+    a.sync_once().exits(0);
+    b.sync_once().exits(0);
+    let before = ["d", "d/one", "d/below", "d/below/deep/x"].map(|path| id(&a, path));
+    delete(&a, "d");
+    // As `trash list` prints it.
+    let listed = a.run(&["trash", "list"]).exits(0).stdout;
+    assert!(listed.contains(" d/\n"), "{listed}");
+    let foreseen = ask(&a, &["trash", "restore", "d/", "--dry-run"]).exits(0);
+    let foreseen = foreseen.json()["restores"]["below"].clone();
+    let mut foreseen: Vec<_> = foreseen.as_array().unwrap().clone();
+    foreseen.sort_by_key(ToString::to_string);
+    let below = [
+        "d/below",
+        "d/below/deep",
+        "d/below/deep/x",
+        "d/below/two",
+        "d/one",
+    ];
+    assert_eq!(foreseen, below.map(Value::from));
+    assert_eq!(files(&a), tree(&[]));
+    let run = a.run(&[&["trash", "restore", "d/"], &PASSWORD[..]].concat());
+    assert_eq!(
+        run.exits(0).stdout,
+        "restored d with 5 things that were in it\n"
+    );
+    both_have(&a, &b, &all);
+    assert_eq!(trash(&a), BTreeSet::new());
+    let after = ["d", "d/one", "d/below", "d/below/deep/x"].map(|path| id(&b, path));
+    assert_eq!(after, before);
+
+    // By its id, and beside a daemon.
+    delete(&a, "d");
+    b.sync_once().exits(0);
+    let daemon = b.start_daemon();
+    assert_eq!(
+        brings(&b, &["trash", "restore", before[0].as_str().unwrap()]),
+        "d"
+    );
+    both_have(&b, &a, &all);
+    assert_eq!(daemon.terminate(), 0);
+}
+
+#[test]
+fn what_came_back_with_a_directory_pushes_nothing_away() {
+    let (_world, a, b) = two();
+    a.write("d/plan", "older");
+    a.write("d/below/file", "file");
+    a.write("d/other", "other");
+    a.sync_once().exits(0);
+    delete(&a, "d/plan");
+    a.write("d/plan", "newer");
+    a.sync_once().exits(0);
+    delete(&a, "d");
+    // Of two with one name, the one that was deleted last comes back.
+    let answer = ask(&a, &["trash", "restore", "d"]).exits(0).json();
+    assert_eq!(
+        (&answer["restored"]["below"], &answer["restored"]["older"]),
+        (&4.into(), &1.into())
+    );
+    let all = [
+        ("d/plan", "newer"),
+        ("d/below/file", "file"),
+        ("d/other", "other"),
+    ];
+    both_have(&a, &b, &all);
+    assert_eq!(trash(&a), ["d/plan".to_owned()].into());
+
+    // One file of it came back, or was made anew: the rest comes to it, and what lives stays as it is.
+    delete(&a, "d");
+    assert_eq!(brings(&a, &["trash", "restore", "d/other"]), "d/other");
+    a.write("d/plan", "made anew");
+    a.write("d/below/new", "new");
+    a.sync_once().exits(0);
+    let rest = ask(&a, &["trash", "restore", "d/"]).exits(5).json();
+    assert_eq!(rest["restored"]["path"], "d", "{rest}");
+    let left = rest["restored"]["left"].as_array().unwrap();
+    assert!(
+        left.iter()
+            .all(|left| left["path"] == "d/plan" && left["code"] == "E_CONFLICT"),
+        "{rest}"
+    );
+    let all = [
+        ("d/plan", "made anew"),
+        ("d/below/file", "file"),
+        ("d/below/new", "new"),
+        ("d/other", "other"),
+    ];
+    both_have(&a, &b, &all);
+    // And beside it, if that is wanted.
+    ask(&a, &["trash", "restore", "d", "--keep-both"]).exits(0);
+    let found = files(&a);
+    let texts: BTreeSet<&str> = found.values().map(String::as_str).collect();
+    assert!(
+        texts.is_superset(&["newer", "made anew"].into()),
+        "{found:?}"
+    );
+    assert_eq!(found["d/plan"], "made anew");
+    // What has nothing to come back is not found.
+    ask(&a, &["trash", "restore", "d/other"]).exits(3);
+}
+
+#[test]
+fn a_directory_of_more_than_a_commit_holds_comes_back_whole() {
+    let world = World::new();
+    let a = world.first("a");
+    for i in 0..1_100 {
+        a.write(&format!("d/{}/{i}", i % 3), "");
+    }
+    a.sync_once().exits(0);
+    let all = files(&a);
+    fs::remove_dir_all(a.folder.join("d")).unwrap();
+    a.run(&[&["sync", "--once", "--yes"], &PASSWORD[..]].concat())
+        .exits(0);
+    let answer = ask(&a, &["trash", "restore", "d"]).exits(0).json();
+    assert_eq!(answer["restored"]["below"], 1_103);
+    assert_eq!(files(&a), all);
+    assert_eq!(trash(&a), BTreeSet::new());
+}
+
+#[test]
+fn what_the_server_has_no_content_of_is_named_and_the_rest_comes_back() {
+    let mut world = World::new();
+    let a = world.first("a");
+    a.write("d/short", "short");
+    a.sync_once().exits(0);
+    a.write("d/long", &"no longer in the log itself\n".repeat(5_000));
+    a.sync_once().exits(0);
+    delete(&a, "d");
+    // A server that keeps it no longer.
+    let address = world.address();
+    world.stop_server();
+    let db = rusqlite::Connection::open(world.path("server/syncagent.db")).unwrap();
+    db.pragma_update(None, "foreign_keys", false).unwrap();
+    assert!(db.execute("DELETE FROM chunks", []).unwrap() > 0);
+    drop(db);
+    world.start_server(&address);
+    let answer = ask(&a, &["trash", "restore", "d"]).exits(1).json();
+    let left = &answer["restored"]["left"];
+    assert_eq!(
+        (
+            &left[0]["path"],
+            &left[0]["code"],
+            left.as_array().unwrap().len()
+        ),
+        (&"d/long".into(), &"E_MISSING".into(), 1),
+        "{answer}"
+    );
+    assert_eq!(files(&a), tree(&[("d/short", "short")]));
+    assert_eq!(trash(&a), ["d/long".to_owned()].into());
+}
+
+#[test]
+fn a_version_that_was_elsewhere_says_which_name_goes() {
+    let (_world, a, b) = two();
+    a.write("old", "one");
+    a.sync_once().exits(0);
+    fs::rename(a.folder.join("old"), a.folder.join("new")).unwrap();
+    a.sync_once().exits(0);
+    let first = versions(&a, "new").pop().unwrap();
+    let version = ["restore", "new", "--version", &first];
+    let foreseen = ask(&a, &[&version[..], &["--dry-run"]].concat()).exits(0);
+    assert_eq!(foreseen.json()["restores"]["from"], "new");
+    let dry = [&version[..], &["--dry-run"], &PASSWORD].concat();
+    let said = a.run(&dry).exits(0).stdout;
+    assert!(said.contains("move new to old"), "{said}");
+    let said = a.run(&[&version[..], &PASSWORD].concat()).exits(0).stdout;
+    assert!(
+        said.starts_with("restored old") && said.contains("it is no longer new"),
+        "{said}"
+    );
+    both_have(&a, &b, &[("old", "one")]);
+    // Whole paths are understood here as elsewhere.
+    let whole = a.folder.join("old").to_string_lossy().into_owned();
+    assert_eq!(versions(&a, &whole), versions(&a, "old"));
+    let listed = |path: &str| a.run(&["ls", path]).exits(0).stdout;
+    assert_eq!(listed(&whole), listed("old"));
+    let latest = versions(&a, &whole).remove(0);
+    assert_eq!(
+        brings(&a, &["restore", &whole, "--version", &latest]),
+        "old"
+    );
+    let outside = a.run(&["versions", "/etc/passwd"]).exits(2).says("E_USAGE");
+    outside.names("/etc/passwd is not in ");
+}
+
+#[test]
 fn a_directory_whose_name_is_taken_comes_back_beside_and_says_where() {
     let (_world, a, b) = two();
     a.write("x/y/file", "file");
