@@ -31,7 +31,7 @@ use std::sync::Arc;
 use syncagent_protocol::api::Head;
 use syncagent_protocol::time::Clock;
 use syncagent_protocol::{Code, CommitHash, ContentHash, MachineId, NodeId, TreePath, VaultId};
-use syncagent_sync::ignore::{self, Ignore, Verdict};
+use syncagent_sync::ignore::{self, BUILT_IN, Ignore, Verdict};
 use syncagent_sync::scan::{Fingerprint, Observed, Scan};
 use syncagent_sync::{Ancestor, AncestorNode, LogTree, Placed, Placement, Survey, Utc};
 use syncagent_vault::keys::{Keys, VaultKey};
@@ -1075,6 +1075,9 @@ impl IgnoreRules for Rules {
     fn ignores(&self, path: &TreePath, is_dir: bool) -> Option<String> {
         match self.0.check_in_kept(path, is_dir) {
             Verdict::Kept => None,
+            Verdict::Ignored { rule, source, .. } if source == BUILT_IN => {
+                Some(format!("{rule}, a built-in rule"))
+            }
             Verdict::Ignored { rule, source, .. } => Some(format!("{rule} in {source}")),
         }
     }

@@ -18,6 +18,9 @@ pub const LOCAL: &str = ".syncignore.local";
 /// What names of files end in that are still being written by SyncAgent.
 pub const TEMPORARY_SUFFIX: &str = ".syncagent-tmp";
 
+/// Where the rules stand that everybody gets without a file.
+pub const BUILT_IN: &str = "built in";
+
 /// More of a file is not read.
 pub const MAX_LEN: usize = 1024 * 1024;
 /// Lines of one file that are told to be no rules; of further ones only how many there are.
@@ -55,7 +58,7 @@ pub enum Verdict {
     Ignored {
         /// The rule as written.
         rule: String,
-        /// The file it stands in, or `built in`.
+        /// The file it stands in, or [`BUILT_IN`].
         source: String,
         /// Its line there, from 1.
         line: usize,
@@ -93,7 +96,7 @@ pub struct Ignore {
 impl Ignore {
     /// Only the built-in rules.
     pub fn new(case_insensitive: bool) -> Self {
-        let built_in = |text| Source::new("built in", TreePath::ROOT, text, case_insensitive).0;
+        let built_in = |text| Source::new(BUILT_IN, TreePath::ROOT, text, case_insensitive).0;
         Self {
             case_insensitive,
             sources: Vec::new(),

@@ -3,6 +3,8 @@
 //! Looks at the disk, at what this machine has verified and agreed on, and at what the last pass or a running `sync` says.
 //! Needs no key and no server, and changes nothing.
 
+mod moved;
+
 use std::path::Path;
 
 use serde::Serialize;
@@ -12,7 +14,7 @@ use syncagent_client::folder::disk::{At, Disk, EntryKind, ErrorKind, NativeDisk,
 use syncagent_client::folder::read::open_stable;
 use syncagent_client::index::{Index, Version};
 use syncagent_protocol::{Body, Code, Kind, NodeId, TreePath};
-use syncagent_sync::ignore::Verdict;
+use syncagent_sync::ignore::{BUILT_IN, LOCAL, SHARED, TEMPORARY_SUFFIX, Verdict};
 use syncagent_sync::{Ancestor, AncestorNode, LogTree, Placed, Why};
 use syncagent_vault::op::Put;
 
@@ -84,7 +86,7 @@ impl State {
             Self::InSync => "in sync",
             Self::ToSend => "waits to be sent",
             Self::ToReceive => "waits to be received",
-            Self::ToDelete => "waits to be deleted elsewhere",
+            Self::ToDelete => "is gone here, and not yet elsewhere",
             Self::ToRemove => "waits to be removed here",
             Self::BeingWritten => "is being written",
             Self::Unreadable => "cannot be read",
@@ -223,6 +225,13 @@ pub(super) fn run(context: &Context, path: &Path) -> Result {
     let home = context.home()?;
     let index = browse::open_index(context)?;
     let folder = context.config(&home)?.folder.ok_or_else(not_registered)?;
+    if let Some(no_text) = ignore::no_text(context, &folder, path) {
+        let path = TreePath::parse(&no_text)
+            .map_err(|_| Failure::usage(format!("{no_text} is no path in the folder")))?;
+        let why = "The name, or one on the way to it, is not well-formed UTF-8; what is not text is shown as \\xNN. It is neither sent nor changed.";
+        let todo = "Give it a name in UTF-8.";
+        return show(context, &answer(&path, State::Special, why, Some(todo)));
+    }
     let path = ignore::in_folder(context, &folder, path)?;
     let running = context.block_on(async {
         Ok(match Client::connect(&home).await {
@@ -247,9 +256,17 @@ pub(super) fn run(context: &Context, path: &Path) -> Result {
         ancestor,
         status: status::with_folder(status, Some(&folder)),
     };
-    let answer = world.explain(&path)?;
-    context.output.sentences(&answer, || {
-        let mut text = format!("{path}: {}\n  {}\n", answer.state.words(), answer.why);
+    show(context, &world.explain(&path)?)
+}
+
+fn show(context: &Context, answer: &Answer) -> Result {
+    context.output.sentences(answer, || {
+        let mut text = format!(
+            "{}: {}\n  {}\n",
+            answer.path,
+            answer.state.words(),
+            answer.why
+        );
         if let Some(todo) = &answer.todo {
             text.push_str(&format!("  {todo}\n"));
         }
@@ -288,7 +305,15 @@ impl World<'_> {
         };
         let found = match disk.stat(At::Tree(path)) {
             Ok(stat) => Some(stat),
-            Err(error) if error.kind == ErrorKind::NotFound => None,
+            // Below a link or a file there is nothing: links are not followed.
+            Err(error)
+                if matches!(
+                    error.kind,
+                    ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::Escapes
+                ) =>
+            {
+                None
+            }
             // What this disk cannot hold it cannot be asked for, either.
             Err(_)
                 if { self.placed.tree.at(path) }
@@ -312,7 +337,7 @@ impl World<'_> {
         if let Some(stat) = found {
             if stat.kind == EntryKind::Special {
                 let why = "It is a socket, pipe or device; only files, directories and links are synchronised.";
-                let todo = "It may stay. A line in .syncignore takes it off the list of what is left alone.";
+                let todo = "It may stay; `syncagent status` lists it as left alone for as long as it is there.";
                 return Ok(answer(path, State::Special, why, Some(todo)));
             }
             if stat.device != disk.root_device() {
@@ -336,8 +361,8 @@ impl World<'_> {
         }
         let state = self.state(disk, path, node, found);
         let mut answer = match state {
-            Some(state) => self.describe(disk, path, state, node)?,
-            None => self.absent(path)?,
+            Some(state) => self.describe(disk, path, state, node, found)?,
+            None => self.absent(disk, path)?,
         };
         answer.id = answer.id.or(node.filter(|node| *node != NodeId::ROOT));
         if answer.state.waits()
@@ -374,8 +399,25 @@ impl World<'_> {
         let Verdict::Ignored { rule, source, line } = rules.check(path, is_dir) else {
             return Ok(None);
         };
-        let why = format!("The rule {rule} in {source}, line {line}, leaves it out.");
-        let todo = format!("To synchronise it, add a line with ! and the name to {source}.");
+        let name = path.name().map(|name| name.as_str().to_owned());
+        let name = name.unwrap_or_default();
+        let why = match source == BUILT_IN {
+            true => format!("The rule {rule} leaves it out. It is built in."),
+            false => format!("The rule {rule} in {source}, line {line}, leaves it out."),
+        };
+        let is_ours = name == LOCAL || name.ends_with(TEMPORARY_SUFFIX);
+        let todo = match found.map(|stat| stat.kind) {
+            Some(EntryKind::Special) => {
+                "It may stay: a socket, pipe or device is not synchronised without the rule, either."
+                    .to_owned()
+            }
+            _ if is_ours => "Leave it as it is: it is for this machine alone.".to_owned(),
+            _ if source == BUILT_IN => format!(
+                "Operating systems leave such things behind, so it may stay. To synchronise it all the same, add the line \
+                 !{name} to {SHARED}."
+            ),
+            _ => format!("To synchronise it, add a line with ! and the name to {source}."),
+        };
         Ok(Some(Answer {
             rule: Some(rule),
             source: Some(source),
@@ -479,11 +521,11 @@ impl World<'_> {
                 let Some(row) = row else {
                     return Some(State::ToReceive);
                 };
-                if is_restless(&stat, self.now_ms) && row.fingerprint != Some(stat.fingerprint()) {
+                if self.waits_for_quiet(&stat) && row.fingerprint != Some(stat.fingerprint()) {
                     return Some(State::BeingWritten);
                 }
                 let moved = self.stood_at(node).as_ref() != Some(path);
-                if !is_same(disk, path, row, &stat) {
+                if self.touched(disk, path, row, &stat).is_some() {
                     return Some(State::ToSend);
                 }
                 Some(match row.node.body == in_vault.body && !moved {
@@ -493,13 +535,54 @@ impl World<'_> {
             }
             (None, Some(stat)) => Some(match self.ancestor.knows(path) {
                 true => State::ToRemove,
-                false if stat.kind == EntryKind::File && is_restless(&stat, self.now_ms) => {
-                    State::BeingWritten
-                }
+                false if self.waits_for_quiet(&stat) => State::BeingWritten,
                 false => State::ToSend,
             }),
             (None, None) => None,
         }
+    }
+
+    /// Whether a `sync` that runs lets it hold still first. Where none does, or none goes on, that is not what it waits for.
+    fn waits_for_quiet(&self, stat: &Stat) -> bool {
+        use engine::State::{Conflict, Error, Idle, Syncing};
+        self.is_running
+            && matches!(self.status.state, Idle | Syncing | Conflict | Error)
+            && is_restless(stat, self.now_ms)
+    }
+
+    /// What was changed of a thing since disk and vault last agreed; none if nothing.
+    fn touched(
+        &self,
+        disk: &NativeDisk,
+        path: &TreePath,
+        row: &AncestorNode,
+        stat: &Stat,
+    ) -> Option<Touched> {
+        let exec = match (&row.node.body, stat.kind) {
+            (Body::Directory, EntryKind::Directory) => return None,
+            (Body::Symlink { target }, EntryKind::Symlink) => {
+                let found = disk.read_link(At::Tree(path));
+                let is_same = found.is_ok_and(|found| found == *target);
+                return (!is_same).then_some(Touched::Content);
+            }
+            (Body::File { hash, size, exec }, EntryKind::File) => {
+                let is_same = row.fingerprint == Some(stat.fingerprint())
+                    || (stat.size == *size && content_is(disk, path, hash.0));
+                if !is_same {
+                    return Some(Touched::Content);
+                }
+                *exec
+            }
+            _ => return Some(Touched::Content),
+        };
+        let placement = kept_placement(&self.index).ok().flatten();
+        if placement.is_none_or(|can| can.exec_bit) && exec != stat.exec() {
+            return Some(Touched::Exec);
+        }
+        // A file system may round what it was told: a file that was not touched has the time of its row.
+        let same_time = stat.mtime_ns == row.node.mtime_ns
+            || (row.fingerprint).is_some_and(|print| print.mtime_ns == stat.mtime_ns);
+        (!same_time).then_some(Touched::Time)
     }
 
     /// What hangs nowhere, stood at `path` before, and may be there still; or is asked for by its id, as `status` names it.
@@ -590,6 +673,7 @@ impl World<'_> {
         path: &TreePath,
         state: State,
         node: Option<NodeId>,
+        found: Option<Stat>,
     ) -> Result<Answer> {
         let is_directory = match node {
             Some(NodeId::ROOT) => true,
@@ -635,14 +719,23 @@ impl World<'_> {
                 time(conflict.time_ms),
                 conflict.path
             );
-            return Ok(answer(path, State::ConflictCopy, &why, Some(RESOLVE)));
+            return Ok(answer(
+                path,
+                State::ConflictCopy,
+                &why,
+                Some(&resolve_todo(path)),
+            ));
         }
-        if let Some(conflict) = open.iter().find(|open| Some(open.node) == node) {
-            let why = format!(
-                "It was changed on two machines at once; the other version is {}.",
-                conflict.copy_path
-            );
-            return Ok(answer(path, State::Conflict, &why, Some(RESOLVE)));
+        let copies = open.iter().filter(|open| Some(open.node) == node);
+        let copies: Vec<String> = copies.map(|open| open.copy_path.to_string()).collect();
+        if !copies.is_empty() {
+            let others = match copies.as_slice() {
+                [one] => format!("the other version is {one}"),
+                more => format!("the other versions are {}", listed(more)),
+            };
+            let why = format!("It was changed on several machines at once; {others}.");
+            let todo = resolve_todo(path);
+            return Ok(answer(path, State::Conflict, &why, Some(&todo)));
         }
         if matches!(state, State::ToSend | State::InSync)
             && !is_directory
@@ -654,22 +747,24 @@ impl World<'_> {
         let onward = self.onward();
         let (why, todo) = match state {
             State::InSync => ("It is the same here and in the vault.".to_owned(), None),
-            State::ToSend => (
-                match node {
-                    Some(_) => "It was changed here, and the vault does not have that yet.",
-                    None => "It is new here, and the vault does not have it yet.",
-                }
-                .to_owned(),
-                Some(onward),
-            ),
+            State::ToSend => (self.unsent(disk, path, node, found), Some(onward)),
             State::ToReceive => (
                 "The vault has a newer state of it, which is not in this folder yet.".to_owned(),
                 Some(onward),
             ),
-            State::ToDelete => (
-                "It was deleted or moved here; the other machines do not know yet.".to_owned(),
-                Some(format!("{onward} It will be in the trash.")),
-            ),
+            State::ToDelete => match node.and_then(|node| self.moved_to(disk, node)) {
+                Some(to) => (
+                    format!(
+                        "It was {} {to} here; the other machines do not know yet.",
+                        went(path, &to)
+                    ),
+                    Some(onward),
+                ),
+                None => (
+                    "It was deleted here; the other machines do not know yet.".to_owned(),
+                    Some(format!("{onward} It will be in the trash.")),
+                ),
+            },
             State::ToRemove => (
                 "It was deleted or moved on another machine.".to_owned(),
                 Some(format!(
@@ -692,14 +787,44 @@ impl World<'_> {
         Ok(answer(path, state, &why, todo.as_deref()))
     }
 
+    /// What is new about a thing that the vault does not have like that.
+    fn unsent(
+        &self,
+        disk: &NativeDisk,
+        path: &TreePath,
+        node: Option<NodeId>,
+        found: Option<Stat>,
+    ) -> String {
+        if let Some(from) = found.and_then(|stat| self.moved_from(disk, path, &stat)) {
+            return format!(
+                "It was {from}, and was {} this here; the vault does not have that yet.",
+                went(&from, path)
+            );
+        }
+        let row = node.and_then(|node| self.ancestor.get(node));
+        let touched = row.zip(found);
+        let touched = touched.and_then(|(row, stat)| self.touched(disk, path, row, &stat));
+        match (node, touched) {
+            (None, _) => "It is new here, and the vault does not have it yet.",
+            (_, Some(Touched::Exec)) => {
+                "Whether it may be executed was changed here, and the vault does not have that yet."
+            }
+            (_, Some(Touched::Time)) => {
+                "Its time was changed here, and nothing else; the vault does not have that yet."
+            }
+            _ => "It was changed here, and the vault does not have that yet.",
+        }
+        .to_owned()
+    }
+
     /// What is neither here nor has a place in the vault.
-    fn absent(&self, path: &TreePath) -> Result<Answer> {
+    fn absent(&self, disk: &NativeDisk, path: &TreePath) -> Result<Answer> {
         if let Some(trashed) = browse::trashed(&self.index)?
             .into_iter()
             .find(|trashed| trashed.path == *path)
         {
             let why = "It was deleted, and can be brought back.";
-            let command = resolve::trash_restore(path.as_str());
+            let command = resolve::command(&["trash", "restore"], path.as_str());
             let todo = format!("`{command}` brings it back.");
             return Ok(Answer {
                 id: Some(trashed.id),
@@ -713,9 +838,17 @@ impl World<'_> {
         });
         match unplaced {
             Some((id, why)) => self.no_place(path, *id, *why, false),
-            None => Err(Failure::not_found(format!(
-                "{path} is neither in the folder nor in the vault nor in the trash. `syncagent ls` shows what there is"
-            ))),
+            None => {
+                let below = match above_is_link(disk, path) {
+                    Some(link) => format!(
+                        " {link} is a link; links are synchronised as links, and are not followed."
+                    ),
+                    None => String::new(),
+                };
+                Err(Failure::not_found(format!(
+                    "{path} is neither in the folder nor in the vault nor in the trash.{below} `syncagent ls` shows what there is"
+                )))
+            }
         }
     }
 
@@ -785,7 +918,52 @@ impl World<'_> {
     }
 }
 
-const RESOLVE: &str = "`syncagent conflicts diff` shows in what they differ, `syncagent conflicts resolve` keeps one, both, or the changes of both.";
+/// What was changed of a thing.
+#[derive(Clone, Copy)]
+enum Touched {
+    Content,
+    Exec,
+    Time,
+}
+
+/// `renamed to` in the same directory, else `moved to`.
+fn went(from: &TreePath, to: &TreePath) -> &'static str {
+    match from.parent() == to.parent() {
+        true => "renamed to",
+        false => "moved to",
+    }
+}
+
+/// `a, b and c`.
+fn listed(several: &[String]) -> String {
+    match several {
+        [first @ .., last] if !first.is_empty() => format!("{} and {last}", first.join(", ")),
+        _ => several.concat(),
+    }
+}
+
+fn resolve_todo(path: &TreePath) -> String {
+    let command = |verb| resolve::command(&["conflicts", verb], path.as_str());
+    format!(
+        "`{}` shows in what they differ, `{}` keeps one, both, or the changes of both.",
+        command("diff"),
+        command("resolve")
+    )
+}
+
+/// The link on the way to a path, if there is one.
+fn above_is_link(disk: &NativeDisk, path: &TreePath) -> Option<TreePath> {
+    let mut above = path.parent();
+    let mut found = None;
+    while let Some(dir) = above.filter(|dir| !dir.is_root()) {
+        let stat = disk.stat(At::Tree(&dir)).ok();
+        if stat.is_some_and(|stat| stat.kind == EntryKind::Symlink) {
+            found = Some(dir.clone());
+        }
+        above = dir.parent();
+    }
+    found
+}
 
 fn answer(path: &TreePath, state: State, why: &str, todo: Option<&str>) -> Answer {
     Answer {
@@ -806,32 +984,20 @@ fn is_restless(stat: &Stat, now_ms: i64) -> bool {
     stat.kind == EntryKind::File && (now_ms - stat.mtime_ns / 1_000_000).abs() < RESTLESS_MS
 }
 
-/// Whether what stands there is what disk and vault last agreed on.
-fn is_same(disk: &NativeDisk, path: &TreePath, row: &AncestorNode, stat: &Stat) -> bool {
-    match (&row.node.body, stat.kind) {
-        (Body::Directory, EntryKind::Directory) => true,
-        (Body::Symlink { target }, EntryKind::Symlink) => disk
-            .read_link(At::Tree(path))
-            .is_ok_and(|found| found == *target),
-        (Body::File { hash, size, .. }, EntryKind::File) => {
-            row.fingerprint == Some(stat.fingerprint())
-                || (stat.size == *size && content_is(disk, path, hash.0))
-        }
-        _ => false,
-    }
+fn content_is(disk: &NativeDisk, path: &TreePath, hash: [u8; 32]) -> bool {
+    content_of(disk, path) == Some(hash)
 }
 
-fn content_is(disk: &NativeDisk, path: &TreePath, hash: [u8; 32]) -> bool {
-    let Ok(mut file) = open_stable(disk, path, None) else {
-        return false;
-    };
+/// The hash of a file's content; none if it cannot be read.
+fn content_of(disk: &NativeDisk, path: &TreePath) -> Option<[u8; 32]> {
+    let mut file = open_stable(disk, path, None).ok()?;
     let mut hasher = blake3::Hasher::new();
     let mut buf = vec![0; 256 * 1024];
     loop {
         match file.read(&mut buf) {
-            Ok(0) => return *hasher.finalize().as_bytes() == hash,
+            Ok(0) => return Some(*hasher.finalize().as_bytes()),
             Ok(n) => hasher.update(&buf[..n]),
-            Err(_) => return false,
+            Err(_) => return None,
         };
     }
 }

@@ -91,19 +91,40 @@ pub(super) fn check(context: &Context, paths: &[PathBuf]) -> Result {
 /// The path inside the folder: absolute, relative to the current directory if that is inside, else to the folder.
 pub(super) fn in_folder(context: &Context, folder: &Path, path: &Path) -> Result<TreePath> {
     let outside = || Failure::usage(format!("{} is not in {}", path.display(), folder.display()));
-    let inside = match path.is_absolute() {
-        true => path.strip_prefix(folder).map_err(|_| outside())?.to_owned(),
-        false => match context.current_dir.strip_prefix(folder) {
-            Ok(below) => below.join(path),
-            Err(_) => path.to_owned(),
-        },
-    };
+    let inside = inside(context, folder, path).ok_or_else(outside)?;
     let parts = inside
         .components()
         .map(|part| part.as_os_str().to_str())
         .collect::<Option<Vec<_>>>();
     let text = parts.ok_or_else(outside)?.join("/");
     TreePath::parse(&text).map_err(|_| outside())
+}
+
+fn inside(context: &Context, folder: &Path, path: &Path) -> Option<PathBuf> {
+    match path.is_absolute() {
+        true => path.strip_prefix(folder).ok().map(Path::to_owned),
+        false => match context.current_dir.strip_prefix(folder) {
+            Ok(below) => Some(below.join(path)),
+            Err(_) => Some(path.to_owned()),
+        },
+    }
+}
+
+/// Of something that is in the folder and has a name that is no text: its path as `status` shows it.
+pub(super) fn no_text(context: &Context, folder: &Path, path: &Path) -> Option<String> {
+    let inside = inside(context, folder, path).filter(|inside| inside.to_str().is_none())?;
+    std::fs::symlink_metadata(folder.join(&inside)).ok()?;
+    let shown = inside.components().map(|part| {
+        let mut shown = String::new();
+        for chunk in part.as_os_str().as_encoded_bytes().utf8_chunks() {
+            shown.push_str(&chunk.valid().escape_debug().to_string());
+            for byte in chunk.invalid() {
+                shown.push_str(&format!("\\x{byte:02x}"));
+            }
+        }
+        shown
+    });
+    Some(shown.collect::<Vec<_>>().join("/"))
 }
 
 /// The rules in the folder's root and in every directory on the way.

@@ -461,9 +461,9 @@ fn words(verb: &[&str], path: String, flags: &[&str]) -> Vec<String> {
     all
 }
 
-/// The command that brings it back from the trash, as a shell takes it.
-pub(super) fn trash_restore(path: &str) -> String {
-    let words = words(&["trash", "restore"], path.to_owned(), &[]);
+/// A command about a path, as a shell takes it.
+pub(super) fn command(verb: &[&str], path: &str) -> String {
+    let words = words(verb, path.to_owned(), &[]);
     let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
     format!("syncagent {}", words.join(" "))
 }

@@ -142,10 +142,13 @@ fn on_this_disk(seen: &mut BTreeSet<String>) {
     state("dir/one", "to-delete");
     settled(&a, "dir/three", "3");
     assert_eq!(state("dir", "waiting")["waiting"], 2);
-    until("a file that is being written", || {
-        a.write("busy", "more and more");
-        (state("busy", "being-written")["state"] == "being-written").then_some(())
-    });
+    // Nobody waits for a file to hold still where nothing runs.
+    a.write("busy", "more and more");
+    let busy = state("busy", "to-send");
+    assert!(
+        busy["todo"].as_str().unwrap().contains("syncagent sync"),
+        "{busy}"
+    );
     fs::set_permissions(a.folder.join("closed"), fs::Permissions::from_mode(0o000)).unwrap();
     state("closed", "unreadable");
     // Whole paths are understood, and what nobody knows is not found.
@@ -159,6 +162,177 @@ fn on_this_disk(seen: &mut BTreeSet<String>) {
     assert_eq!(
         said,
         "new: waits to be sent\n  It is new here, and the vault does not have it yet.\n  Nothing is running: `syncagent sync` goes on.\n"
+    );
+}
+
+#[test]
+fn a_bit_a_time_and_a_new_name_are_no_longer_in_sync_and_are_called_what_they_are() {
+    let world = World::new();
+    let a = world.first("a");
+    let (old, far) = ("old name", "dir/far");
+    for path in ["bit", "time", "same", old, far, "full/inside", "gone"] {
+        settled(&a, path, path);
+    }
+    a.sync_once().exits(0);
+    let mut seen = BTreeSet::new();
+    let mut says = |path: &str, state: &str, part: &str| {
+        let answer = explain(&a, path, &mut seen);
+        let why = answer["why"].as_str().unwrap();
+        assert!(answer["state"] == state && why.contains(part), "{answer}");
+        answer["todo"].as_str().unwrap_or_default().to_owned()
+    };
+    let bit = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(a.folder.join("bit"), bit).unwrap();
+    settled(&a, "time", "time");
+    let time = fs::File::options().write(true).open(a.folder.join("time"));
+    let other = SystemTime::now() - Duration::from_secs(7200);
+    time.unwrap().set_modified(other).unwrap();
+    // What a pass would send is in sync for nobody.
+    let would = a.foresee().exits(0).json();
+    let steps = would["vault"].as_array().unwrap().iter();
+    let sent: BTreeSet<&str> = steps.map(|step| step["path"].as_str().unwrap()).collect();
+    assert_eq!(sent, ["bit", "time"].into());
+    says("bit", "to-send", "executed");
+    says("time", "to-send", "time");
+    says("same", "in-sync", "the same");
+    assert_eq!(explain(&a, ".", &mut BTreeSet::new())["waiting"], 2);
+
+    // A new name is neither a deletion nor a new file.
+    fs::rename(a.folder.join(old), a.folder.join("new name")).unwrap();
+    fs::rename(a.folder.join(far), a.folder.join("near")).unwrap();
+    fs::rename(a.folder.join("full"), a.folder.join("renamed")).unwrap();
+    fs::remove_file(a.folder.join("gone")).unwrap();
+    for (from, to) in [
+        (old, "renamed to new name here"),
+        (far, "moved to near here"),
+        ("full", "renamed to renamed here"),
+        ("full/inside", "moved to renamed/inside here"),
+    ] {
+        let todo = says(from, "to-delete", to);
+        assert!(!todo.contains("trash"), "{todo}");
+    }
+    for (to, from) in [
+        ("new name", "It was old name, "),
+        ("near", "It was dir/far, "),
+        ("renamed", "It was full, "),
+        ("renamed/inside", "It was full/inside, "),
+    ] {
+        says(to, "to-send", from);
+    }
+    let todo = says("gone", "to-delete", "It was deleted here");
+    assert!(todo.contains("It will be in the trash."), "{todo}");
+    a.sync_once().exits(0);
+    assert_eq!(explain(&a, ".", &mut BTreeSet::new())["state"], "in-sync");
+}
+
+#[test]
+fn what_is_below_a_link_is_not_found_and_links_are_not_followed() {
+    let world = World::new();
+    let a = world.first("a");
+    settled(&a, "dir/x", "x");
+    std::os::unix::fs::symlink("dir", a.folder.join("lnk")).unwrap();
+    a.sync_once().exits(0);
+    let run = asked(&a, "lnk/x").exits(3).says("E_NOT_FOUND");
+    run.names("lnk is a link");
+    asked(&a, "dir/x/y").exits(3).says("E_NOT_FOUND");
+    // What was a directory, and is a link now, is deleted with what was in it.
+    fs::remove_dir_all(a.folder.join("dir")).unwrap();
+    std::os::unix::fs::symlink("elsewhere", a.folder.join("dir")).unwrap();
+    let answer = explain(&a, "dir/x", &mut BTreeSet::new());
+    assert_eq!(answer["state"], "to-delete");
+}
+
+#[test]
+fn a_name_that_is_no_text_is_known_by_its_bytes_and_as_it_is_shown() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+    let world = World::new();
+    let a = world.first("a");
+    let name = OsStr::from_bytes(b"odd\xff");
+    settled(&a, "dir/file", "1");
+    fs::write(a.folder.join("dir").join(name), "odd").unwrap();
+    a.sync_once();
+    let shown = explain(&a, r"dir/odd\xff", &mut BTreeSet::new());
+    let mut command = a.command(&["explain", "--json"]);
+    command.arg(a.folder.join("dir").join(name));
+    let answer = run(&mut command).exits(0).json();
+    let two = |answer: &Value| [answer["path"].clone(), answer["state"].clone()];
+    assert_eq!(two(&answer), two(&shown));
+    assert_eq!(answer["state"], "special");
+    // What is not there is none.
+    let mut command = a.command(&["explain", "--json"]);
+    command.arg(a.folder.join(OsStr::from_bytes(b"nobody\xff")));
+    run(&mut command).exits(2).says("E_USAGE");
+}
+
+#[test]
+fn what_a_built_in_rule_leaves_out_is_said_without_a_file_that_nobody_finds() {
+    let world = World::new();
+    let a = world.first("a");
+    a.write(".DS_Store", "rubbish");
+    a.write("plan", "1");
+    let fifo = Command::new("mkfifo").arg(a.folder.join("pipe")).status();
+    assert!(fifo.unwrap().success());
+    a.write(".syncignore", "pipe\n");
+    a.sync_once().exits(0);
+    let mut seen = BTreeSet::new();
+    let built_in = explain(&a, ".DS_Store", &mut seen);
+    let todo = built_in["todo"].as_str().unwrap();
+    assert!(
+        todo.contains("add the line !.DS_Store to .syncignore") && !todo.contains("built in"),
+        "{built_in}"
+    );
+    // What it advises helps.
+    a.write(".syncignore", "pipe\n!.DS_Store\n");
+    assert_eq!(explain(&a, ".DS_Store", &mut seen)["state"], "to-send");
+    let pipe = explain(&a, "pipe", &mut seen);
+    assert!(
+        !pipe["todo"].as_str().unwrap().contains("add a line"),
+        "{pipe}"
+    );
+    a.write(".syncignore", "");
+    let pipe = explain(&a, "pipe", &mut seen);
+    assert!(
+        !pipe["todo"].as_str().unwrap().contains(".syncignore"),
+        "{pipe}"
+    );
+    a.sync_once().exits(0);
+    let said = a.run(&["status"]).stdout;
+    assert!(
+        said.contains(".DS_Store: .DS_Store, a built-in rule"),
+        "{said}"
+    );
+}
+
+#[test]
+fn every_copy_of_a_file_is_named_with_commands_that_work() {
+    let world = World::new();
+    let a = world.first("a");
+    let [b, c] = ["b", "c"].map(|name| world.next(name, &a));
+    for (machine, exit) in [(&a, 0), (&b, 10), (&c, 10)] {
+        settled(machine, "my plan", &machine.folder.to_string_lossy());
+        assert_eq!(machine.sync_once().exit, exit);
+    }
+    let listed = c.run(&["conflicts", "list", "--json"]).exits(0).json();
+    let rows = listed["conflicts"].as_array().unwrap();
+    assert_eq!(rows.len(), 2);
+    let answer = explain(&c, "my plan", &mut BTreeSet::new());
+    assert_eq!(answer["state"], "conflict");
+    for row in rows {
+        let copy = row["copy_path"].as_str().unwrap();
+        assert!(answer["why"].as_str().unwrap().contains(copy), "{answer}");
+        let of_copy = explain(&c, copy, &mut BTreeSet::new());
+        let todo = of_copy["todo"].as_str().unwrap();
+        assert!(
+            todo.contains(&format!("`syncagent conflicts diff '{copy}'`")),
+            "{todo}"
+        );
+    }
+    let todo = answer["todo"].as_str().unwrap();
+    assert!(
+        todo.contains("`syncagent conflicts diff 'my plan'`")
+            && todo.contains("`syncagent conflicts resolve 'my plan'`"),
+        "{todo}"
     );
 }
 
@@ -301,7 +475,24 @@ fn beside_a_daemon(seen: &mut BTreeSet<String>) {
     settled(&a, "other", "other");
     let daemon = a.start_daemon();
     assert_eq!(explain(&a, "plan", seen)["state"], "in-sync");
+    let mut text = String::new();
+    until("a file that is being written", || {
+        text.push_str("more and more ");
+        a.write("busy", &text);
+        (explain(&a, "busy", seen)["state"] == "being-written").then_some(())
+    });
+    until("the daemon to rest", || {
+        let rests = a.status()["state"] == "idle";
+        (rests && explain(&a, "busy", seen)["state"] == "in-sync").then_some(())
+    });
     a.run(&["pause"]).exits(0);
+    a.write("busy", "while it rests");
+    let waits = explain(&a, "busy", seen);
+    assert_eq!(waits["state"], "to-send");
+    assert!(
+        waits["todo"].as_str().unwrap().contains("syncagent resume"),
+        "{waits}"
+    );
     // The vault goes on while the folder rests.
     let versions = a.run(&["versions", "plan", "--json"]).json();
     let first = versions["versions"][1]["version"].to_string();
