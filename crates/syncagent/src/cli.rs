@@ -343,8 +343,9 @@ pub(crate) enum Command {
     },
     /// Check everything that has to be right, and say what to do
     ///
-    /// Looks at settings, key, server, clock, folder, disk space and the limit of watched directories. Each line begins
-    /// with `ok`, `look` (it works, but) or `bad`. Exits with the status of the worst `bad`.
+    /// Looks at settings, key, server, clock, folder, disk space, the limit of watched directories, and what holds `sync`
+    /// up, or held the last pass. Each line begins with `ok`, `look` (it works, but) or `bad`. Exits with the status of
+    /// the worst `bad`.
     Doctor,
     /// Say where this machine keeps its files
     Paths,

@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde::Serialize;
 use syncagent_client::agent;
 use syncagent_client::daemon::control::Client;
-use syncagent_client::engine::kept_placement;
+use syncagent_client::engine::{State, kept_placement};
 use syncagent_client::folder::disk::NativeDisk;
 use syncagent_client::folder::root::{Identity, check_root};
 use syncagent_client::home::{Config, Home};
@@ -16,6 +16,7 @@ use syncagent_client::remote::http;
 use syncagent_protocol::{Code, Kind, VaultId};
 use syncagent_sync::Placement;
 
+use super::status;
 use crate::context::{Context, no_key, not_registered};
 use crate::failure::{Exit, Failure, Result};
 use crate::output::text;
@@ -153,7 +154,8 @@ fn examine(context: &Context, home: &Home, checks: &mut Checks) {
     if let Some(index) = &index {
         watching(index, checks);
     }
-    daemon(context, home, checks);
+    let folder = config.as_ref().and_then(|config| config.folder.as_deref());
+    daemon(context, home, folder, checks);
 }
 
 fn key(home: &Home, checks: &mut Checks) -> Option<VaultId> {
@@ -331,15 +333,65 @@ fn watching(index: &Index, checks: &mut Checks) {
     }
 }
 
-fn daemon(context: &Context, home: &Home, checks: &mut Checks) {
-    let running = context.block_on(async { Ok(Client::connect(home).await.is_some()) });
-    match running {
-        Ok(true) => checks.ok("running", "`sync` runs and keeps the folder up to date"),
-        Ok(false) => checks.add(
+/// Whether something keeps the folder up to date, and what holds it up: what is right for itself may stand still all the
+/// same.
+fn daemon(context: &Context, home: &Home, folder: Option<&Path>, checks: &mut Checks) {
+    let running = context.block_on(async {
+        match Client::connect(home).await {
+            Some(daemon) => Ok(Some(daemon.status().await?)),
+            None => Ok(None),
+        }
+    });
+    let Some(running) = checks.need("running", running) else {
+        return;
+    };
+    let is_running = running.is_some();
+    // What is wrong with the index has been said.
+    let status = running.unwrap_or_else(|| status::last(home).unwrap_or_default());
+    let status = status::with_folder(status, folder);
+    // Of a folder that was not there the last time, the folder's own check knows more.
+    let held = { status.held.as_ref() }.filter(|held| is_running || held.code != Code::Root);
+    if let Some(held) = held {
+        let waits = match is_running {
+            true => "everything waits",
+            false => "everything waited at the last pass",
+        };
+        checks.bad(
+            "sync",
+            Failure::new(held.code, format!("{waits}: {}", held.message)),
+        );
+    }
+    match (is_running, status.state) {
+        (false, _) => checks.add(
             "running",
             Level::Look,
             "nothing keeps the folder up to date: `syncagent sync`",
         ),
-        Err(failure) => checks.bad("running", failure),
+        (true, State::Paused) => checks.add(
+            "running",
+            Level::Look,
+            "`sync` runs and is paused: `syncagent resume` lets it go on",
+        ),
+        (true, State::Locked) => checks.add(
+            "running",
+            Level::Look,
+            "`sync` runs and has no key: `syncagent unlock` lets it go on",
+        ),
+        (true, State::Offline) => checks.add(
+            "running",
+            Level::Look,
+            "`sync` runs and cannot reach the server; it goes on by itself once it can",
+        ),
+        (true, _) if held.is_some() => checks.add(
+            "running",
+            Level::Look,
+            "`sync` runs, and waits for what stands under `sync`",
+        ),
+        (true, State::Error) => checks.add(
+            "running",
+            Level::Look,
+            "`sync` runs, and something failed: `syncagent status` says what",
+        ),
+        (true, _) => checks.ok("running", "`sync` runs and keeps the folder up to date"),
     }
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
+use std::process::Command;
 
-use crate::world::{Machine, World, run};
+use crate::world::{Machine, World, run, until};
 
 /// What it says: check to level, code, detail.
 fn checks(
@@ -87,6 +88,69 @@ fn what_is_right_and_what_is_not() {
     says(&checks(&a, 3, &[]), "settings", "bad", "`sever`");
     fs::remove_file(a.home().join("key.saks")).unwrap();
     says(&checks(&a, 3, &[]), "key", "bad", "no key");
+}
+
+#[test]
+fn a_machine_that_is_held_or_halted_is_not_healthy() {
+    let mut world = World::new();
+    let a = world.first("a");
+    let many = |text: &str| (0..20).for_each(|i| a.write(&format!("many/{i}"), text));
+    many("x");
+    a.sync_once().exits(0);
+    let address = world.address();
+    world.stop_server();
+    let (server, earlier) = (world.path("server"), world.path("earlier"));
+    let copied = Command::new("cp")
+        .arg("-r")
+        .args([&server, &earlier])
+        .status();
+    assert!(copied.unwrap().success());
+    world.start_server(&address);
+
+    // Every file would go: with a daemon, and with nothing running.
+    let reaches = |state: &str| until(state, || (a.status()["state"] == state).then_some(()));
+    let daemon = a.start_daemon();
+    a.run(&["pause"]).exits(0);
+    says(&checks(&a, 0, &[]), "running", "look", "syncagent resume");
+    fs::remove_dir_all(a.folder.join("many")).unwrap();
+    a.run(&["resume"]).exits(0);
+    reaches("held");
+    let waits = checks(&a, 13, &[]);
+    says(&waits, "sync", "bad", "syncagent now --yes");
+    assert_eq!(waits["sync"][1], "E_BRAKE");
+    says(&waits, "running", "look", "waits");
+    a.run(&["now", "--yes"]).exits(0);
+    reaches("idle");
+    let fine = checks(&a, 0, &[]);
+    says(&fine, "running", "ok", "up to date");
+    assert!(!fine.contains_key("sync"));
+    assert_eq!(daemon.terminate(), 0);
+    many("again");
+    a.sync_once().exits(0);
+    fs::remove_dir_all(a.folder.join("many")).unwrap();
+    a.sync_once().exits(13);
+    let waits = checks(&a, 13, &[]);
+    says(&waits, "sync", "bad", "syncagent sync --once --yes");
+    says(&waits, "running", "look", "syncagent sync");
+    a.run(&["sync", "--once", "--yes", "--password-file", "password"])
+        .exits(0);
+    assert!(!checks(&a, 0, &[]).contains_key("sync"));
+
+    // A server that was put back: until it is settled, and no longer.
+    world.stop_server();
+    fs::rename(&server, world.path("later")).unwrap();
+    fs::rename(&earlier, &server).unwrap();
+    world.start_server(&address);
+    a.sync_once().exits(14);
+    let halted = checks(&a, 14, &[]);
+    says(&halted, "sync", "bad", "syncagent recover");
+    assert_eq!(halted["sync"][1], "E_ROLLBACK");
+    world.stop_server();
+    fs::remove_dir_all(&server).unwrap();
+    fs::rename(world.path("later"), &server).unwrap();
+    world.start_server(&address);
+    a.sync_once().exits(0);
+    assert!(!checks(&a, 0, &[]).contains_key("sync"));
 }
 
 #[test]
