@@ -163,6 +163,11 @@ impl Preview {
         }
     }
 
+    /// Says yes to whatever the pass would change, as [`Engine::allow_mass_change`] does.
+    pub fn allow_mass_change(&mut self) {
+        self.engine.allow_mass_change();
+    }
+
     /// What a pass would do now.
     pub async fn plan(&mut self) -> Result<Foreseen, ClientError> {
         self.check_root()?;
@@ -189,14 +194,14 @@ impl Preview {
             version: planned.version,
             directories: planned.made,
             replaces: planned.trashed,
+            from: planned.from,
+            below: back.into_iter().map(|back| back.path).collect(),
+            left: left.into_iter().map(|(_, left)| left).collect(),
         })
     }
 }
 
 impl Engine {
-            from: planned.from,
-            below: back.into_iter().map(|back| back.path).collect(),
-            left: left.into_iter().map(|(_, left)| left).collect(),
     fn foresee(&self, plan: &Plan, held: Option<Problem>) -> Foreseen {
         let conflicts = plan.conflicts.iter().map(|conflict| ConflictFile {
             path: conflict.path.as_str().to_owned(),

@@ -221,6 +221,9 @@ fn foresee(context: &Context, home: &Home, key: VaultKey) -> Result<u8> {
     }
     let foreseen = context.block_on(async {
         let mut preview = open_to_look(context, home, key)?;
+        if context.global.yes {
+            preview.allow_mass_change();
+        }
         Ok(preview.plan().await?)
     })?;
     let mut exit = Exit::default();

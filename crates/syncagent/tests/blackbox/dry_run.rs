@@ -242,6 +242,32 @@ fn restores_removals_and_resets_can_be_looked_at_first() {
 }
 
 #[test]
+fn a_dry_pass_with_a_yes_is_that_of_a_pass_with_a_yes() {
+    let world = World::new();
+    let a = world.first("a");
+    for i in 0..20 {
+        a.write(&format!("many/{i}"), "x");
+    }
+    a.sync_once().exits(0);
+    fs::remove_dir_all(a.folder.join("many")).unwrap();
+    let held = changes_nothing(&world, &a, &ONCE, 13);
+    assert_eq!(held["held"]["code"], "E_BRAKE");
+    let yes = [&ONCE[..], &["--yes"]].concat();
+    let foreseen = changes_nothing(&world, &a, &yes, 0);
+    assert_eq!(
+        (&foreseen["held"], &foreseen["exit"]),
+        (&Value::Null, &0.into())
+    );
+    assert_eq!(steps(&foreseen, "vault").len(), 21);
+    a.run(&yes).exits(0);
+    // The yes was to that pass alone.
+    assert_eq!(
+        steps(&changes_nothing(&world, &a, &ONCE, 0), "vault"),
+        set(&[])
+    );
+}
+
+#[test]
 fn a_path_goes_before_what_has_such_an_id() {
     let world = World::new();
     let a = world.first("a");
