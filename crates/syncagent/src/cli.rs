@@ -2,10 +2,14 @@
 //! verb is its line in `--help` and in the table of docs/cli.md, the rest is what its own `--help` and its section there say:
 //! plain words that read well in a terminal.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+
+use crate::failure::{Failure, Result};
 
 const FIRST_STEPS: &str = "\
 First steps: `syncagent demo` shows it all on this computer. For your own folder, run `syncagent server` somewhere, then \
@@ -27,10 +31,23 @@ pub(crate) struct Cli {
 }
 
 impl Cli {
-    /// What was typed. Help, and a mistake in the grammar, end the process: with 0, and with 2 as `E_USAGE` does.
-    pub(crate) fn read() -> Self {
-        let matches = compact(Self::command()).get_matches();
-        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    /// What was typed. Help ends the process; a mistake in the grammar is `E_USAGE`.
+    pub(crate) fn read(arguments: &[OsString]) -> Result<Self> {
+        let matches = compact(Self::command()).try_get_matches_from(arguments);
+        let read = matches.and_then(|matches| Self::from_arg_matches(&matches));
+        read.map_err(|error| {
+            if !error.use_stderr() {
+                error.exit();
+            }
+            let text = error.render().to_string();
+            let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
+            Failure::usage(match error.kind() {
+                ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                    format!("a command is missing\n\n{text}")
+                }
+                _ => text.to_owned(),
+            })
+        })
     }
 }
 

@@ -57,7 +57,14 @@ fn main() -> ExitCode {
         crash::arm(&at);
     }
     heap::few_arenas();
-    let Cli { global, command } = Cli::read();
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let Cli { global, command } = match Cli::read(&arguments) {
+        Ok(read) => read,
+        Err(failure) => {
+            Output::of(&arguments).failure(&failure);
+            return ExitCode::from(failure.code.exit());
+        }
+    };
     let output = Output::new(&global);
     let context = context(global, output.clone());
     let status = context.and_then(|context| {

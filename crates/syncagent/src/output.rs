@@ -3,6 +3,7 @@
 pub(crate) mod progress;
 pub(crate) mod text;
 
+use std::ffi::OsString;
 use std::io::{IsTerminal, Write as _};
 
 use serde::Serialize;
@@ -23,6 +24,15 @@ impl Output {
         Self {
             json: global.json,
             quiet: global.quiet,
+        }
+    }
+
+    /// For words that were not understood: nobody knows more of them than whether one asks for JSON.
+    pub(crate) fn of(arguments: &[OsString]) -> Self {
+        let mut flags = arguments.iter().take_while(|word| *word != "--");
+        Self {
+            json: flags.any(|word| word == "--json"),
+            quiet: false,
         }
     }
 

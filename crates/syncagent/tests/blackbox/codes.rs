@@ -30,6 +30,37 @@ fn what_is_not_set_up_says_what_is_missing() {
 }
 
 #[test]
+fn what_is_not_understood_has_its_code_and_is_json_where_json_was_asked_for() {
+    let world = World::without_server();
+    let a = world.machine("a");
+    for words in [
+        &["frobnicate"][..],
+        &["sync", "--sideways"],
+        &["restore", "x"],
+        &["restore", "x", "--version", "last"],
+        &["conflicts", "resolve", "x", "--all"],
+        &["trash", "restore"],
+    ] {
+        let plain = a.run(words).exits(2).says("E_USAGE");
+        assert_eq!(plain.stdout, "", "{words:?}");
+        let run = a.run(&[words, &["--json"]].concat());
+        let error = run.exits(2).says("E_USAGE").json()["error"].clone();
+        assert_eq!(
+            (&error["code"], &error["exit"]),
+            (&"E_USAGE".into(), &2.into())
+        );
+        assert!(!error["message"].as_str().unwrap().is_empty());
+    }
+    a.run(&[]).exits(2).says("E_USAGE").names("syncagent demo");
+    // Behind -- it is a name like any other.
+    let run = a.run(&["frobnicate", "--", "--json"]).exits(2);
+    assert_eq!(run.stdout, "");
+    // Help is what was asked for, and no error.
+    let help = a.run(&["sync", "--help", "--json"]).exits(0);
+    assert_eq!(help.stderr, "");
+}
+
+#[test]
 fn nobody_is_asked_where_nobody_sits() {
     let world = World::new();
     let a = world.machine("a");
