@@ -43,11 +43,15 @@ impl RootState {
                 Some("The folder is missing. Put it back or mount its drive; nothing was deleted.")
             }
             Self::NoIdentity => Some(
-                "The folder is empty or not mounted: it lacks .syncagent/root. Nothing was deleted.",
+                "The folder lacks .syncagent/root: it is empty or not mounted, or somebody deleted .syncagent. Nothing was \
+                 deleted elsewhere. Mount its disk or put the folder back; if it is the right one as it is, `syncagent reset` \
+                 and then `syncagent sync` take it up again and keep what is on both sides.",
             ),
-            Self::Other => {
-                Some("Another folder stands in its place: .syncagent/root is of another one.")
-            }
+            Self::Other => Some(
+                "Another folder stands in its place: .syncagent/root is damaged or of another one. Nothing was deleted. Put \
+                     the right folder back; if this one is to be synchronised from now on, `syncagent reset` and then \
+                     `syncagent sync` take it up and keep what is on both sides.",
+            ),
             Self::Swapped => Some(
                 "The folder was replaced while it was open, or its disk is not mounted any more. Put it back; nothing was \
                  deleted.",

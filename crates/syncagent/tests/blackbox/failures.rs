@@ -197,6 +197,38 @@ fn a_folder_that_was_emptied_or_replaced_holds_everything() {
 }
 
 #[test]
+fn a_folder_that_lost_its_mark_or_is_another_is_taken_up_again_as_it_is_told() {
+    let world = World::new();
+    let a = world.first("a");
+    a.write("x", "x");
+    a.write("y", "y");
+    a.sync_once().exits(0);
+    let b = world.next("b", &a);
+    b.sync_once().exits(0);
+    let taken_up = |case: &str| {
+        let held = a.sync_once().exits(13).says("E_ROOT");
+        held.names("`syncagent reset` and then `syncagent sync`");
+        a.run(&["reset", "--yes"]).exits(0);
+        a.sync_once().exits(0);
+        b.sync_once().exits(0);
+        assert_eq!((a.names(), b.names()), (b.names(), a.names()), "{case}");
+    };
+    // All files are there, and the mark is not; what was edited meanwhile counts.
+    fs::remove_dir_all(a.folder.join(".syncagent")).unwrap();
+    a.write("new", "new");
+    taken_up("lost its mark");
+    assert_eq!(b.names(), ["new", "x", "y"]);
+    // Another one, of the same vault: nothing of either is lost.
+    let c = world.next("c", &b);
+    c.sync_once().exits(0);
+    c.write("of c", "c");
+    fs::rename(&a.folder, world.path("elsewhere")).unwrap();
+    fs::rename(&c.folder, &a.folder).unwrap();
+    taken_up("another one");
+    assert_eq!(b.names(), ["new", "of c", "x", "y"]);
+}
+
+#[test]
 fn a_folder_that_lost_all_of_its_files_but_not_its_mark_waits_for_a_yes() {
     let world = World::new();
     let a = world.first("a");
