@@ -218,7 +218,7 @@ fn message(held: &[Held]) -> String {
         })
         .collect();
     format!(
-        "{}. Nothing was done. `syncagent status --held` lists them. If that is meant: `syncagent now --yes`, or `syncagent sync --once --yes`",
+        "{}. Nothing was done. `syncagent status --held` lists them. If that is meant: `syncagent now --yes` while `syncagent sync` runs, else `syncagent sync --once --yes`",
         sides.join("; and ")
     )
 }

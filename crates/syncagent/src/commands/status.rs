@@ -267,7 +267,13 @@ pub(super) fn now(context: &Context) -> Result {
     if !context.global.yes {
         return command(context, Command::Now, "looking");
     }
-    let agreed = told(context, Command::Approve)?.as_u64().unwrap_or(0);
+    let agreed = told(context, Command::Approve).map_err(|failure| match failure.code {
+        Code::NotFound => Failure::not_found(
+            "nothing runs on this machine that a yes could be said to: `syncagent sync --once --yes` makes one pass with it",
+        ),
+        _ => failure,
+    });
+    let agreed = agreed?.as_u64().unwrap_or(0);
     let done = match agreed {
         0 => "looking; no change of very many files waits for a yes, so this was a yes to nothing"
             .to_owned(),

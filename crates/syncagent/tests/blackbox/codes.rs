@@ -58,6 +58,9 @@ fn what_is_not_understood_has_its_code_and_is_json_where_json_was_asked_for() {
     // Help is what was asked for, and no error.
     let help = a.run(&["sync", "--help", "--json"]).exits(0);
     assert_eq!(help.stderr, "");
+    // A yes that nobody takes says who would.
+    let run = a.run(&["now", "--yes"]).exits(3).says("E_NOT_FOUND");
+    run.names("syncagent sync --once --yes");
 }
 
 #[test]
