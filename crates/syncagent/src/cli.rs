@@ -653,9 +653,9 @@ pub(crate) enum ConflictsCommand {
         #[command(flatten)]
         password: PasswordArgs,
         /// The file, its conflict copy, or the id of either
-        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        #[arg(conflicts_with = "all")]
         path: Option<String>,
-        /// All conflicts there are
+        /// All conflicts there are, instead of PATH
         #[arg(long)]
         all: bool,
         /// What to keep

@@ -136,13 +136,14 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<u8> {
                 Some(ConflictsCommand::Resolve {
                     password,
                     path,
-                    all: _,
+                    all,
                     keep,
                     dry_run,
                 }),
         } => {
             let wanted = resolve::Wanted {
                 what: path.as_deref(),
+                all,
                 keep,
             };
             return resolve::run(context, &password, &wanted, dry_run);

@@ -112,7 +112,10 @@ pub(super) fn list(context: &Context) -> Result {
     }
     let index = open_index(context)?;
     let names = machine_names(&index)?;
-    let rows = open(&index)?.into_iter().map(|row| Row {
+    let mut open = open(&index)?;
+    // As a person looks for one; of several copies the oldest comes first.
+    open.sort_by(|a, b| a.path.cmp(&b.path));
+    let rows = open.into_iter().map(|row| Row {
         theirs: Newest::new(row.theirs, &names),
         mine: Newest::new(row.mine, &names),
         time: text::rfc3339(row.time_ms),

@@ -22,8 +22,9 @@ use crate::password;
 
 /// Which conflicts, and how.
 pub(super) struct Wanted<'a> {
-    /// One by the name of either file or an id; none: all.
+    /// One by the name of either file or an id.
     pub(super) what: Option<&'a str>,
+    pub(super) all: bool,
     pub(super) keep: Option<KeepSide>,
 }
 
@@ -132,6 +133,12 @@ pub(super) fn run(
 }
 
 fn choose(context: &Context, wanted: &Wanted<'_>) -> Result<Vec<OpenConflict>> {
+    if wanted.what.is_none() && !wanted.all {
+        return Err(Failure::usage(
+            "say which conflict: `syncagent conflicts resolve PATH`, or --all for all there are. `syncagent conflicts` lists \
+             them",
+        ));
+    }
     let open = conflicts::open(&browse::open_index(context)?)?;
     match wanted.what {
         Some(what) => conflicts::about(context, open, what),
@@ -253,15 +260,10 @@ async fn all(
     let mut told_ms = context.now_ms();
     for (i, conflict) in chosen.iter().enumerate() {
         // Of several copies of one file, only one can take its place.
-        let rival = chosen
-            .iter()
-            .any(|other| other.node == conflict.node && other.copy != conflict.copy);
-        let result = match rival && keep == Keep::Mine {
-            true => Ok(left(
-                conflict,
-                keep,
-                "it has several copies, and only one can be kept in its place. Name one of them",
-            )),
+        let copies = chosen.iter().filter(|other| other.node == conflict.node);
+        let copies: Vec<&str> = copies.map(|other| other.copy_path.as_str()).collect();
+        let result = match copies.len() > 1 && keep == Keep::Mine {
+            true => Ok(left(conflict, keep, &several(&copies))),
             false => one(home, way, conflict, keep).await,
         };
         told_ms = context.now_ms();
@@ -318,6 +320,23 @@ fn last_first(rows: &mut [Row]) {
         let pairs = places.iter().zip(from_the_end).take(places.len() / 2);
         pairs.for_each(|(one, other)| rows.swap(*one, *other));
     }
+}
+
+/// Why nothing is kept of several copies, and how one is.
+fn several(copies: &[&str]) -> String {
+    let commands = copies.iter().map(|copy| {
+        let words = words(
+            &["conflicts", "resolve"],
+            (*copy).to_owned(),
+            &["--keep", "mine"],
+        );
+        let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+        format!("`syncagent {}`", words.join(" "))
+    });
+    format!(
+        "it has several copies, and only one can be kept in its place: {}",
+        commands.collect::<Vec<_>>().join(" or ")
+    )
 }
 
 fn left(conflict: &OpenConflict, keep: Keep, why: &str) -> Resolution {
@@ -419,8 +438,8 @@ fn described(row: &Row, dry_run: bool) -> String {
         (Keep::Theirs, true) => format!("would keep theirs; {copy} would go to the trash"),
         (Keep::Mine, false) => format!("kept mine, which was {copy}"),
         (Keep::Mine, true) => format!("would keep mine, which is {copy}"),
-        (Keep::Both, false) => format!("kept both; {copy} is a file like any other"),
-        (Keep::Both, true) => format!("would keep both; {copy} would be a file like any other"),
+        (Keep::Both, false) => format!("kept both; {copy} is no conflict copy any more"),
+        (Keep::Both, true) => format!("would keep both; {copy} would be no conflict copy any more"),
         (Keep::Merge, false) => format!("merged with {copy}"),
         (Keep::Merge, true) => format!("would be merged with {copy}, without clashes"),
     };

@@ -487,6 +487,13 @@ fn all_at_once_goes_on_past_what_fails_beside_a_daemon() {
     );
     resolve(&b, &["1-clean", "--all", "--keep", "merge"]).exits(2);
     // A look first.
+    // By name, whichever arose first.
+    let rows = open(&b);
+    let paths: Vec<&str> = rows
+        .iter()
+        .map(|row| row["path"].as_str().unwrap())
+        .collect();
+    assert!(paths.is_sorted(), "{paths:?}");
     let before = b.names();
     let run = resolve(&b, &["--all", "--keep", "merge", "--dry-run"]).exits(10);
     assert!(
@@ -596,6 +603,15 @@ fn several_copies_of_one_file_are_undone_in_the_order_that_is_printed() {
     b.sync_once();
     let before = (all_of(&b), which(&b));
     assert_eq!((before.0.len(), before.1.len()), (3, 2));
+
+    // Which one is meant has to be said, and how.
+    let run = resolve(&b, &["--keep", "theirs"]).exits(2).says("E_USAGE");
+    run.names("--all");
+    let run = resolve(&b, &["--all", "--keep", "mine", "--yes"]).exits(10);
+    for [_, copy, ..] in &before.1 {
+        let command = format!("`syncagent conflicts resolve {copy} --keep mine`");
+        assert!(run.stdout.contains(&command), "{}", run.stdout);
+    }
 
     for is_json in [false, true] {
         let wanted = ["plan", "--keep", "merge"];
