@@ -15,7 +15,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use syncagent_client::agent::Keepsake;
@@ -118,6 +118,16 @@ pub(crate) fn checksum(bytes: &[u8]) -> u64 {
             .rotate_left(29);
     }
     sum
+}
+
+/// The most memory that a process of this number has had so far; 0 once it has ended.
+#[cfg(target_os = "linux")]
+fn peak_kib(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let mark = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    mark.map_or(0, |mark| {
+        mark.trim().trim_end_matches(" kB").parse().unwrap()
+    })
 }
 
 fn binary() -> PathBuf {
@@ -250,6 +260,38 @@ impl Field {
 
     /// Runs a command to its end, whatever that is.
     pub(crate) fn try_run(&self, home: &Path, args: &[&str], stdin: &str) -> Done {
+        self.try_run_watched(home, args, stdin, |_| ())
+    }
+
+    /// The same; and the most memory that it had at once, in KiB.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn try_run_measured(&self, home: &Path, args: &[&str]) -> (Done, u64) {
+        let (ended, peak) = (AtomicBool::new(false), AtomicU64::new(0));
+        let done = std::thread::scope(|scope| {
+            let done = self.try_run_watched(home, args, "", |pid| {
+                let (ended, peak) = (&ended, &peak);
+                // It is a mark that only rises: who looks late sees the same.
+                let look = move || {
+                    peak.fetch_max(peak_kib(pid), Ordering::SeqCst);
+                };
+                scope.spawn(move || watch(ended, look));
+            });
+            ended.store(true, Ordering::SeqCst);
+            done
+        });
+        let peak = peak.into_inner();
+        assert_ne!(peak, 0, "nobody looked: {done}");
+        (done, peak)
+    }
+
+    /// The same; `watching` gets to know the number of the process while it runs.
+    fn try_run_watched(
+        &self,
+        home: &Path,
+        args: &[&str],
+        stdin: &str,
+        watching: impl FnOnce(u32),
+    ) -> Done {
         let mut command = self.command(home, args);
         let mut child = command
             .stdin(Stdio::piped())
@@ -257,6 +299,7 @@ impl Field {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
+        watching(child.id());
         let mut pipe = child.stdin.take().unwrap();
         pipe.write_all(stdin.as_bytes()).unwrap();
         if args[0] == "import-key" {
