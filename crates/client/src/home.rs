@@ -17,7 +17,7 @@ use syncagent_vault::keys::VaultKey;
 use syncagent_vault::machine::MachineKey;
 use syncagent_vault::random::Random;
 use syncagent_vault::secret::Secret;
-use syncagent_vault::slot::{Opener, Password, Slot};
+use syncagent_vault::slot::{Opener, Password, Slot, SlotType};
 
 use crate::error::ClientError;
 use crate::private;
@@ -138,6 +138,24 @@ struct CredentialsFile {
     pending_slots: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pending_removals: Vec<PendingRemoval>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unproven_slot: Option<UnprovenSlotFile>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct UnprovenSlotFile {
+    r#type: u8,
+    hash: String,
+}
+
+/// The slot that a server handed out and this machine's key came from, as long as no log that this machine verified
+/// has named it: nothing is written or sent before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnprovenSlot {
+    /// What opened it.
+    pub slot_type: SlotType,
+    /// Its hash, which the last KEYSLOT op of that type has to pin.
+    pub hash: [u8; 32],
 }
 
 /// A machine that was removed in a part of the log that a union left behind: the next pass removes it again.
@@ -181,6 +199,8 @@ pub struct Credentials {
     pub pending_slots: Vec<Slot>,
     /// Machines that the next pass removes again, because a union left their removal behind.
     pub pending_removals: Vec<PendingRemoval>,
+    /// Where the key came from, until the log has vouched for it.
+    pub unproven_slot: Option<UnprovenSlot>,
 }
 
 impl Home {
@@ -336,6 +356,15 @@ impl Home {
             }
             None => None,
         };
+        let unproven_slot = match &file.unproven_slot {
+            Some(slot) => {
+                let mut hash = [0; 32];
+                decode_hex(&slot.hash, &mut hash).ok_or_else(damaged)?;
+                let slot_type = SlotType::from_number(slot.r#type).ok_or_else(damaged)?;
+                Some(UnprovenSlot { slot_type, hash })
+            }
+            None => None,
+        };
         Ok(Some(Credentials {
             machine: MachineKey::from_seed(seed)?,
             token: file.token.clone().map(zeroize::Zeroizing::new),
@@ -356,6 +385,7 @@ impl Home {
                 })
                 .collect::<Result<_, ClientError>>()?,
             pending_removals: file.pending_removals.clone(),
+            unproven_slot,
         }))
     }
 
@@ -387,6 +417,7 @@ impl Home {
             trusted: None,
             pending_slots: Vec::new(),
             pending_removals: Vec::new(),
+            unproven_slot: None,
         };
         self.save_credentials(&credentials)?;
         Ok(credentials)
@@ -410,6 +441,10 @@ impl Home {
                 .map(|slot| hex(slot.as_bytes()))
                 .collect(),
             pending_removals: credentials.pending_removals.clone(),
+            unproven_slot: credentials.unproven_slot.map(|slot| UnprovenSlotFile {
+                r#type: slot.slot_type.number(),
+                hash: hex(&slot.hash),
+            }),
         };
         let text = serde_json::to_vec_pretty(&file)
             .map_err(|error| ClientError::State(error.to_string()))?;
@@ -648,7 +683,17 @@ mod tests {
         credentials.token = Some(zeroize::Zeroizing::new("t".repeat(64)));
         credentials.vault = Some(VaultId([3; 16]));
         home.save_credentials(&credentials).unwrap();
+        let text = fs::read_to_string(home.machine_path()).unwrap();
+        // As it always was where there is nothing to say.
+        assert!(!text.contains("unproven_slot"), "{text}");
+        assert_eq!(home.credentials().unwrap().unwrap().unproven_slot, None);
+        credentials.unproven_slot = Some(UnprovenSlot {
+            slot_type: SlotType::Recovery,
+            hash: [7; 32],
+        });
+        home.save_credentials(&credentials).unwrap();
         let back = home.credentials().unwrap().unwrap();
+        assert_eq!(back.unproven_slot, credentials.unproven_slot);
         assert_eq!(back.id(), credentials.id());
         assert_eq!(back.vault, credentials.vault);
         assert_eq!(back.token.unwrap().as_str(), "t".repeat(64));

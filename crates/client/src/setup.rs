@@ -26,7 +26,7 @@ pub use strength::{CLOUD_BITS, estimate};
 pub use words::{WORDS, fingerprint};
 
 use crate::error::ClientError;
-use crate::home::{Config, Credentials, Home};
+use crate::home::{Config, Credentials, Home, UnprovenSlot};
 use crate::index::Index;
 use crate::remote::http::{self, Transport};
 use crate::remote::tls::Trust;
@@ -130,6 +130,7 @@ pub struct ForeignKey {
     genesis: Option<Genesis>,
     trusted: Option<Head>,
     server: Option<String>,
+    slot: Option<UnprovenSlot>,
 }
 
 impl ForeignKey {
@@ -143,10 +144,22 @@ impl ForeignKey {
         self.server.as_deref()
     }
 
+    /// The slot of a server that it came from. Only the log can say whether that slot is the one that counts.
+    pub fn slot(&self) -> Option<UnprovenSlot> {
+        self.slot
+    }
+
     /// The key itself.
     pub fn into_key(self) -> VaultKey {
         self.key
     }
+}
+
+/// What is kept beside a key.
+struct Kept {
+    genesis: Option<Genesis>,
+    trusted: Option<Head>,
+    slot: Option<UnprovenSlot>,
 }
 
 /// How a machine wants to be registered.
@@ -214,7 +227,12 @@ impl Setup<'_> {
             pending,
             ..
         } = vault;
-        self.keep(&key, &slot, Some(genesis), None, pending)?;
+        let kept = Kept {
+            genesis: Some(genesis),
+            trusted: None,
+            slot: None,
+        };
+        self.keep(&key, &slot, kept, pending)?;
         Ok(key)
     }
 
@@ -336,6 +354,17 @@ impl Setup<'_> {
 
     /// Seals the key for another machine. `server` tells it where to go.
     pub fn export(&self, key: &VaultKey, password: &str) -> Result<Zeroizing<String>> {
+        let here = self.home.credentials()?;
+        if here.is_some_and(|here| here.unproven_slot.is_some()) {
+            // Whoever imports it would take this machine's word for it.
+            return Err(ClientError::Halted {
+                code: Code::Keyslot,
+                message: "this machine has its key from the server and has not compared it with the vault's history yet. Run \
+                          `syncagent sync --once` first, which does, then export it"
+                    .into(),
+            }
+            .into());
+        }
         let (head, genesis) = self.known(key.vault())?;
         let contents = Contents {
             n: head.n,
@@ -392,36 +421,41 @@ impl Setup<'_> {
             genesis: Some(contents.genesis),
             trusted,
             server,
+            slot: None,
         })
     }
 
     /// Makes a key from elsewhere this machine's own, sealed by `password`.
     pub fn keep_foreign(&self, foreign: &ForeignKey, password: &str) -> Result<()> {
         let slot = self.seal(&foreign.key, &Opener::Password(&Password::new(password)))?;
-        self.keep(
-            &foreign.key,
-            &slot,
-            foreign.genesis,
-            foreign.trusted,
-            Vec::new(),
-        )
+        let kept = Kept {
+            genesis: foreign.genesis,
+            trusted: foreign.trusted,
+            slot: foreign.slot,
+        };
+        self.keep(&foreign.key, &slot, kept, Vec::new())
     }
 
     fn keep(
         &self,
         key: &VaultKey,
         slot: &Slot,
-        genesis: Option<Genesis>,
-        trusted: Option<Head>,
+        kept: Kept,
         pending_slots: Vec<Slot>,
     ) -> Result<()> {
+        let Kept {
+            genesis,
+            trusted,
+            slot: unproven_slot,
+        } = kept;
         let check_value = key.check_value()?;
         let same = self.in_place(key.vault(), Some(check_value))? == InPlace::Same;
-        let other_vault = self
-            .home
-            .credentials()?
-            .is_some_and(|here| here.vault.is_some_and(|v| v != key.vault()));
-        if other_vault {
+        // What was verified with another key was another history, whatever vault it called itself.
+        let another = self.home.credentials()?.is_some_and(|here| {
+            here.vault.is_some_and(|vault| vault != key.vault())
+                || here.check_value.is_some_and(|value| value != check_value)
+        });
+        if another {
             forget_index(self.home)?;
         }
         self.home
@@ -436,6 +470,10 @@ impl Setup<'_> {
                     credentials.trusted = trusted;
                 } else if trusted.map(|head| head.n) > credentials.trusted.map(|head| head.n) {
                     credentials.trusted = trusted;
+                }
+                // A key that this machine works with already needs nobody's word.
+                if !same || credentials.unproven_slot.is_some() {
+                    credentials.unproven_slot = unproven_slot;
                 }
             })?;
         Ok(self.home.save_slot(slot)?)
@@ -536,22 +574,23 @@ impl Setup<'_> {
     }
 }
 
-/// Opens a key through the slots that a server keeps. The hash of the slot that opened is returned:
-/// only the log, once it is read, can say whether that slot is the one that counts.
-pub fn open_slots(slots: &[Slot], opener: &Opener<'_>) -> Result<(ForeignKey, [u8; 32])> {
+/// Opens a key through the slots that a server keeps. It knows which of them opened: only the log, once it is read, can
+/// say whether that slot is the one that counts.
+pub fn open_slots(slots: &[Slot], opener: &Opener<'_>) -> Result<ForeignKey> {
     let mut wrong = VaultError::Keyslot;
     for slot in slots {
         match slot.open(opener, None) {
             Ok(key) => {
-                return Ok((
-                    ForeignKey {
-                        key,
-                        genesis: None,
-                        trusted: None,
-                        server: None,
-                    },
-                    slot.hash(),
-                ));
+                return Ok(ForeignKey {
+                    key,
+                    genesis: None,
+                    trusted: None,
+                    server: None,
+                    slot: Some(UnprovenSlot {
+                        slot_type: slot.slot_type(),
+                        hash: slot.hash(),
+                    }),
+                });
             }
             Err(error) => wrong = error,
         }

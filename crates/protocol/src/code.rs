@@ -173,7 +173,9 @@ impl Code {
                 "another SyncAgent holds this home or folder, or the server takes nothing now"
             }
             Self::State => "the local state is corrupt beyond rebuilding",
-            Self::Keyslot => "wrong password, or a damaged key file",
+            Self::Keyslot => {
+                "wrong password, a damaged key file, or a key slot that the history does not name"
+            }
             Self::KdfPolicy => "a key file asks for a derivation that is too weak or too costly",
             Self::Locked => "the key is locked and nobody can be asked",
             Self::Auth => "the server does not accept the token",

@@ -39,6 +39,13 @@ impl SlotType {
             Self::Recovery => 2,
         }
     }
+
+    /// The type with this number.
+    pub fn from_number(number: u8) -> Option<Self> {
+        [Self::Password, Self::Recovery]
+            .into_iter()
+            .find(|slot_type| slot_type.number() == number)
+    }
 }
 
 /// Cost of deriving a key from a password: Argon2id v1.3 (RFC 9106).

@@ -14,7 +14,7 @@ use syncagent_protocol::{Code, CommitHash, NodeId};
 use syncagent_sync::{Change, LastOp, Utc};
 use syncagent_vault::commit::{Opener, Position, SealedCommit};
 use syncagent_vault::op::{Draft, Genesis, KeyslotPin, MachineAdd, Opened, Put};
-use syncagent_vault::slot::Slot;
+use syncagent_vault::slot::{Slot, SlotType};
 
 use super::Engine;
 use crate::error::ClientError;
@@ -29,8 +29,65 @@ const TWICE: &str = "this machine runs twice, or was restored from a backup: the
 const KEEP_OTHERS_LEN: u64 = 64 * 1024 * 1024;
 
 impl Engine {
-    /// Fetches and verifies what the log holds beyond this machine's position.
+    /// Fetches and verifies what the log holds beyond this machine's position. A key that came from a slot of the server
+    /// is not worked with until that log has named the slot.
     pub(super) async fn pull(&mut self) -> Result<(), ClientError> {
+        let pulled = self.pull_log().await;
+        if self.credentials.unproven_slot.is_none() {
+            return pulled;
+        }
+        pulled.map_err(|error| self.may_be_the_key(error))?;
+        self.prove_slot()?;
+        self.note(|credentials| credentials.unproven_slot = None)
+    }
+
+    /// Refuses to go on with a key from a slot that the log, as far as it is verified, does not name as the last one of
+    /// its type (`docs/decisions/0017-a-slot-that-nobody-vouched-for.md`).
+    pub(super) fn prove_slot(&self) -> Result<(), ClientError> {
+        let Some(slot) = self.credentials.unproven_slot else {
+            return Ok(());
+        };
+        let pinned = self.index.keyslot(slot.slot_type.number())?;
+        if pinned == Some(slot.hash) {
+            return Ok(());
+        }
+        let (what, again) = match slot.slot_type {
+            SlotType::Password => ("password", "the vault's present password"),
+            SlotType::Recovery => (
+                "recovery code",
+                "`--recovery-code-file` and the vault's present recovery code",
+            ),
+        };
+        let why = match pinned {
+            Some(_) => format!(
+                "the {what} that this machine joined with opens another key slot than the one in the vault's history: either the {what} was changed since, or the server handed out an old slot"
+            ),
+            None => format!(
+                "the {what} that this machine joined with opens a key slot that the vault's history does not name: it may come yet, with the next `syncagent sync` of the machine that made it"
+            ),
+        };
+        Err(ClientError::Halted {
+            code: Code::Keyslot,
+            message: format!(
+                "{why}. Nothing was written to the folder, and nothing is sent. Run `syncagent join` with the same link again, with {again}; if that is what you gave, ask whoever runs the server"
+            ),
+        })
+    }
+
+    /// Where nothing was ever verified with a key that a server handed out, the key may be what is wrong.
+    fn may_be_the_key(&self, error: ClientError) -> ClientError {
+        match error {
+            ClientError::Halted { code, message } if self.head.n == 0 => ClientError::Halted {
+                code,
+                message: format!(
+                    "{message}. The key of this machine came from that server, too, and nothing was verified with it yet: it may be what does not fit. Run `syncagent join` with the same link again, which fetches it anew; if that says the same, bring the key from another machine with `syncagent export-key` and `syncagent join --export-file FILE`"
+                ),
+            },
+            error => error,
+        }
+    }
+
+    async fn pull_log(&mut self) -> Result<(), ClientError> {
         let mut held_back: Vec<Applied> = Vec::new();
         // Ops whose dropped body awaits a later op that justifies it.
         let mut unjustified: BTreeMap<NodeId, u64> = BTreeMap::new();

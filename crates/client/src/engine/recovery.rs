@@ -199,6 +199,7 @@ impl Engine {
     /// Brings server and machine together again, if things stand as they did when somebody agreed to it. The next pass
     /// goes on as ever.
     pub async fn rejoin(&mut self, agreed: Course) -> Result<Recovered, ClientError> {
+        self.prove_slot()?;
         let Recovery { course, .. } = self.recovery().await?;
         let as_agreed = match (course.way, agreed.way) {
             // Where something can be given back, somebody may choose not to.

@@ -1,5 +1,6 @@
 use super::*;
 use syncagent_vault::random::OsRandom;
+use syncagent_vault::secret::Secret;
 
 const PASSWORD: &str = "correct horse battery staple";
 
@@ -170,6 +171,51 @@ fn a_key_that_wrote_something_is_not_replaced_unseen() {
         ),
         (a.here().vault, 0, false)
     );
+}
+
+/// A key that came from a slot of the server, for a machine that has none.
+fn from_slot(key: &VaultKey) -> ForeignKey {
+    let random = OsRandom::default();
+    let opener = Password::new(PASSWORD);
+    let slot = Slot::seal(
+        key,
+        &Opener::Password(&opener),
+        KdfParams::FLOOR,
+        0,
+        &SlotRandom::new(&random),
+    );
+    open_slots(&[slot.unwrap()], &Opener::Password(&opener)).unwrap()
+}
+
+#[test]
+fn a_key_from_a_slot_waits_for_the_log_and_one_that_is_worked_with_does_not() {
+    let (a, b) = (Machine::new(), Machine::new());
+    a.init(VaultChoices::default());
+    let key = a.key(PASSWORD);
+    let (first, second) = (from_slot(&key), from_slot(&key));
+    b.setup().keep_foreign(&first, PASSWORD).unwrap();
+    assert!(first.slot().is_some() && b.here().unproven_slot == first.slot());
+    // Nobody else takes this machine's word for it.
+    let export = b.setup().export(&key, PASSWORD).unwrap_err();
+    assert_eq!(export.code(), Code::Keyslot);
+    // Joined again: the slot of this time counts.
+    b.setup().keep_foreign(&second, PASSWORD).unwrap();
+    assert_eq!(b.here().unproven_slot, second.slot());
+    // What another machine vouches for needs no slot.
+    let text = a.setup().export(&key, PASSWORD).unwrap();
+    let export = b.setup().open_export(&text, PASSWORD).unwrap();
+    b.setup().keep_foreign(&export, PASSWORD).unwrap();
+    assert_eq!(b.here().unproven_slot, None);
+    // A machine that works with this very key sets a new password by a slot, and is no newcomer for it.
+    b.setup().keep_foreign(&first, PASSWORD).unwrap();
+    assert_eq!(b.here().unproven_slot, None);
+    // Another key under the same name is another history.
+    let made_up = VaultKey::from_parts(Secret::zeroed(), key.vault());
+    let made_up = from_slot(&made_up);
+    drop(Index::open(&b.home.state_path()).unwrap());
+    b.setup().keep_foreign(&made_up, PASSWORD).unwrap();
+    assert_eq!(b.here().unproven_slot, made_up.slot());
+    assert!(!b.home.state_path().exists());
 }
 
 #[test]

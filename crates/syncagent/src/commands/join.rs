@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use syncagent_client::ClientError;
-use syncagent_client::home::Home;
+use syncagent_client::home::{Home, HomeLock, UnprovenSlot};
 use syncagent_client::index::Index;
 use syncagent_client::remote::http::HttpRemote;
 use syncagent_client::setup::{self, ForeignKey};
@@ -29,11 +29,10 @@ impl Source {
     }
 }
 
-/// A key, the password that seals it here, and the slot it came from.
+/// A key, and the password that seals it here.
 struct Got {
     key: ForeignKey,
     text: Text,
-    slot: Option<(SlotType, [u8; 32])>,
 }
 
 pub(super) fn run(
@@ -58,14 +57,19 @@ pub(super) fn run(
         dir,
     ))?;
     context.output.remark(&format!("Registered at {server}."));
+    // A password slot that the log has not vouched for yet may be an old one, or hold a key that somebody made up: it is
+    // fetched anew. Who names a source has lost the password of the key that is here.
+    let unproven = home.credentials()?.and_then(|here| here.unproven_slot);
+    let is_fetched =
+        source.is_given() || unproven.is_some_and(|slot| slot.slot_type == SlotType::Password);
     let here = match home.slot() {
         // It is about to be replaced.
-        Err(ClientError::KeyFile { .. }) if source.is_given() => None,
+        Err(ClientError::KeyFile { .. }) if is_fetched => None,
         slot => slot?,
     };
     let (slot, key) = match here {
-        // A second try after the key was taken over; who names a source has lost the password of this one.
-        Some(_) if !source.is_given() => (None, password::open_key(context, &home, args)?),
+        // A second try after the key was taken over.
+        Some(_) if !is_fetched => (None, password::open_key(context, &home, args)?),
         _ => {
             let vault = registered.vault.ok_or_else(|| {
                 Failure::setup(
@@ -81,11 +85,14 @@ pub(super) fn run(
                 ));
             }
             key::may_replace(context, &home, &got.key)?;
-            context.setup(&home).keep_foreign(&got.key, &got.text)?;
+            {
+                let _one_at_a_time = HomeLock::acquire(&home)?;
+                context.setup(&home).keep_foreign(&got.key, &got.text)?;
+            }
             context
                 .output
                 .remark("The key is here. Synchronising for the first time ...");
-            (got.slot, got.key.into_key())
+            (got.key.slot(), got.key.into_key())
         }
     };
     let status = sync::once(context, &home, key)?;
@@ -131,12 +138,8 @@ fn get_key(
         return from_recovery(context, home, args, &remote, None);
     }
     let text = password::existing(context, home, args)?;
-    let (key, hash) = setup::open_slots(&slots, &Opener::Password(&Password::new(&text)))?;
-    Ok(Got {
-        key,
-        text,
-        slot: Some((SlotType::Password, hash)),
-    })
+    let key = setup::open_slots(&slots, &Opener::Password(&Password::new(&text)))?;
+    Ok(Got { key, text })
 }
 
 fn from_export(
@@ -155,11 +158,7 @@ fn from_export(
     )?;
     let key = context.setup(home).open_export(&export, &password)?;
     let text = password::new(context, home, args, "Master password for this machine")?;
-    Ok(Got {
-        key,
-        text,
-        slot: None,
-    })
+    Ok(Got { key, text })
 }
 
 fn from_recovery(
@@ -172,7 +171,7 @@ fn from_recovery(
     let code = recovery::read_code(context, file)?;
     let slots =
         context.block_on(async { Ok(setup::slots_of(remote, SlotType::Recovery).await?) })?;
-    let (key, hash) = setup::open_slots(&slots, &Opener::Recovery(&code)).map_err(|error| {
+    let key = setup::open_slots(&slots, &Opener::Recovery(&code)).map_err(|error| {
         match error.code() {
             Code::Keyslot => Failure::new(
                 Code::Keyslot,
@@ -182,11 +181,7 @@ fn from_recovery(
         }
     })?;
     let text = password::new(context, home, args, "Master password for this machine")?;
-    Ok(Got {
-        key,
-        text,
-        slot: Some((SlotType::Recovery, hash)),
-    })
+    Ok(Got { key, text })
 }
 
 fn remote(context: &Context, home: &Home, vault: VaultId) -> Result<HttpRemote> {
@@ -199,13 +194,14 @@ fn remote(context: &Context, home: &Home, vault: VaultId) -> Result<HttpRemote> 
     ))
 }
 
-/// The slot came from the server; now that the log is verified, it says whether that slot is a member's.
-fn check_slot(home: &Home, slot: Option<(SlotType, [u8; 32])>) -> Result {
-    let Some((slot_type, hash)) = slot else {
+/// A machine that worked with this key before goes on with it, whichever slot it came from this time; but it says what
+/// the log says of that slot. For all others the pass itself has asked.
+fn check_slot(home: &Home, slot: Option<UnprovenSlot>) -> Result {
+    let Some(slot) = slot else {
         return Ok(());
     };
-    match Index::open(&home.state_path())?.keyslot(slot_type.number())? {
-        Some(pinned) if pinned != hash => Err(Failure::new(
+    match Index::open(&home.state_path())?.keyslot(slot.slot_type.number())? {
+        Some(pinned) if pinned != slot.hash => Err(Failure::new(
             Code::Keyslot,
             "the server handed out another key slot than the vault's history names. The files are right, but do not trust this \
              server with a password",

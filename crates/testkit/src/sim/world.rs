@@ -855,6 +855,7 @@ impl World {
             trusted: None,
             pending_slots: Vec::new(),
             pending_removals: Vec::new(),
+            unproven_slot: None,
         };
         let remote = HttpRemote::new(
             Arc::new(machine.net.clone()),
