@@ -32,13 +32,40 @@ impl Engine {
     /// Fetches and verifies what the log holds beyond this machine's position. A key that came from a slot of the server
     /// is not worked with until that log has named the slot.
     pub(super) async fn pull(&mut self) -> Result<(), ClientError> {
-        let pulled = self.pull_log().await;
+        let began = self.head.n;
+        let mut pulled = self.pull_log().await;
+        if is_fork(&pulled) && self.leave_unconfirmed_log()? && began > 0 {
+            // What does not fit may have come with an earlier connection.
+            pulled = self.pull_log().await;
+            if is_fork(&pulled) {
+                self.leave_unconfirmed_log()?;
+            }
+        }
         if self.credentials.unproven_slot.is_none() {
             return pulled;
         }
         pulled.map_err(|error| self.may_be_the_key(error))?;
         self.prove_slot()?;
         self.note(|credentials| credentials.unproven_slot = None)
+    }
+
+    /// Leaves a log behind that did not lead to the position this machine had before it lost its index, or that came with
+    /// its key, and says whether there was one: kept, it would make a stranger of the true one. Nothing ever came of it,
+    /// because nothing is agreed on before that position is passed.
+    fn leave_unconfirmed_log(&mut self) -> Result<bool, ClientError> {
+        let Some(trusted) = self.credentials.trusted else {
+            return Ok(false);
+        };
+        if self.head.n == 0 || self.head.n >= trusted.n || !self.ancestor.is_empty() {
+            return Ok(false);
+        }
+        // As in every new index: what is there up to that position was written before it.
+        let born = trusted.n.to_be_bytes();
+        self.index.rewind(0, &[], ("born_n", &born))?;
+        self.reload()?;
+        self.genesis = self.credentials.genesis.unwrap_or_default();
+        self.reconnected();
+        Ok(true)
     }
 
     /// Refuses to go on with a key from a slot that the log, as far as it is verified, does not name as the last one of
@@ -749,6 +776,12 @@ impl Engine {
     pub fn hash_at(&self, n: u64) -> Result<Option<CommitHash>, ClientError> {
         self.index.hash_at(n)
     }
+}
+
+fn is_fork(pulled: &Result<(), ClientError>) -> bool {
+    pulled
+        .as_ref()
+        .is_err_and(|error| error.code() == Code::Fork)
 }
 
 fn halt(code: Code, n: u64, why: &str) -> ClientError {

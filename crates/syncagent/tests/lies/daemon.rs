@@ -121,7 +121,7 @@ fn halts(
 }
 
 /// A directory that somebody plants, in a commit on top of `log`.
-fn planted(court: &Court<'_>, log: &[Vec<u8>], machine: &MachineKey) -> Vec<u8> {
+pub(crate) fn planted(court: &Court<'_>, log: &[Vec<u8>], machine: &MachineKey) -> Vec<u8> {
     let put = Put {
         parent: NodeId::ROOT,
         name: Name::parse("planted").unwrap(),
@@ -207,6 +207,27 @@ fn a_commit_of_nobody_or_signed_anew_halts_a_daemon_and_changes_nothing() {
             code,
             shows([&log[..], &[commit]].concat(), n),
         );
+    }
+    drop(running);
+}
+
+#[test]
+fn what_is_of_another_vault_or_version_or_beyond_the_limits_halts_a_daemon_and_changes_nothing() {
+    let field = Field::new();
+    let court = Court::new(&field, Genesis::default());
+    let mut running = in_mid_life(&court);
+    let a = court.credentials(&court.a).machine;
+    for (case, at, code) in [
+        ("another vault", 8, "E_VAULT"),
+        ("another version", 4, "E_VERSION"),
+        ("more ops than there may be", 84, "E_LIMIT"),
+    ] {
+        let mut log = court.log();
+        let mut commit = planted(&court, &log, &a);
+        commit[at] ^= 1;
+        log.push(commit);
+        let n = log.len();
+        running = halts(&court, running, case, code, shows(log, n));
     }
     drop(running);
 }

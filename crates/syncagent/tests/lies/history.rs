@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use syncagent_vault::op::Genesis;
 
 use crate::court::{Court, assert_code, shows};
-use crate::field::liar::Said;
+use crate::daemon::planted;
+use crate::field::liar::{Honest, Request, Said};
 use crate::field::{Field, Machine, Running, tree};
 
 /// What the server's directory is now, beside it.
@@ -185,6 +186,60 @@ fn a_machine_that_lost_its_index_still_knows_how_far_it_was() {
     assert_code("an older log after a reset", &done, "E_ROLLBACK", 14);
     court.assert_nothing_sent("an older log after a reset");
     court.recovers("an older log after a reset");
+}
+
+/// Shows this log, but no more than so many commits at once.
+fn shows_by(
+    most: usize,
+    log: Vec<Vec<u8>>,
+) -> impl Fn(&Request, &Honest) -> Said + Send + Sync + 'static {
+    let head = log.len();
+    let shows = shows(log, head);
+    move |request, honest| match shows(request, honest) {
+        Said::Answer(answer) if request.is("GET", "/commits") => {
+            answer.reframed(|commits| commits.truncate(most)).into()
+        }
+        said => said,
+    }
+}
+
+#[test]
+fn a_machine_that_lost_its_index_is_shown_another_history_and_goes_on_with_its_own() {
+    let field = Field::new();
+    let court = Court::new(&field, Genesis::default());
+    court.put(&[("a", b"1")]);
+    court.put(&[("b", b"2")]);
+    court.recovers("before");
+    let a = court.credentials(&court.a).machine;
+    // As the server likes it, what is wrong comes with the rest or after it.
+    for (case, most) in [("in one page", usize::MAX), ("a commit at a time", 1)] {
+        for ahead in [0, 2] {
+            let case = format!("{case}, {ahead} ahead");
+            assert_eq!(court.b.try_run(&["reset", "--yes"]).exit, 0);
+            fs::write(
+                court.b.folder.join(format!("mine, {case}")),
+                "not to be sent",
+            )
+            .unwrap();
+            let before = tree::read(&court.b.folder);
+            let mut fork = court.log();
+            let seen = fork.len();
+            fork.truncate(seen - 2);
+            // Signed by A, in A's own name, and on beyond what B remembers.
+            while fork.len() < seen + ahead {
+                fork.push(planted(&court, &fork, &a));
+            }
+            court.liar.lie(shows_by(most, fork));
+            for start in ["first", "second"] {
+                let done = court.b.try_sync();
+                assert_code(&format!("{case}, {start} start"), &done, "E_FORK", 14);
+                let after = tree::read(&court.b.folder);
+                tree::assert_same(&case, ("before", &before), ("after", &after));
+            }
+            court.assert_nothing_sent(&case);
+            court.recovers_both(&case);
+        }
+    }
 }
 
 #[test]
