@@ -403,6 +403,17 @@ fn commits_signed_anew_by_strangers_or_removed_machines_are_refused() {
         log[4] = signed_anew(&log[4], machine);
         court.refuses(case, "E_MACHINE", 14, shows(log, 5));
     }
+    // The same of one that had been enrolled by then, and removed.
+    court.put(&[("a", b"one, edited after C was removed")]);
+    let mut log = court.log();
+    assert_eq!(log.len(), 8);
+    log[7] = signed_anew(&log[7], &c.machine);
+    court.refuses(
+        "an edit of A, signed by one removed before",
+        "E_MACHINE",
+        14,
+        shows(log, 8),
+    );
 }
 
 #[test]

@@ -202,6 +202,59 @@ fn what_is_said_to_be_there_and_is_not_is_sent_all_the_same() {
 }
 
 #[test]
+fn ids_that_nobody_asked_for_or_that_are_none_are_no_reason_to_leave_anything_out() {
+    let field = Field::new();
+    let genesis = Genesis {
+        dedup_vault: true,
+        ..Genesis::default()
+    };
+    let court = Court::new(&field, genesis);
+    court.put(&[("a", b"1")]);
+    court.recovers("before");
+    type Lie = fn(&[u8]) -> Vec<u8>;
+    let cases: [(&str, Lie); 6] = [
+        ("nothing", |_| Vec::new()),
+        ("ids of others", |_| [[7; 32], [8; 32]].concat()),
+        ("ids of others, too", |asked| [asked, &[7; 32]].concat()),
+        ("every id twice", |asked| [asked, asked].concat()),
+        ("half an id", |_| vec![7; 16]),
+        ("a byte too few", |asked| asked[..asked.len() - 1].to_vec()),
+    ];
+    for (seed, (case, lie)) in cases.into_iter().enumerate() {
+        let content = Rng(seed as u64 + 31).bytes(300_000);
+        fs::write(court.b.folder.join(case), &content).unwrap();
+        court.liar.lie(
+            move |request, honest| match request.is("POST", "/chunks/missing") {
+                true => {
+                    let octets = syncagent_protocol::api::OCTETS;
+                    Answer::new(200, octets, lie(&request.body)).into()
+                }
+                false => honest.ask(request).into(),
+            },
+        );
+        let done = court.b.try_sync();
+        let asked = heard_missing(&court);
+        assert!(asked > 0, "{case}: nobody asked what is missing");
+        assert!(court.liar.heard().len() < 100, "{case}");
+        assert!([0, 14].contains(&done.exit), "{case}: {done}");
+        assert!(!done.stderr.contains("panicked"), "{case}: {done}");
+        court.recovers_both(case);
+        assert!(
+            fs::read(court.a.folder.join(case)).unwrap() == content,
+            "{case}"
+        );
+    }
+}
+
+fn heard_missing(court: &Court<'_>) -> usize {
+    let heard = court.liar.heard();
+    heard
+        .iter()
+        .filter(|request| request.is("POST", "/chunks/missing"))
+        .count()
+}
+
+#[test]
 fn a_pack_said_to_be_kept_and_thrown_away_is_sent_again() {
     let field = Field::new();
     let court = Court::new(&field, Genesis::default());
