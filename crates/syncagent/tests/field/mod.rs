@@ -523,6 +523,14 @@ impl Machine<'_> {
         self.try_with_key(&["sync", "--once", "--json"])
     }
 
+    /// The same, and the most memory that it had at once, in KiB.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn try_sync_measured(&self) -> (Done, u64) {
+        self.with_key(&["sync", "--once", "--json"], |args| {
+            self.field.try_run_measured(&self.home, args)
+        })
+    }
+
     /// A command that needs the key, however it ends.
     pub(crate) fn try_with_key(&self, verb: &[&str]) -> Done {
         self.with_key(verb, |args| self.field.try_run(&self.home, args, ""))

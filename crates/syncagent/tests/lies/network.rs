@@ -149,6 +149,54 @@ fn a_body_without_end_or_a_bomb_is_read_to_a_limit() {
     court.recovers("headers without end");
 }
 
+/// What is said to come and does, without end, takes no more than what the longest good answer would.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_body_without_end_or_a_bomb_takes_little_memory() {
+    /// Two of the longest page (64 MiB and something): what grows is copied once. Nothing without a limit stays below
+    /// it, because what is sent has no end and the bomb a gigabyte.
+    const MOST_KIB: u64 = 160 * 1024;
+    let field = Field::new();
+    let court = court(&field);
+    court.forget();
+    court.liar.tell_the_truth();
+    let (done, usual) = court.b.try_sync_measured();
+    assert_eq!(done.exit, 0, "{done}");
+    let bomb = zstd::stream::encode_all(std::io::repeat(0).take(1 << 30), 1).unwrap();
+    let bomb = Answer::new(200, "application/octet-stream", bomb)
+        .with("syncagent-head", "9")
+        .with("content-encoding", "zstd");
+    let bytes =
+        "HTTP/1.1 200 OK\r\nsyncagent-head: 9\r\ncontent-length: 4611686018427387904\r\n\r\n";
+    let problem = "HTTP/1.1 403 No\r\ncontent-type: application/problem+json\r\n\r\n";
+    let headers = "HTTP/1.1 200 OK\r\nx: ";
+    type Lie = Box<dyn Fn() -> Said + Send + Sync>;
+    let endless = |head: &'static str, more: u8| -> Lie {
+        Box::new(move || Said::Endless(head.into(), vec![more; 64 * 1024]))
+    };
+    let cases: [(&str, &str, Lie); 5] = [
+        ("a compressed bomb", "E_LIMIT", {
+            Box::new(move || bomb.clone().into())
+        }),
+        ("commits without end", "E_LIMIT", endless(bytes, 1)),
+        ("empty commits without end", "E_COMMIT", endless(bytes, 0)),
+        ("an error without end", "E_LIMIT", endless(problem, b'x')),
+        ("headers without end", "E_OFFLINE", endless(headers, b'x')),
+    ];
+    for (case, code, lie) in cases {
+        court.forget();
+        court.liar.lie(move |_, _| lie());
+        let (done, peak) = court.b.try_sync_measured();
+        let exit = if code == "E_OFFLINE" { 5 } else { 14 };
+        assert_code(case, &done, code, exit);
+        assert!(
+            peak < usual + MOST_KIB,
+            "{case}: {peak} KiB, usually {usual}"
+        );
+        court.recovers(case);
+    }
+}
+
 /// Another host, which counts who comes.
 struct Elsewhere {
     address: SocketAddr,
