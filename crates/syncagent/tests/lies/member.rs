@@ -226,6 +226,7 @@ fn hostile_nodes_are_named_stay_in_the_folder_and_stop_nothing() {
     let field = Field::new();
     let court = Court::new(&field, Genesis::default());
     court.put(&[("known", b"1")]);
+    court.recovers("before");
     fs::create_dir(field.path("outside")).unwrap();
     fs::write(field.path("outside/canary"), "sings").unwrap();
     let target = field.path("outside").to_str().unwrap().to_owned();
@@ -336,7 +337,7 @@ fn hostile_nodes_are_named_stay_in_the_folder_and_stop_nothing() {
                 put(id(19), NodeId::ROOT, b"place", link(&target)),
                 put(id(20), id(19), b"canary", text("hostile")),
             ],
-            fates: vec![(id(20), Fate::LeftAlone)],
+            fates: vec![(id(19), Fate::Here("place")), (id(20), Fate::LeftAlone)],
         },
         Case {
             name: "a link of the same name as a directory",
@@ -345,7 +346,11 @@ fn hostile_nodes_are_named_stay_in_the_folder_and_stop_nothing() {
                 put(id(22), NodeId::ROOT, b"both", PutBody::Directory),
                 put(id(23), id(22), b"planted", text("hostile")),
             ],
-            fates: vec![(id(22), Fate::LeftAlone), (id(23), Fate::LeftAlone)],
+            fates: vec![
+                (id(21), Fate::Here("both")),
+                (id(22), Fate::LeftAlone),
+                (id(23), Fate::LeftAlone),
+            ],
         },
         Case {
             name: "directories that hang in each other, one in itself, one nowhere",
@@ -468,10 +473,12 @@ fn hostile_nodes_are_named_stay_in_the_folder_and_stop_nothing() {
             good.as_bytes(),
             text(&good),
         ));
+        let mut expected = tree::read(&court.b.folder);
         post(&court, ops);
         for _ in 0..2 {
             check(&court, name, &fates);
         }
+        assert_nothing_else_came(&court, name, &mut expected, &good, &fates);
         let arrived = fs::read_to_string(court.b.folder.join(&good));
         assert_eq!(arrived.ok(), Some(good), "{name}");
         let after = outside(&field);
@@ -632,6 +639,63 @@ fn check(court: &Court<'_>, name: &str, fates: &[(NodeId, Fate)]) {
                 .is_ok(),
         };
         assert!(found, "{name}: {node} should be {fate:?}: {status:#}");
+    }
+}
+
+/// What was in a directory whose place something else took stands, as it was, under a conflict name.
+fn make_room(folder: &Path, expected: &mut tree::Tree, path: &Path) {
+    let conflict = format!("{}.conflict-", path.display());
+    let mut beside = tree::walk(folder).into_iter();
+    let beside = beside.find(|path| {
+        path.components().count() == 1 && path.to_string_lossy().starts_with(&conflict)
+    });
+    let beside = beside.unwrap_or_else(|| panic!("{} is gone", path.display()));
+    let below: Vec<_> = { expected.keys() }
+        .filter(|other| other.starts_with(path))
+        .cloned()
+        .collect();
+    for old in below {
+        let entry = expected.remove(&old).unwrap();
+        // Joined with nothing, a path would end in a slash.
+        let rest = old.strip_prefix(path).unwrap();
+        let new = beside.components().chain(rest.components()).collect();
+        expected.insert(new, entry);
+    }
+}
+
+/// In the folder is what was there, as it was, and of the new things the good file and what is said to be here: nothing of
+/// what was refused or left alone, under whatever name.
+fn assert_nothing_else_came(
+    court: &Court<'_>,
+    name: &str,
+    expected: &mut tree::Tree,
+    good: &str,
+    fates: &[(NodeId, Fate)],
+) {
+    let mut new = vec![PathBuf::from(good)];
+    for (_, fate) in fates {
+        if let Fate::Here(path) = fate {
+            let path = Path::new(std::ffi::OsStr::from_bytes(path.as_bytes()));
+            let above = path.ancestors().filter(|path| !path.as_os_str().is_empty());
+            new.extend(above.map(Path::to_owned));
+        }
+    }
+    for path in new {
+        let there = tree::entry(&court.b.folder.join(&path));
+        if expected.get(&path) == Some(&tree::Entry::Directory) && there != tree::Entry::Directory {
+            make_room(&court.b.folder, expected, &path);
+        }
+        expected.insert(path, there);
+    }
+    let found = tree::read(&court.b.folder);
+    tree::assert_same(name, ("expected", expected), ("found", &found));
+    assert_eq!(court.b.temps(), Vec::<String>::new(), "{name}");
+    // Nor does it stand in SyncAgent's own directory, which is a way in, too.
+    let own = court.b.folder.join(".syncagent");
+    for path in tree::walk(&own) {
+        let content = fs::read(own.join(&path)).unwrap_or_default();
+        let planted = content.windows(7).any(|bytes| bytes == b"hostile");
+        assert!(!planted, "{name}: .syncagent/{}", path.display());
     }
 }
 
