@@ -103,6 +103,11 @@ pub(super) fn sync_volume(dir: impl AsFd) -> rustix::io::Result<bool> {
     rustix::fs::syncfs(dir).map(|()| true)
 }
 
+/// Puts a directory on the disk.
+pub(super) fn sync_handle(dir: impl AsFd) -> rustix::io::Result<()> {
+    rustix::fs::fsync(dir)
+}
+
 /// Looking at an entry whose permissions forbid reading it.
 pub(super) const LOOK: OFlags = OFlags::PATH;
 

@@ -44,6 +44,15 @@ pub(super) fn sync_volume(_dir: impl AsFd) -> rustix::io::Result<bool> {
     Ok(false)
 }
 
+/// Puts a directory on the disk. A plain `fsync` ends in the drive's own memory here, and names are only as safe as the
+/// directory they stand in. File systems that know no other way are asked the plain way.
+pub(super) fn sync_handle(dir: impl AsFd) -> rustix::io::Result<()> {
+    match rustix::fs::fcntl_fullfsync(&dir) {
+        Err(Errno::NOTSUP | Errno::INVAL | Errno::NOTTY) => rustix::fs::fsync(dir),
+        done => done,
+    }
+}
+
 /// macOS cannot open a directory only to look things up in it.
 pub(super) const LOOK: OFlags = OFlags::RDONLY;
 

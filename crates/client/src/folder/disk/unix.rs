@@ -530,7 +530,7 @@ impl Disk for UnixDisk {
                 ".syncagent/tmp".into(),
             ),
         };
-        rustix::fs::fsync(&handle).map_err(|errno| fail("sync", path, errno))
+        os::sync_handle(&handle).map_err(|errno| fail("sync", path, errno))
     }
 
     fn sync_all(&self) -> Result<bool> {
