@@ -6,13 +6,14 @@
 //! `docs/server.md`.
 //!
 //! Reading order: [`catalog`] (what is known), [`chunks`] (what is kept), [`hub`] (who is told), `http`
-//! (every route on one page), [`app`] (how they are put together), [`serve`](mod@serve) (sockets), [`tls`],
-//! [`admin`] (what whoever looks after it may do).
+//! (every route on one page), [`app`] (how they are put together), [`compare`] (whether store and catalog fit each other),
+//! [`serve`](mod@serve) (sockets), [`tls`], [`admin`] (what whoever looks after it may do).
 
 pub mod admin;
 pub mod app;
 pub mod catalog;
 pub mod chunks;
+pub mod compare;
 mod data_dir;
 mod http;
 pub mod hub;

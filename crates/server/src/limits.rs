@@ -35,6 +35,10 @@ pub(crate) const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 pub(crate) const CONNECTION_BUFFER_LEN: usize = 64 * 1024;
 /// How long an invitation is good.
 pub(crate) const INVITATION_MS: u64 = 24 * 60 * 60 * 1000;
+/// How long the first connection waits for packs and catalog to be compared. A disk lists some terabytes of packs in that time.
+/// A store that takes longer is compared beside the requests, which until then believe the catalog, as they have to at any
+/// other time.
+pub(crate) const COMPARISON_TIME: Duration = Duration::from_secs(10);
 /// Length of the pieces in which packs are written and chunks are read.
 pub(crate) const PIECE_LEN: usize = 256 * 1024;
 /// Time between pings on a socket.

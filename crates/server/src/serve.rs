@@ -14,9 +14,12 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
 
 use crate::app::App;
-use crate::limits::{CONNECTION_BUFFER_LEN, HANDSHAKE_TIME, HEADER_TIME, MAX_CONNECTIONS};
+use crate::limits::{
+    COMPARISON_TIME, CONNECTION_BUFFER_LEN, HANDSHAKE_TIME, HEADER_TIME, MAX_CONNECTIONS,
+};
 use crate::tls::Tls;
 
 /// How long requests that are under way may take when the server goes down.
@@ -70,10 +73,24 @@ async fn serve_all(
     let graceful = GracefulShutdown::new();
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     tokio::pin!(shutdown);
-    loop {
+    let comparison = tokio::spawn({
+        let app = app.clone();
+        async move { app.compare_and_tell().await }
+    });
+    let mut comparing = Comparing(comparison);
+    // Connections wait in the system's queue meanwhile.
+    let mut ending = tokio::select! {
+        biased;
+        () = &mut shutdown => true,
+        _ = tokio::time::timeout(COMPARISON_TIME, &mut comparing.0) => false,
+    };
+    while !ending {
         let accepted = tokio::select! {
             biased;
-            () = &mut shutdown => break,
+            () = &mut shutdown => {
+                ending = true;
+                continue;
+            }
             accepted = accept(&listener, &connections) => accepted,
         };
         let Some((stream, peer, turn)) = accepted else {
@@ -103,6 +120,7 @@ async fn serve_all(
     }
     drop(listener);
     app.close();
+    drop(comparing);
     if tokio::time::timeout(GRACE, graceful.shutdown())
         .await
         .is_err()
@@ -110,6 +128,15 @@ async fn serve_all(
         tracing::warn!("some requests did not end in time");
     }
     Ok(())
+}
+
+/// A comparison that ends with this.
+struct Comparing(JoinHandle<()>);
+
+impl Drop for Comparing {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// One connection, and how it is served.

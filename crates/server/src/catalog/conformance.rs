@@ -14,8 +14,8 @@ use syncagent_protocol::pack::ChunkKind;
 use syncagent_protocol::{ChunkId, CommitHash, MachineId, VaultId};
 
 use super::{
-    Appended, Catalog, Location, NewChunk, NewCommit, NewPack, Registered, Registration, Tip,
-    VaultKey,
+    Appended, Catalog, Gap, KnownPack, Location, Lost, NewChunk, NewCommit, NewPack, Registered,
+    Registration, Tip, VaultKey,
 };
 use crate::chunks::PackId;
 
@@ -35,6 +35,10 @@ pub async fn check(fresh: impl Fn() -> Arc<dyn Catalog>) {
     commits_come_in_order_and_within_the_limit(&*fresh()).await;
     chunks_are_where_they_were_put_first(&*fresh()).await;
     missing_reaches_through_lists(&*fresh()).await;
+    packs_are_told_in_order_and_in_pages(&*fresh()).await;
+    what_lies_in_a_gap_is_missing_until_it_is_sent_again(&*fresh()).await;
+    a_gap_that_is_closed_leaves_nothing(&*fresh()).await;
+    of_parallel_uploads_into_a_gap_one_counts(fresh()).await;
     slots_keep_the_one_before(&*fresh()).await;
     what_was_lost_comes_back_while_it_is_marked(&*fresh()).await;
     a_tail_is_cut_whole(&*fresh()).await;
@@ -444,6 +448,133 @@ async fn missing_reaches_through_lists(catalog: &dyn Catalog) {
         .await
         .unwrap();
     assert!(ask(&[10], 100).await.is_empty());
+}
+
+fn gap(n: u8, bytes: std::ops::Range<u64>) -> Gap {
+    Gap {
+        pack: PackId(id(n)),
+        bytes,
+    }
+}
+
+async fn packs_are_told_in_order_and_in_pages(catalog: &dyn Catalog) {
+    let vault = joined(catalog, 1).await;
+    assert_eq!(catalog.packs(None, 9).await.unwrap(), []);
+    for n in [0xff, 0, 7] {
+        let chunks = vec![chunk(n, 12, &[])];
+        catalog.record_pack(vault, pack(n, chunks)).await.unwrap();
+    }
+    // Nothing in it is new: nobody will ever ask for this one.
+    let again = pack(3, vec![chunk(7, 12, &[])]);
+    catalog.record_pack(vault, again).await.unwrap();
+    // The second is of a pack that nobody recorded.
+    let gaps = vec![gap(7, 0..10), gap(9, 0..10)];
+    catalog.open_gaps(gaps).await.unwrap();
+    let known = |n, has_gaps| KnownPack {
+        id: PackId(id(n)),
+        len: 10_000,
+        has_gaps,
+    };
+    let all = [known(0, false), known(7, true), known(0xff, false)];
+    assert_eq!(catalog.packs(None, 9).await.unwrap(), all);
+    assert_eq!(catalog.packs(None, 2).await.unwrap(), all[..2]);
+    let rest = catalog.packs(Some(all[1].id), 2).await.unwrap();
+    assert_eq!(rest, all[2..]);
+    assert_eq!(catalog.packs(Some(all[2].id), 2).await.unwrap(), []);
+}
+
+async fn what_lies_in_a_gap_is_missing_until_it_is_sent_again(catalog: &dyn Catalog) {
+    let vault = joined(catalog, 1).await;
+    let append = async |c| catalog.append(vault, c).await.unwrap();
+    // 2 is a list of 1 and 3; each chunk is 4124 bytes long.
+    let chunks = vec![
+        chunk(1, 12, &[]),
+        chunk(2, 4140, &[1, 3]),
+        chunk(3, 8268, &[]),
+    ];
+    catalog.record_pack(vault, pack(1, chunks)).await.unwrap();
+    assert_eq!(append(commit(1, 1, &[1])).await, Appended::Done);
+    assert_eq!(catalog.lost().await.unwrap(), Lost::default());
+    // Not a byte of 1 and 3 is in it.
+    catalog.open_gaps(vec![gap(1, 4136..8268)]).await.unwrap();
+    let ids: Vec<_> = [1, 2, 3].map(|n| ChunkId(id(n))).to_vec();
+    let known = async || catalog.known(vault, ids.clone()).await.unwrap();
+    let missing = async |roots: &[u8]| {
+        let roots = roots.iter().map(|&n| ChunkId(id(n))).collect();
+        catalog.missing(vault, roots, 9, NOW_MS).await.unwrap()
+    };
+    assert_eq!(known().await, [true, false, true]);
+    assert_eq!(missing(&[2]).await, [ids[1]]);
+    // One byte of 3 is; noted with a part of it, too, which makes the gap no smaller.
+    for bytes in [12_391..20_000, 12_391..12_392] {
+        catalog.open_gaps(vec![gap(1, bytes)]).await.unwrap();
+    }
+    assert_eq!(known().await, [true, false, false]);
+    assert_eq!(missing(&[1, 2, 3]).await, ids[1..]);
+    let lost = Lost {
+        chunks: 2,
+        packs: 1,
+    };
+    assert_eq!(catalog.lost().await.unwrap(), lost);
+    assert_eq!(
+        append(commit(2, 1, &[1, 2])).await,
+        Appended::Missing(vec![ids[1]])
+    );
+    // It is where it was: whoever wants it may try.
+    let at = |pack, offset| {
+        Some(Location {
+            pack: PackId(id(pack)),
+            offset,
+            len: 4124,
+        })
+    };
+    let located = async || catalog.locate(vault, ids.clone()).await.unwrap();
+    assert_eq!(located().await, [at(1, 12), at(1, 4140), at(1, 8268)]);
+    // Sent again, with one that is there.
+    let chunks = vec![chunk(1, 12, &[]), chunk(2, 4140, &[1, 3])];
+    assert_eq!(
+        catalog.record_pack(vault, pack(2, chunks)).await.unwrap(),
+        1
+    );
+    assert_eq!(located().await, [at(1, 12), at(2, 4140), at(1, 8268)]);
+    assert_eq!(missing(&[2]).await, [ids[2]]);
+    let chunks = vec![chunk(3, 12, &[])];
+    assert_eq!(
+        catalog.record_pack(vault, pack(3, chunks)).await.unwrap(),
+        1
+    );
+    assert_eq!(known().await, [true, true, true]);
+    assert_eq!(catalog.lost().await.unwrap(), Lost::default());
+    assert_eq!(append(commit(2, 1, &[1, 2])).await, Appended::Done);
+}
+
+async fn a_gap_that_is_closed_leaves_nothing(catalog: &dyn Catalog) {
+    let vault = joined(catalog, 1).await;
+    for n in [1, 2] {
+        let chunks = vec![chunk(n, 12, &[])];
+        catalog.record_pack(vault, pack(n, chunks)).await.unwrap();
+    }
+    let gaps = vec![gap(1, 0..10_000), gap(1, 50..60), gap(2, 0..10_000)];
+    catalog.open_gaps(gaps).await.unwrap();
+    let ids: Vec<_> = [1, 2].map(|n| ChunkId(id(n))).to_vec();
+    let closed = vec![PackId(id(1)), PackId(id(9))];
+    catalog.close_gaps(closed).await.unwrap();
+    assert_eq!(catalog.known(vault, ids).await.unwrap(), [true, false]);
+    let gaps: Vec<_> = catalog.packs(None, 9).await.unwrap();
+    let gaps: Vec<_> = gaps.iter().map(|pack| pack.has_gaps).collect();
+    assert_eq!(gaps, [false, true]);
+}
+
+async fn of_parallel_uploads_into_a_gap_one_counts(catalog: Arc<dyn Catalog>) {
+    let vault = joined(&*catalog, 1).await;
+    let chunks = || vec![chunk(1, 12, &[])];
+    catalog.record_pack(vault, pack(1, chunks())).await.unwrap();
+    catalog.open_gaps(vec![gap(1, 0..10_000)]).await.unwrap();
+    let uploads = (2..22).map(|n| catalog.record_pack(vault, pack(n, chunks())));
+    let stored = futures_util::future::join_all(uploads).await;
+    let stored: u32 = stored.into_iter().map(Result::unwrap).sum();
+    assert_eq!(stored, 1);
+    assert_eq!(catalog.packs(None, 99).await.unwrap().len(), 2);
 }
 
 async fn slots_keep_the_one_before(catalog: &dyn Catalog) {

@@ -8,6 +8,8 @@
 pub mod conformance;
 pub mod sqlite;
 
+use std::ops::Range;
+
 use futures_util::future::BoxFuture;
 use syncagent_protocol::api::{Head, Machine, MachineReport};
 use syncagent_protocol::commit::HEADER_LEN;
@@ -233,6 +235,45 @@ pub struct Location {
     pub len: u32,
 }
 
+impl Location {
+    /// The place, as a gap.
+    pub fn gap(&self) -> Gap {
+        Gap {
+            pack: self.pack,
+            bytes: self.offset..self.offset + u64::from(self.len),
+        }
+    }
+}
+
+/// A pack that was recorded, of whichever vault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KnownPack {
+    /// Its name in the chunk store.
+    pub id: PackId,
+    /// Its length in bytes.
+    pub len: u64,
+    /// Whether there are gaps in it.
+    pub has_gaps: bool,
+}
+
+/// A part of a recorded pack that the store cannot give any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    /// The pack.
+    pub pack: PackId,
+    /// Which bytes of it.
+    pub bytes: Range<u64>,
+}
+
+/// What lies in gaps, and nowhere else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Lost {
+    /// How many chunks.
+    pub chunks: u64,
+    /// In how many packs.
+    pub packs: u64,
+}
+
 /// A key slot of a vault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Slot {
@@ -296,10 +337,11 @@ pub trait Catalog: Send + Sync {
     /// The commits after `after`, in order, as many as fit into `max_len` bytes.
     fn commits(&self, vault: VaultKey, after: u64, max_len: usize) -> Answer<'_, Commits>;
 
-    /// Which of `ids` are there, in their order.
+    /// Which of `ids` are there, in their order. A chunk in a gap is not.
     fn known(&self, vault: VaultKey, ids: Vec<ChunkId>) -> Answer<'_, Vec<bool>>;
 
-    /// Makes a stored pack's chunks known. Chunks that are known already stay where they are. How many are new.
+    /// Makes a stored pack's chunks known. Chunks that are there already stay where they are; those in a gap are in this pack
+    /// from now on. How many are new, or there again.
     fn record_pack(&self, vault: VaultKey, pack: NewPack) -> Answer<'_, u32>;
 
     /// Which of `ids` and their descendants are not there, each once, at most `max`; renews the others.
@@ -311,8 +353,20 @@ pub trait Catalog: Send + Sync {
         now_ms: u64,
     ) -> Answer<'_, Vec<ChunkId>>;
 
-    /// Where each of `ids` lies, in their order.
+    /// Where each of `ids` lies, in their order. One in a gap, too: it may be readable all the same.
     fn locate(&self, vault: VaultKey, ids: Vec<ChunkId>) -> Answer<'_, Vec<Option<Location>>>;
+
+    /// The packs that are recorded, in order of id, from the one behind `after` on, at most `max`.
+    fn packs(&self, after: Option<PackId>, max: usize) -> Answer<'_, Vec<KnownPack>>;
+
+    /// Notes what cannot be read any more. Packs that are not recorded are passed over.
+    fn open_gaps(&self, gaps: Vec<Gap>) -> Answer<'_, ()>;
+
+    /// Forgets every gap in these packs: they are whole.
+    fn close_gaps(&self, packs: Vec<PackId>) -> Answer<'_, ()>;
+
+    /// How much lies in gaps.
+    fn lost(&self) -> Answer<'_, Lost>;
 
     /// Replaces the slot of this type. The same slot again changes nothing.
     fn put_slot(&self, vault: VaultKey, kind: u8, slot: Vec<u8>, now_ms: u64) -> Answer<'_, ()>;

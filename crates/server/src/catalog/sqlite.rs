@@ -20,8 +20,8 @@ use syncagent_protocol::{ChunkId, CommitHash, MachineId, VaultId};
 use tokio::sync::Semaphore;
 
 use super::{
-    Answer, Appended, Catalog, CatalogError, CommitRow, Commits, Location, NewCommit, NewPack,
-    Registered, Registration, Session, Slot, Tip, Vault, VaultKey,
+    Answer, Appended, Catalog, CatalogError, CommitRow, Commits, Gap, KnownPack, Location, Lost,
+    NewCommit, NewPack, Registered, Registration, Session, Slot, Tip, Vault, VaultKey,
 };
 use crate::chunks::PackId;
 use crate::work::Work;
@@ -39,6 +39,7 @@ const MAX_REACHED: usize = 4_000_000;
 const STEPS: &[M<'static>] = &[
     M::up(include_str!("migrations/0001.sql")),
     M::up(include_str!("migrations/0002.sql")),
+    M::up(include_str!("migrations/0003.sql")),
 ];
 
 type Sql<T> = Result<T, rusqlite::Error>;
@@ -286,6 +287,14 @@ fn revoke(db: &Connection, vault: VaultKey, machine: MachineId, now_ms: u64) -> 
     Ok(())
 }
 
+/// Whether the chunk `c` lies in a gap. There are hardly ever any, so this is a look into an empty table.
+macro_rules! in_gap {
+    () => {
+        "EXISTS (SELECT 1 FROM gaps AS g
+                 WHERE g.pack = c.pack AND g.first < c.offset + c.len AND g.beyond > c.offset)"
+    };
+}
+
 /// What a walk from some chunks down through list chunks found.
 #[derive(Default)]
 struct Reached {
@@ -304,8 +313,10 @@ fn reach(
     max: usize,
     stale_before_ms: u64,
 ) -> Sql<Reached> {
-    let mut chunk =
-        db.prepare_cached("SELECT kind, renewed_ms FROM chunks WHERE vault = ?1 AND id = ?2")?;
+    let mut chunk = db.prepare_cached(concat!(
+        "SELECT kind, renewed_ms FROM chunks AS c WHERE vault = ?1 AND id = ?2 AND NOT ",
+        in_gap!()
+    ))?;
     let mut list = db.prepare_cached("SELECT children FROM lists WHERE vault = ?1 AND id = ?2")?;
     let mut reached = Reached::default();
     let mut missing_seen = HashSet::new();
@@ -539,10 +550,12 @@ fn record_pack(tx: &Transaction<'_>, vault: VaultKey, pack: &NewPack) -> Sql<Dec
             signed(pack.now_ms)
         ])?;
     let key = tx.last_insert_rowid();
-    let mut insert = tx.prepare_cached(
-        "INSERT INTO chunks (vault, id, pack, offset, len, kind, renewed_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-         ON CONFLICT (vault, id) DO NOTHING",
-    )?;
+    let mut insert = tx.prepare_cached(concat!(
+        "INSERT INTO chunks AS c (vault, id, pack, offset, len, kind, renewed_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+         ON CONFLICT (vault, id) DO UPDATE
+         SET pack = ?3, offset = ?4, len = ?5, kind = ?6, renewed_ms = ?7 WHERE ",
+        in_gap!()
+    ))?;
     let mut insert_list = tx.prepare_cached(
         "INSERT INTO lists (vault, id, children) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
     )?;
@@ -763,8 +776,10 @@ impl Catalog for SqliteCatalog {
 
     fn known(&self, vault: VaultKey, ids: Vec<ChunkId>) -> Answer<'_, Vec<bool>> {
         self.read(move |db| {
-            let mut there =
-                db.prepare_cached("SELECT 1 FROM chunks WHERE vault = ?1 AND id = ?2")?;
+            let mut there = db.prepare_cached(concat!(
+                "SELECT 1 FROM chunks AS c WHERE vault = ?1 AND id = ?2 AND NOT ",
+                in_gap!()
+            ))?;
             ids.iter()
                 .map(|id| there.exists(params![vault.0, id.0]))
                 .collect()
@@ -813,6 +828,74 @@ impl Catalog for SqliteCatalog {
                     .optional()
                 })
                 .collect()
+        })
+    }
+
+    fn packs(&self, after: Option<PackId>, max: usize) -> Answer<'_, Vec<KnownPack>> {
+        self.read(move |db| {
+            // Every id is longer than none.
+            let after = after.map_or(Vec::new(), |id| id.0.to_vec());
+            db.prepare_cached(
+                "SELECT id, len, EXISTS (SELECT 1 FROM gaps WHERE pack = key) FROM packs
+                 WHERE id > ?1 ORDER BY id LIMIT ?2",
+            )?
+            .query_map(params![after, signed(max as u64)], |row| {
+                Ok(KnownPack {
+                    id: PackId(array(row, 0)?),
+                    len: unsigned(row, 1)?,
+                    has_gaps: row.get(2)?,
+                })
+            })?
+            .collect()
+        })
+    }
+
+    fn open_gaps(&self, gaps: Vec<Gap>) -> Answer<'_, ()> {
+        self.write(move |tx| {
+            let mut open = tx.prepare_cached(
+                "INSERT INTO gaps (pack, first, beyond) SELECT key, ?2, ?3 FROM packs WHERE id = ?1
+                 ON CONFLICT (pack, first) DO UPDATE SET beyond = excluded.beyond WHERE beyond < excluded.beyond",
+            )?;
+            for Gap { pack, bytes } in gaps {
+                open.execute(params![pack.0, signed(bytes.start), signed(bytes.end)])?;
+            }
+            Ok(Keep(()))
+        })
+    }
+
+    fn close_gaps(&self, packs: Vec<PackId>) -> Answer<'_, ()> {
+        self.write(move |tx| {
+            let mut close = tx.prepare_cached(
+                "DELETE FROM gaps WHERE pack = (SELECT key FROM packs WHERE id = ?1)",
+            )?;
+            for pack in packs {
+                close.execute([pack.0])?;
+            }
+            Ok(Keep(()))
+        })
+    }
+
+    fn lost(&self) -> Answer<'_, Lost> {
+        self.read(|db| {
+            let any: bool =
+                db.query_row("SELECT EXISTS (SELECT 1 FROM gaps)", [], |row| row.get(0))?;
+            if !any {
+                return Ok(Lost::default());
+            }
+            // Through all chunks, once: there is no index by pack, which every upload would have to pay for.
+            db.query_row(
+                concat!(
+                    "SELECT count(*), count(DISTINCT pack) FROM chunks AS c WHERE ",
+                    in_gap!()
+                ),
+                [],
+                |row| {
+                    Ok(Lost {
+                        chunks: unsigned(row, 0)?,
+                        packs: unsigned(row, 1)?,
+                    })
+                },
+            )
         })
     }
 
@@ -869,12 +952,12 @@ mod tests {
     async fn what_was_answered_survives_a_power_cut() {
         let dir = tempfile::tempdir().unwrap();
         let catalog = SqliteCatalog::open(&dir.path().join("x.db"), Work::Inline).unwrap();
-        let flushes = |catalog: &SqliteCatalog| -> i64 {
-            let writer = catalog.inner.writer.lock().unwrap();
-            writer
-                .pragma_query_value(None, "synchronous", |row| row.get(0))
+        let asked = |db: &Connection, pragma| -> i64 {
+            db.pragma_query_value(None, pragma, |row| row.get(0))
                 .unwrap()
         };
+        let flushes =
+            |catalog: &SqliteCatalog| asked(&catalog.inner.writer.lock().unwrap(), "synchronous");
         // 2 is FULL: the journal is flushed before a transaction ends (sqlite.org/pragma.html).
         assert_eq!(flushes(&catalog), 2);
         // And on macOS down to the disk itself, also by a reader: whoever closes last brings the journal home.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{ChunkStore, PackId, StoreError};
+use super::{ChunkStore, PackId, StoreError, StoredPack};
 
 const ID: PackId = PackId([7; 16]);
 
@@ -99,9 +99,9 @@ async fn an_unfinished_pack_is_not_there(store: &dyn ChunkStore) {
         store.open(ID).await,
         Err(StoreError::NotFound(ID))
     ));
-    assert_eq!(store.list().await.unwrap(), []);
+    assert_eq!(store.list(None, 9).await.unwrap(), []);
     drop(writer);
-    assert_eq!(store.list().await.unwrap(), []);
+    assert_eq!(store.list(None, 9).await.unwrap(), []);
     // Its name is free again.
     write(store, ID, b"ab").await;
 }
@@ -125,5 +125,19 @@ async fn packs_are_listed_in_order(store: &dyn ChunkStore) {
     for id in [ids[2], ids[0], ids[1]] {
         write(store, id, b"x").await;
     }
-    assert_eq!(store.list().await.unwrap(), ids);
+    let stored = ids.map(|id| StoredPack { id, len: 1 });
+    assert_eq!(store.list(None, 9).await.unwrap(), stored);
+    assert_eq!(store.list(None, 2).await.unwrap(), stored[..2]);
+    let rest = store.list(Some(ids[1]), 2).await.unwrap();
+    assert_eq!(rest, stored[2..]);
+    // From behind a pack that is not there, and from the last one.
+    let between = PackId([0x0f; 16]);
+    assert_eq!(store.list(Some(between), 1).await.unwrap(), stored[1..2]);
+    assert_eq!(store.list(Some(ids[2]), 9).await.unwrap(), []);
+    // As long as what was kept of it.
+    let mut writer = store.begin(between).await.unwrap();
+    writer.append(Bytes::from_static(b"012345")).await.unwrap();
+    writer.finish(vec![0..2, 3..6]).await.unwrap();
+    let len = store.list(Some(ids[0]), 1).await.unwrap()[0].len;
+    assert_eq!(len, 5);
 }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use syncagent_protocol::crash::{Point, point};
 
-use super::{ChunkStore, PackId, PackReader, PackWriter, StoreError, Stored, uncached};
+use super::{ChunkStore, PackId, PackReader, PackWriter, StoreError, Stored, StoredPack, uncached};
 use crate::work::Work;
 
 const INCOMING: &str = "incoming";
@@ -93,8 +93,30 @@ fn store_error(id: PackId, error: &io::Error) -> StoreError {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof => StoreError::NotFound(id),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::Full,
+        _ if is_of_the_medium(error) => StoreError::Unreadable(id),
         _ => StoreError::Broken(error.to_string()),
     }
+}
+
+/// Whether bytes that were written cannot be read back, or a checksum of the file system says that they are others. Anything
+/// else (no right to read, too many files open) says nothing about the pack.
+#[cfg(unix)]
+fn is_of_the_medium(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let medium = [
+        Errno::IO,
+        Errno::BADMSG,
+        #[cfg(target_os = "linux")]
+        Errno::UCLEAN,
+    ];
+    let raw = error.raw_os_error();
+    { medium.iter() }.any(|errno| raw == Some(errno.raw_os_error()))
+}
+
+#[cfg(not(unix))]
+fn is_of_the_medium(error: &io::Error) -> bool {
+    // ERROR_CRC, ERROR_FILE_CORRUPT, ERROR_DISK_CORRUPT.
+    matches!(error.raw_os_error(), Some(23 | 1392 | 1393))
 }
 
 impl Inner {
@@ -181,26 +203,64 @@ impl ChunkStore for DirectoryStore {
         })
     }
 
-    fn list(&self) -> Stored<'_, Vec<PackId>> {
-        self.run(PackId([0; 16]), |store| {
-            let mut found = Vec::new();
+    fn list(&self, after: Option<PackId>, max: usize) -> Stored<'_, Vec<StoredPack>> {
+        self.run(PackId([0; 16]), move |store| {
+            let mut directories = Vec::new();
             for directory in fs::read_dir(&store.root)? {
                 let directory = directory?;
-                if directory.file_name().len() != 2 || !directory.file_type()?.is_dir() {
-                    continue;
-                }
-                for file in fs::read_dir(directory.path())? {
-                    let name = file?.file_name();
-                    let bytes = HEXLOWER.decode(name.as_encoded_bytes()).unwrap_or_default();
-                    if let Ok(id) = <[u8; 16]>::try_from(bytes) {
-                        found.push(PackId(id));
-                    }
+                let first = HEXLOWER.decode(directory.file_name().as_encoded_bytes());
+                if let Ok(&[first]) = first.as_deref()
+                    && after.is_none_or(|after| first >= after.0[0])
+                    && directory.file_type()?.is_dir()
+                {
+                    directories.push((first, directory.path()));
                 }
             }
-            found.sort();
+            directories.sort();
+            let mut found = Vec::new();
+            for (first, directory) in directories {
+                let mut here = packs_in(first, &directory)?;
+                here.retain(|pack| after.is_none_or(|after| pack.id > after));
+                here.sort_by_key(|pack| pack.id);
+                found.append(&mut here);
+                if found.len() >= max {
+                    break;
+                }
+            }
+            found.truncate(max);
             Ok(found)
         })
     }
+
+    fn place(&self, id: PackId) -> String {
+        self.inner.path(id).display().to_string()
+    }
+}
+
+/// The packs in the directory of those whose id begins with `first`.
+fn packs_in(first: u8, directory: &Path) -> io::Result<Vec<StoredPack>> {
+    let mut found = Vec::new();
+    for file in fs::read_dir(directory)? {
+        let file = file?;
+        let bytes = HEXLOWER.decode(file.file_name().as_encoded_bytes());
+        let Ok(Ok(id)) = bytes.map(<[u8; 16]>::try_from) else {
+            continue;
+        };
+        if id[0] != first {
+            continue;
+        }
+        match file.metadata() {
+            Ok(metadata) if metadata.is_file() => found.push(StoredPack {
+                id: PackId(id),
+                len: metadata.len(),
+            }),
+            Ok(_) => {}
+            // Deleted since the directory was read.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
 }
 
 struct Writer {
@@ -418,6 +478,6 @@ mod tests {
         let store = DirectoryStore::open(dir.path(), Work::Pool).unwrap();
         assert_eq!(fs::read_dir(dir.path().join(INCOMING)).unwrap().count(), 1);
         assert!(notes.exists());
-        assert_eq!(store.list().await.unwrap(), []);
+        assert_eq!(store.list(None, 9).await.unwrap(), []);
     }
 }

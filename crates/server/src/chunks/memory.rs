@@ -1,13 +1,13 @@
 //! Packs in memory, for tests and simulated worlds. What is finished counts as durable.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
+use std::ops::{Bound, Range};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures_util::future::ready;
 
-use super::{ChunkStore, PackId, PackReader, PackWriter, StoreError, Stored};
+use super::{ChunkStore, PackId, PackReader, PackWriter, StoreError, Stored, StoredPack};
 
 type Packs = Arc<Mutex<BTreeMap<PackId, Bytes>>>;
 
@@ -55,10 +55,21 @@ impl ChunkStore for MemoryStore {
         Box::pin(ready(Ok(())))
     }
 
-    fn list(&self) -> Stored<'_, Vec<PackId>> {
-        Box::pin(ready(Ok(Self::with(&self.packs, |packs| {
-            packs.keys().copied().collect()
-        }))))
+    fn list(&self, after: Option<PackId>, max: usize) -> Stored<'_, Vec<StoredPack>> {
+        let after = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let found = Self::with(&self.packs, |packs| {
+            let found = packs.range((after, Bound::Unbounded)).take(max);
+            let stored = |(&id, bytes): (_, &Bytes)| StoredPack {
+                id,
+                len: bytes.len() as u64,
+            };
+            found.map(stored).collect()
+        });
+        Box::pin(ready(Ok(found)))
+    }
+
+    fn place(&self, id: PackId) -> String {
+        format!("pack {id} in memory")
     }
 }
 

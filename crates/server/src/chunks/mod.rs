@@ -39,7 +39,10 @@ pub enum StoreError {
     /// There is no such pack, or it ends before the bytes asked for.
     #[error("pack {0} is not there, or is cut off")]
     NotFound(PackId),
-    /// No space is left.
+    /// It is there, and what it lies on cannot give these bytes.
+    #[error("a part of pack {0} cannot be read")]
+    Unreadable(PackId),
+    /// No space is left, but for what is kept free.
     #[error("no space is left for packs")]
     Full,
     /// Anything else, with its cause for the log.
@@ -52,6 +55,15 @@ impl StoreError {
     pub fn is_retryable(&self) -> bool {
         false
     }
+}
+
+/// A finished pack, as the store has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoredPack {
+    /// Its name.
+    pub id: PackId,
+    /// How many bytes of it there are.
+    pub len: u64,
 }
 
 /// The answer of a store.
@@ -68,8 +80,12 @@ pub trait ChunkStore: Send + Sync {
     /// Removes a pack; one that is not there is no error.
     fn delete(&self, id: PackId) -> Stored<'_, ()>;
 
-    /// Every finished pack, in order of id.
-    fn list(&self) -> Stored<'_, Vec<PackId>>;
+    /// Finished packs in order of id, from the one behind `after` on, at most `max`: a store may hold more than fit into
+    /// memory, and some tell no more than a thousand at once.
+    fn list(&self, after: Option<PackId>, max: usize) -> Stored<'_, Vec<StoredPack>>;
+
+    /// Where a person finds a pack, for the log.
+    fn place(&self, id: PackId) -> String;
 }
 
 /// A pack that is being written. Dropped before it is finished, it leaves nothing.

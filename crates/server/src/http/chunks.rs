@@ -17,7 +17,7 @@ use super::auth::Member;
 use super::body;
 use super::problem::{Failure, Result};
 use crate::app::App;
-use crate::catalog::Location;
+use crate::catalog::{Gap, Location};
 use crate::chunks::{PackId, PackReader, StoreError};
 use crate::limits::{PIECE_LEN, Turn};
 
@@ -51,6 +51,7 @@ pub(crate) async fn fetch(
         app,
         left: locations.into(),
         open: None,
+        missed: None,
         within: None,
         framed: true,
         turn,
@@ -94,7 +95,11 @@ pub(crate) async fn get(
     let reader = match app.0.chunks.open(location.pack).await {
         Ok(reader) => reader,
         Err(error @ StoreError::NotFound(_)) => {
-            tracing::error!(%id, %error, "a chunk is gone from the store");
+            let all = Location {
+                offset: 0,
+                ..location
+            };
+            missed(&app, all, &error).await;
             return Err(Failure::not_found("the chunk is gone from the store"));
         }
         Err(error) => return Err(error.into()),
@@ -104,6 +109,7 @@ pub(crate) async fn get(
         app,
         left,
         open: Some((location.pack, reader)),
+        missed: None,
         within: None,
         framed: false,
         turn,
@@ -117,6 +123,8 @@ struct Sending {
     app: App,
     left: VecDeque<Option<Location>>,
     open: Option<(PackId, Box<dyn PackReader>)>,
+    /// The pack that was found missing or cut off last, and from where on.
+    missed: Option<(PackId, u64)>,
     /// What is left of a chunk longer than a piece.
     within: Option<Location>,
     /// Whether each chunk is preceded by its length.
@@ -131,7 +139,7 @@ impl Sending {
             let piece = match self.long(rest).await {
                 // Its length was sent: what cannot be read spoils this chunk, and its reader notices, but no other one.
                 Err(error) if self.framed => {
-                    tracing::error!(%error, "a chunk cannot be read to its end");
+                    self.missed(rest, &error).await;
                     vec![0; rest.len.min(PIECE_LEN as u32) as usize].into()
                 }
                 piece => piece?,
@@ -147,7 +155,7 @@ impl Sending {
                 out.extend_from_slice(&[0; 4]);
                 continue;
             };
-            if !self.turn_to(first.pack).await? {
+            if !self.turn_to(first).await? {
                 out.extend_from_slice(&[0; 4]);
                 continue;
             }
@@ -155,7 +163,7 @@ impl Sending {
                 match self.long(first).await {
                     Err(error) if self.framed => {
                         self.within = None;
-                        Self::not_here(&error, &mut out);
+                        self.not_here(first, &error, &mut out).await;
                     }
                     piece => {
                         if self.framed {
@@ -215,7 +223,7 @@ impl Sending {
             .await;
         let bytes = match bytes {
             // Something in the run cannot be read: each for itself, so that it takes no other with it.
-            Err(error) if self.framed => {
+            Err(_) if self.framed => {
                 let mut offset = first.offset;
                 for len in lens {
                     match self.reader(first.pack)?.read(offset, len as usize).await {
@@ -223,7 +231,14 @@ impl Sending {
                             out.extend_from_slice(&len.to_be_bytes());
                             out.extend_from_slice(&bytes);
                         }
-                        Err(_) => Self::not_here(&error, out),
+                        Err(error) => {
+                            let chunk = Location {
+                                offset,
+                                len,
+                                ..first
+                            };
+                            self.not_here(chunk, &error, out).await;
+                        }
                     }
                     offset += u64::from(len) + 4;
                 }
@@ -244,9 +259,23 @@ impl Sending {
     }
 
     /// Says that a chunk is not here, which lets its reader name the file and go on with the others.
-    fn not_here(error: &StoreError, out: &mut BytesMut) {
-        tracing::error!(%error, "a chunk cannot be read");
+    async fn not_here(&mut self, chunk: Location, error: &StoreError, out: &mut BytesMut) {
+        self.missed(chunk, error).await;
         out.extend_from_slice(&[0; 4]);
+    }
+
+    /// Notes that a chunk, or what is left of it, cannot be read. A missing end of a pack is noted once.
+    async fn missed(&mut self, chunk: Location, error: &StoreError) {
+        let gone = matches!(error, StoreError::NotFound(_));
+        let is_noted =
+            { self.missed }.is_some_and(|(pack, from)| pack == chunk.pack && from <= chunk.offset);
+        if gone && is_noted {
+            return;
+        }
+        if gone {
+            self.missed = Some((chunk.pack, chunk.offset));
+        }
+        missed(&self.app, chunk, error).await;
     }
 
     fn reader(&self, pack: PackId) -> std::result::Result<&dyn PackReader, StoreError> {
@@ -256,8 +285,9 @@ impl Sending {
             .ok_or(StoreError::NotFound(pack))
     }
 
-    /// Opens `pack` if it is not open. Whether it is there.
-    async fn turn_to(&mut self, pack: PackId) -> std::result::Result<bool, StoreError> {
+    /// Opens the pack of `chunk` if it is not open. Whether it is there.
+    async fn turn_to(&mut self, chunk: Location) -> std::result::Result<bool, StoreError> {
+        let pack = chunk.pack;
         if self.open.as_ref().is_some_and(|(open, _)| *open == pack) {
             return Ok(true);
         }
@@ -267,10 +297,38 @@ impl Sending {
                 Ok(true)
             }
             Err(error @ StoreError::NotFound(_)) => {
-                tracing::error!(%error, "chunks are gone from the store");
+                let all = Location { offset: 0, ..chunk };
+                self.missed(all, &error).await;
                 Ok(false)
             }
             Err(error) => Err(error),
         }
+    }
+}
+
+/// Says in the log what cannot be read, and lets the catalog know, so that machines are asked for it from now on.
+async fn missed(app: &App, chunk: Location, error: &StoreError) {
+    let place = app.0.chunks.place(chunk.pack);
+    let gap = match error {
+        // A pack that ends here has nothing behind it either.
+        StoreError::NotFound(_) => Gap {
+            pack: chunk.pack,
+            bytes: chunk.offset..u64::MAX,
+        },
+        StoreError::Unreadable(_) => chunk.gap(),
+        // It may well be there: no right to read it, too many files open, the network.
+        StoreError::Full | StoreError::Broken(_) => {
+            tracing::error!(%error, place, "a chunk cannot be read");
+            return;
+        }
+    };
+    tracing::error!(
+        %error,
+        place,
+        "chunks cannot be read. They count as missing now, until a machine that still has the files sends them again: run \
+         `syncagent recover` there"
+    );
+    if let Err(error) = app.0.catalog.open_gaps(vec![gap]).await {
+        tracing::error!(%error, "cannot note that they are missing; the next start of the server does, or the next look at them");
     }
 }

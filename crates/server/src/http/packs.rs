@@ -19,8 +19,8 @@ use super::auth::Member;
 use super::body::Pieces;
 use super::problem::{Failure, Result};
 use crate::app::App;
-use crate::catalog::{NewChunk, NewPack, VaultKey};
-use crate::chunks::{PackId, PackWriter};
+use crate::catalog::{Location, NewChunk, NewPack, VaultKey};
+use crate::chunks::{PackId, PackReader, PackWriter};
 use crate::limits::{FREE_PACK_CHILDREN_LEN, MAX_PACK_CHILDREN_LEN, MAX_PACK_CHUNKS, PIECE_LEN};
 
 pub(crate) async fn post(
@@ -72,9 +72,7 @@ async fn keep(
 ) -> Result<PackReceipt> {
     let (catalog, store) = (&app.0.catalog, &app.0.chunks);
     let total = chunks.len() as u32;
-    let known = catalog
-        .known(vault, chunks.iter().map(|chunk| chunk.id).collect())
-        .await?;
+    let known = there(app, vault, &chunks).await?;
     let mut seen = HashSet::new();
     let mut renewed = Vec::new();
     let mut new = Vec::new();
@@ -137,6 +135,84 @@ async fn keep(
         stored,
         known: total - stored,
     })
+}
+
+/// Removes a pack that the catalog does not know after all. What goes wrong leaves it where it is, which costs only room.
+async fn remove_unrecorded(app: &App, pack: PackId) {
+    let (catalog, store) = (&app.0.catalog, &app.0.chunks);
+    let before = u128::from_be_bytes(pack.0).checked_sub(1);
+    let before = before.map(|id| PackId(id.to_be_bytes()));
+    let removed = match catalog.packs(before, 1).await {
+        Ok(next) if next.first().is_some_and(|next| next.id == pack) => return,
+        Ok(_) => store.delete(pack).await.map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    if let Err(error) = removed {
+        tracing::warn!(
+            error,
+            place = store.place(pack),
+            "cannot remove a pack that was not recorded"
+        );
+    }
+}
+
+/// Which chunks are stored already, and can be read: what the catalog says is looked at, because what came now is thrown away
+/// for it. Reads no more than was sent.
+async fn there(app: &App, vault: VaultKey, chunks: &[NewChunk]) -> Result<Vec<bool>> {
+    let (catalog, store) = (&app.0.catalog, &app.0.chunks);
+    let ids: Vec<_> = chunks.iter().map(|chunk| chunk.id).collect();
+    let mut there = catalog.known(vault, ids.clone()).await?;
+    if !there.contains(&true) {
+        return Ok(there);
+    }
+    let locations = catalog.locate(vault, ids).await?;
+    let mut known: Vec<_> = { locations.into_iter().enumerate() }
+        .filter_map(|(at, location)| Some((location.filter(|_| there[at])?, at)))
+        .collect();
+    // Each pack is opened once, and read from front to back.
+    known.sort_by_key(|(location, at)| (location.pack, location.offset, *at));
+    let mut open: Option<(PackId, Box<dyn PackReader>)> = None;
+    let mut gaps = Vec::new();
+    for (location, at) in known {
+        let pack = location.pack;
+        if open.as_ref().is_none_or(|(open, _)| *open != pack) {
+            open = store.open(pack).await.ok().map(|reader| (pack, reader));
+        }
+        let whole = match &open {
+            Some((_, reader)) => is_whole(&**reader, location, chunks[at].id).await,
+            None => false,
+        };
+        if !whole {
+            there[at] = false;
+            gaps.push(location.gap());
+        }
+    }
+    if let Some(gap) = gaps.first() {
+        tracing::error!(
+            "{} chunks are missing, damaged or cannot be read, one of them in {}. A machine has sent them again, and they are \
+             stored anew",
+            gaps.len(),
+            store.place(gap.pack)
+        );
+        catalog.open_gaps(gaps).await?;
+    }
+    Ok(there)
+}
+
+/// Whether the bytes of a chunk are there.
+async fn is_whole(reader: &dyn PackReader, location: Location, id: ChunkId) -> bool {
+    let mut hash = Context::new(&SHA256);
+    let mut at = location.offset;
+    let end = at + u64::from(location.len);
+    while at < end {
+        let len = (end - at).min(PIECE_LEN as u64);
+        let Ok(bytes) = reader.read(at, len as usize).await else {
+            return false;
+        };
+        hash.update(&bytes);
+        at += len;
+    }
+    hash.finish().as_ref() == id.0
 }
 
 /// Reads the framing of a pack as it arrives. Memory: what the catalog will need, and no blob.

@@ -137,7 +137,9 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Full => Self::disk_full(),
-            StoreError::NotFound(_) | StoreError::Broken(_) => Self::server(&error),
+            StoreError::NotFound(_) | StoreError::Unreadable(_) | StoreError::Broken(_) => {
+                Self::server(&error)
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Accidents with servers and machines: restored from backups, cut, cloned, put back.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use syncagent_client::daemon::control::{Client, Command};
@@ -298,6 +298,102 @@ fn content_that_the_server_lost_is_given_by_any_machine_that_has_the_file() {
     assert_eq!(done["recovered"]["versions_lost"], json!([]));
     c.sync_once().exits(0);
     assert_same(&a, &c);
+}
+
+/// The files of the packs, in order.
+fn packs(world: &World) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for dir in fs::read_dir(world.path("server/packs"))
+        .unwrap()
+        .map(Result::unwrap)
+    {
+        let files = fs::read_dir(dir.path()).unwrap().map(Result::unwrap);
+        found.extend(files.map(|file| file.path()));
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn packs_older_than_their_catalog_are_noticed_and_filled_up_again() {
+    let mut world = World::new();
+    let a = world.first("a");
+    a.write("old", "from before the backup");
+    fs::write(a.folder.join("doc"), noise(1, 50_000)).unwrap();
+    a.sync_once().exits(0);
+    let b = world.next("b", &a);
+    b.sync_once().exits(0);
+    // `cp` of a server that runs: first the packs, some time later the catalog.
+    copy(&world.path("server/packs"), &world.path("backup/packs"));
+    fs::write(a.folder.join("doc"), noise(2, 50_000)).unwrap();
+    fs::write(a.folder.join("new"), noise(3, 20 << 20)).unwrap();
+    a.sync_once().exits(0);
+    let address = world.address();
+    world.stop_server();
+    let catalog = "syncagent.db";
+    fs::copy(
+        world.path("server").join(catalog),
+        world.path("backup").join(catalog),
+    )
+    .unwrap();
+    put_back(&world.path("backup"), &world.path("server"));
+    world.start_server(&address);
+
+    let failed = b.sync_once().exits(1);
+    assert!(failed.stderr.contains("E_CHUNK: new"), "{}", failed.stderr);
+    assert!(failed.stderr.contains("E_CHUNK: doc"), "{}", failed.stderr);
+    let done = recover(&a, &["--json"]).exits(0).json();
+    assert!(done["recovered"]["chunks"].as_u64().unwrap() > 0, "{done}");
+    b.sync_once().exits(0);
+    assert_same(&a, &b);
+    let c = world.next("c", &a);
+    c.sync_once().exits(0);
+    assert_same(&a, &c);
+}
+
+#[test]
+fn content_whose_pack_is_gone_is_stored_anew_with_the_next_file_that_has_it() {
+    let mut world = World::new();
+    let a = world.first("a");
+    fs::write(a.folder.join("doc"), noise(1, 50_000)).unwrap();
+    a.sync_once().exits(0);
+    for (name, cut) in [("b", false), ("c", true)] {
+        fs::write(a.folder.join("doc"), noise(2, 50_000)).unwrap();
+        a.sync_once().exits(0);
+        let address = world.address();
+        world.stop_server();
+        for pack in packs(&world) {
+            match cut {
+                false => fs::remove_file(pack).unwrap(),
+                true => fs::write(pack, "SAPK, and then no more").unwrap(),
+            }
+        }
+        world.start_server(&address);
+        // Back to what the server was sent before, and acknowledged.
+        fs::write(a.folder.join("doc"), noise(1, 50_000)).unwrap();
+        a.sync_once().exits(0);
+        let other = world.next(name, &a);
+        other.sync_once().exits(0);
+        assert_same(&a, &other);
+    }
+}
+
+#[test]
+fn a_pack_that_goes_while_the_server_runs_is_missed_with_the_first_look_at_it() {
+    let world = World::new();
+    let a = world.first("a");
+    fs::write(a.folder.join("doc"), noise(1, 50_000)).unwrap();
+    a.sync_once().exits(0);
+    let b = world.next("b", &a);
+    for pack in packs(&world) {
+        fs::remove_file(pack).unwrap();
+    }
+    let failed = b.sync_once().exits(1);
+    assert!(failed.stderr.contains("E_CHUNK: doc"), "{}", failed.stderr);
+    let done = recover(&a, &["--json"]).exits(0).json();
+    assert!(done["recovered"]["chunks"].as_u64().unwrap() > 0, "{done}");
+    b.sync_once().exits(0);
+    assert_same(&a, &b);
 }
 
 /// Changes the password of the machine and of the server's slot. Passwords are in files of these names.
