@@ -14,6 +14,7 @@ use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use syncagent_protocol::crash::{Point, point};
 
+use super::room::Room;
 use super::{ChunkStore, PackId, PackReader, PackWriter, StoreError, Stored, StoredPack, uncached};
 use crate::work::Work;
 
@@ -32,6 +33,7 @@ struct Inner {
     root: PathBuf,
     /// Directories that are known to be there and on disk.
     made: Mutex<HashSet<PathBuf>>,
+    room: Room,
 }
 
 impl DirectoryStore {
@@ -54,6 +56,7 @@ impl DirectoryStore {
             inner: Arc::new(Inner {
                 root: root.to_owned(),
                 made: Mutex::default(),
+                room: Room::on(root),
             }),
         })
     }
@@ -171,6 +174,7 @@ impl ChunkStore for DirectoryStore {
         let work = self.work;
         let inner = Arc::clone(&self.inner);
         self.run(id, move |store| {
+            drop(store.room.keep_free(0)?);
             let path = store.root.join(INCOMING).join(id.to_string());
             let file = OpenOptions::new()
                 .read(true)
@@ -339,7 +343,9 @@ impl PackWriter for Writer {
             let Some(mut temp) = self.temp.take() else {
                 return Err(StoreError::Broken("the pack was given up".into()));
             };
+            let inner = Arc::clone(&self.inner);
             let written = run(self.work, self.id, move || {
+                let _room = inner.room.keep_free(bytes.len() as u64)?;
                 temp.append(&bytes)?;
                 Ok(temp)
             });

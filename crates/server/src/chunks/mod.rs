@@ -8,6 +8,7 @@
 pub mod conformance;
 pub mod directory;
 pub mod memory;
+mod room;
 mod uncached;
 
 use std::fmt;

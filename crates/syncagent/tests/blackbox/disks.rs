@@ -156,11 +156,29 @@ fn a_full_server_says_so_and_goes_on_serving() {
     a.sync_once().exits(0);
     let b = world.next("b", &a);
 
-    // What does not fit.
+    // What does not fit. Of its packs the server keeps those that fitted.
     fs::write(a.folder.join("long"), noise(24 << 20)).unwrap();
     let done = a.sync_once().exits(5).says("E_DISK_FULL");
     assert!(done.stderr.contains("on the server"), "{}", done.stderr);
     assert!(healthy(&world.url));
+    // An eighth of this disk, the part of it that is taken included, is kept free of packs, but for what they cost the catalog.
+    let volume = rustix::fs::statvfs(world.mounts().seen(&disk)).unwrap();
+    assert!(volume.f_bavail * volume.f_frsize > 9 << 20);
+    // However full it is of packs: what takes little room goes on, deletions above all.
+    b.sync_once().exits(0);
+    fs::remove_file(b.folder.join("here")).unwrap();
+    b.sync_once().exits(0);
+    for i in 0..4 {
+        b.write(&format!("note {i}"), "soon gone");
+        b.sync_once().exits(0);
+    }
+    b.write("here", "here");
+    for i in 0..4 {
+        fs::remove_file(b.folder.join(format!("note {i}"))).unwrap();
+    }
+    b.sync_once().exits(0);
+    a.sync_once().exits(5).says("E_DISK_FULL");
+    assert_eq!(a.names(), ["here", "long"]);
     // Not a byte is left, for the log neither. Whoever only asks gets an answer.
     let filler = world.mounts().fill(&disk);
     fs::remove_file(a.folder.join("long")).unwrap();
