@@ -17,8 +17,8 @@ use tokio::sync::{broadcast, watch};
 
 use crate::catalog::sqlite::SqliteCatalog;
 use crate::catalog::{Catalog, CatalogError, Session, VaultKey};
-use crate::chunks::ChunkStore;
 use crate::chunks::directory::DirectoryStore;
+use crate::chunks::{ChunkStore, PackId};
 use crate::data_dir::{DataDir, Places};
 use crate::http;
 use crate::hub::{Hub, Note};
@@ -133,6 +133,8 @@ pub(crate) struct Inner {
     /// When each machine was last heard of, as far as this process knows: a write for each request would
     /// cost more than it tells.
     seen: Mutex<HashMap<(VaultKey, MachineId), u64>>,
+    /// Packs whose recording failed in such a way that a crash may bring it back.
+    doubted: Mutex<Vec<PackId>>,
     /// True from the moment the server goes down.
     pub(crate) closing: watch::Sender<bool>,
     /// Hold the places.
@@ -266,6 +268,7 @@ impl App {
             limits: Limits::default(),
             tls: OnceLock::new(),
             seen: Mutex::default(),
+            doubted: Mutex::default(),
             closing: watch::Sender::new(false),
             _lock: lock,
         }))
@@ -315,6 +318,26 @@ impl App {
     pub(crate) fn last_seen_ms(&self, vault: VaultKey, machine: MachineId) -> u64 {
         let seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.get(&(vault, machine)).copied().unwrap_or(0)
+    }
+
+    /// Notes that nobody knows whether these packs are recorded, until something else is.
+    pub(crate) fn doubt(&self, packs: impl IntoIterator<Item = PackId>) {
+        let mut doubted = self
+            .0
+            .doubted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        doubted.extend(packs);
+    }
+
+    /// The packs that were doubted, each once.
+    pub(crate) fn take_doubted(&self) -> Vec<PackId> {
+        let mut doubted = self
+            .0
+            .doubted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *doubted)
     }
 
     pub(crate) fn random<const N: usize>(&self) -> [u8; N] {

@@ -135,7 +135,7 @@ impl From<OpenError> for Failure {
             }
             OpenError::Directory { .. } => Code::Write,
             OpenError::Catalog {
-                error: CatalogError::Full,
+                error: CatalogError::Full | CatalogError::FullAfterwards,
                 ..
             } => Code::DiskFull,
             OpenError::Catalog { .. } if error.is_retryable() => Code::Busy,

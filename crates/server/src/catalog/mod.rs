@@ -28,6 +28,9 @@ pub enum CatalogError {
     /// No space is left for it.
     #[error("no space is left for the catalog")]
     Full,
+    /// No space is left for what comes right after it.
+    #[error("no space is left beside the catalog")]
+    FullAfterwards,
     /// Others held it for too long.
     #[error("the catalog is busy")]
     Busy,
@@ -40,6 +43,11 @@ impl CatalogError {
     /// Whether the same request may succeed later without anybody doing anything.
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Busy)
+    }
+
+    /// Whether a crash may bring it back all the same: it may have been written to its end, and only then something failed.
+    pub fn may_come_back(&self) -> bool {
+        matches!(self, Self::FullAfterwards | Self::Broken(_))
     }
 }
 

@@ -52,7 +52,8 @@ impl From<rusqlite::Error> for CatalogError {
             .is_some_and(|failure| failure.extended_code == ffi::SQLITE_IOERR_SHMSIZE);
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Self::Full,
-            _ if cannot_grow => Self::Full,
+            // It grows after the journal was written and flushed.
+            _ if cannot_grow => Self::FullAfterwards,
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
             _ => Self::Broken(error.to_string()),
         }

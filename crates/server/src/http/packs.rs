@@ -106,6 +106,8 @@ async fn keep(
     }
     writer.finish(keep).await?;
     point(Point::PackDurable);
+    // Before this one is recorded: of what fails meanwhile nobody knows yet.
+    let doubted = app.take_doubted();
     let stored = match catalog
         .record_pack(
             vault,
@@ -121,11 +123,20 @@ async fn keep(
     {
         Ok(stored) => stored,
         Err(error) => {
-            // Unknown to the catalog it would lie there for ever.
-            store.delete(id).await?;
+            app.doubt(doubted);
+            match error.may_come_back() {
+                // Then the catalog must not name a pack that is not there.
+                true => app.doubt([id]),
+                // Unknown to the catalog it would lie there for ever.
+                false => store.delete(id).await?,
+            }
             return Err(error.into());
         }
     };
+    // What was recorded stands in the place of whatever was left of failures before it: no crash brings those back now.
+    for failed in doubted {
+        remove_unrecorded(app, failed).await;
+    }
     if stored == 0 {
         // Another upload of the same chunks was faster.
         store.delete(id).await?;

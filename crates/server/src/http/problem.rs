@@ -126,7 +126,7 @@ impl IntoResponse for Failure {
 impl From<CatalogError> for Failure {
     fn from(error: CatalogError) -> Self {
         match error {
-            CatalogError::Full => Self::disk_full(),
+            CatalogError::Full | CatalogError::FullAfterwards => Self::disk_full(),
             CatalogError::Busy => Self::crowded(),
             CatalogError::Broken(_) => Self::server(&error),
         }
