@@ -11,6 +11,7 @@
 mod apply;
 mod below;
 mod brake;
+mod copies;
 mod decide;
 mod fetch;
 mod history;
@@ -223,9 +224,9 @@ impl Engine {
         }
         let placement = probe(&*config.disk)?;
         preview::keep_placement(&config.index, &placement)?;
-        let is_another = forget_another(&mut config.index, &*config.disk)?;
+        let origin = forget_another(&mut config.index, &*config.disk)?;
         let mut engine = Self::build(config, identity, Some(lock), placement)?;
-        if is_another {
+        if origin == Whence::Copy {
             engine.notice(ANOTHER.to_owned());
         }
         engine.recover()?;
@@ -493,6 +494,7 @@ impl Engine {
     }
 
     async fn try_pass(&mut self, hint: Hint) -> Result<Outcome, ClientError> {
+        self.compare_copies().await?;
         self.unite_on().await?;
         let mut outcome = Outcome::default();
         self.unlooked = std::mem::take(&mut self.unlooked).and(hint);
@@ -845,7 +847,20 @@ fn remember_position(config: &mut EngineConfig) -> Result<(), ClientError> {
 
 /// Under which key the index notes by what the file with the folder's identity, and its own, are known from copies.
 const ORIGINS: &str = "born_ns";
+/// Under which key it notes that folder and index are both copies, and were not compared yet.
+const COPIED: &str = "copied";
 const ANOTHER: &str = "the folder is a copy of the one that was synchronised before, or was put back from a backup. It was merged with the vault: nothing counts as deleted, and older versions are brought up to date";
+
+/// Where a folder comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whence {
+    /// It is the one that it was.
+    Same,
+    /// It is a copy, and the index is none.
+    Copy,
+    /// Both are copies: of one moment, or of two.
+    BothCopies,
+}
 
 /// The file with the folder's identity, and the index.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -888,8 +903,8 @@ impl Origins {
         }
     }
 
-    /// Whether another directory stands where the folder was, a copy of it, and the index is no copy.
-    fn is_another_folder(self, before: Self) -> bool {
+    /// Whether another directory stands where the folder was, a copy of it, and whether the index is one, too.
+    fn since(self, before: Self) -> Whence {
         let born_apart = |now: Origin, before: Origin| Some(now.born_ns? != before.born_ns?);
         let numbered_apart = |now: Origin, before: Origin| {
             ![now.inode, before.inode].contains(&0) && now.inode != before.inode
@@ -903,16 +918,20 @@ impl Origins {
         });
         let is_copied =
             born_apart(index.0, index.1).unwrap_or_else(|| numbered_apart(index.0, index.1));
-        is_another && !is_copied
+        match (is_another, is_copied) {
+            (false, _) => Whence::Same,
+            (true, false) => Whence::Copy,
+            (true, true) => Whence::BothCopies,
+        }
     }
 }
 
 /// Where a copy of the folder stands in its place, what it lacks was not deleted, and what is older in it was not changed:
-/// what was agreed on says nothing of it. But it does where the index itself is a copy, too, as in a machine that was
-/// restored from an image: it is of the same time. Whether it is so; not where nothing tells.
-fn forget_another(index: &mut Index, disk: &dyn Disk) -> Result<bool, ClientError> {
+/// what was agreed on says nothing of it. Where the index itself is a copy, too, both may be of one moment, as in a machine
+/// that was restored from an image, or of two: the next pass compares them (`copies`). Not where nothing tells.
+fn forget_another(index: &mut Index, disk: &dyn Disk) -> Result<Whence, ClientError> {
     let Some(folder) = disk.identity_origin() else {
-        return Ok(false);
+        return Ok(Whence::Same);
     };
     let now = Origins {
         folder,
@@ -921,14 +940,15 @@ fn forget_another(index: &mut Index, disk: &dyn Disk) -> Result<bool, ClientErro
     let note = now.encode();
     let before = index.meta(ORIGINS)?;
     if before.as_ref() == Some(&note) {
-        return Ok(false);
+        return Ok(Whence::Same);
     }
-    let is_another = before.is_some_and(|before| now.is_another_folder(Origins::parse(&before)));
-    match is_another {
-        true => index.forget_folder((ORIGINS, &note))?,
-        false => index.set_meta(ORIGINS, &note)?,
+    let whence = before.map_or(Whence::Same, |before| now.since(Origins::parse(&before)));
+    match whence {
+        Whence::Same => index.set_meta(ORIGINS, &note)?,
+        Whence::Copy => index.forget_folder((ORIGINS, &note))?,
+        Whence::BothCopies => index.begin_copies((ORIGINS, &note), COPIED)?,
     }
-    Ok(is_another)
+    Ok(whence)
 }
 
 /// Locks the folder; adopts it if this machine never had one.
@@ -1098,54 +1118,60 @@ mod tests {
         let copied = file(None, 71, 0);
         let was = file(None, 7, 100);
         let born = file(Some(5), 7, 100);
-        for (what, before, now, index_now, is_another) in [
-            ("untouched", was, was, index, false),
-            ("put back", was, file(None, 8, 200), index, true),
-            ("chmod", was, file(None, 7, 200), index, false),
+        for (what, before, now, index_now, whence) in [
+            ("untouched", was, was, index, Whence::Same),
+            ("put back", was, file(None, 8, 200), index, Whence::Copy),
+            ("chmod", was, file(None, 7, 200), index, Whence::Same),
             (
                 "mounted with other numbers",
                 was,
                 file(None, 8, 100),
                 index,
-                false,
+                Whence::Same,
             ),
-            ("no numbers", was, file(None, 0, 200), index, false),
-            ("no times", was, file(None, 8, 0), index, false),
+            ("no numbers", was, file(None, 0, 200), index, Whence::Same),
+            ("no times", was, file(None, 8, 0), index, Whence::Same),
             (
                 "an image, index and all",
                 was,
                 file(None, 8, 200),
                 copied,
-                false,
+                Whence::BothCopies,
             ),
             (
                 "an index without number",
                 was,
                 file(None, 8, 200),
                 file(None, 0, 0),
-                true,
+                Whence::Copy,
             ),
             (
                 "put back, says its birth",
                 born,
                 file(Some(6), 7, 100),
                 index,
-                true,
+                Whence::Copy,
             ),
             (
                 "the same, by its birth",
                 born,
                 file(Some(5), 8, 200),
                 index,
-                false,
+                Whence::Same,
             ),
-            ("no birth any more", born, file(None, 7, 200), index, false),
+            (
+                "no birth any more",
+                born,
+                file(None, 7, 200),
+                index,
+                Whence::Same,
+            ),
         ] {
             let of = |folder, index| Origins { folder, index };
             // As the index hands it back.
             let before = Origins::parse(&of(before, index).encode());
             let now = of(now, index_now);
-            assert_eq!(now.is_another_folder(before), is_another, "{what}");
+            assert_eq!(now.since(before), whence, "{what}");
         }
         // As it was noted before numbers were.
         let births = [5_i64, 6].map(i64::to_be_bytes);
@@ -1154,8 +1180,8 @@ mod tests {
             folder,
             index: file(Some(6), 70, 0),
         };
-        assert!(!of(born).is_another_folder(before));
-        assert!(of(file(Some(4), 7, 100)).is_another_folder(before));
-        assert!(!of(file(None, 7, 100)).is_another_folder(before));
+        assert_eq!(of(born).since(before), Whence::Same);
+        assert_eq!(of(file(Some(4), 7, 100)).since(before), Whence::Copy);
+        assert_eq!(of(file(None, 7, 100)).since(before), Whence::Same);
     }
 }

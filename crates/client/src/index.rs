@@ -1152,6 +1152,30 @@ impl Index {
         Ok(())
     }
 
+    /// Folder and index are both copies: forgets what is known by numbers of files, sets a note, and another that they are to
+    /// be compared. What was agreed on stays, and what a commit without an answer leaves, until they were.
+    pub fn begin_copies(&mut self, (key, note): (&str, &[u8]), copied: &str) -> Result<()> {
+        let tx = self.db.transaction()?;
+        tx.execute_batch("DELETE FROM pending_ids; DELETE FROM own_moves; DELETE FROM intended;")?;
+        for (key, note) in [(key, note), (copied, b"")] {
+            tx.execute(
+                "INSERT OR REPLACE INTO meta VALUES (?1, ?2)",
+                params![key, note],
+            )?;
+        }
+        tx.commit()?;
+        Ok(())
+    }
+
+    /// Folder and index were compared.
+    pub fn end_copies(&mut self, copied: &str) -> Result<()> {
+        let tx = self.db.transaction()?;
+        tx.execute("DELETE FROM sealed_rows", [])?;
+        tx.execute("DELETE FROM meta WHERE key = ?1", [copied])?;
+        tx.commit()?;
+        Ok(())
+    }
+
     /// The data chunks of a file's version, if they were kept: ids and lengths without keys do not stand alone. None, too, if
     /// they are no longer what was kept.
     pub fn leaves(&self, node: NodeId, op_hash: OpHash) -> Result<Option<Vec<u8>>> {

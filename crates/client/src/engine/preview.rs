@@ -171,6 +171,7 @@ impl Preview {
     /// What a pass would do now.
     pub async fn plan(&mut self) -> Result<Foreseen, ClientError> {
         self.check_root()?;
+        self.engine.compare_copies().await?;
         self.engine.unite_on().await?;
         self.pull().await?;
         self.engine.look(&Hint::Everything);

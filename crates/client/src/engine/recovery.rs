@@ -231,6 +231,7 @@ impl Engine {
             Way::Unite => self.go_back(course.common_n)?,
         }
         // Also one that was begun before, whatever the server has done since.
+        self.compare_copies().await?;
         recovered.not_deleted = self.unite_on().await?;
         self.reconnected();
         Ok(recovered)
@@ -542,7 +543,7 @@ impl Engine {
         Ok(note.map(|bytes| serde_json::from_slice(&bytes).unwrap_or_default()))
     }
 
-    fn look_everywhere(&mut self) -> Result<(), ClientError> {
+    pub(super) fn look_everywhere(&mut self) -> Result<(), ClientError> {
         self.errors.clear();
         self.look(&Hint::Everything);
         self.check_root().inspect_err(|_| self.scan = None)?;

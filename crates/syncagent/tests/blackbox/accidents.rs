@@ -1125,6 +1125,83 @@ mod images {
         assert_eq!((&a.status()["head"], &b.status()["head"]), (&head, &head));
     }
 
+    /// As any backup of a running machine may be that copies files one after the other.
+    #[test]
+    fn a_home_and_a_folder_of_two_moments_delete_nothing_and_take_nothing_back() {
+        let world = World::new();
+        let a = world.first("a");
+        for name in ["edited", "moved", "untouched", "to be deleted"] {
+            a.write(name, "before");
+        }
+        a.write("dir/inner", "before");
+        a.write("renamed/inner", "before");
+        fs::write(a.folder.join("sized"), noise(1, 30_000)).unwrap();
+        a.sync_once().exits(0);
+        let b = world.next("b", &a);
+        b.sync_once().exits(0);
+        a.sync_once().exits(0);
+        image(a.home(), &world.path("home.early"));
+        image(&a.folder, &world.path("folder.early"));
+
+        b.write("report", "by b");
+        b.write("new/report", "by b");
+        b.write("edited", "behind");
+        fs::write(b.folder.join("sized"), noise(2, 40_000)).unwrap();
+        fs::rename(b.folder.join("moved"), b.folder.join("elsewhere")).unwrap();
+        fs::rename(b.folder.join("renamed"), b.folder.join("anew")).unwrap();
+        fs::remove_file(b.folder.join("dir/inner")).unwrap();
+        b.write("dir/another", "by b");
+        b.sync_once().exits(0);
+        a.sync_once().exits(0);
+        image(a.home(), &world.path("home.late"));
+        image(&a.folder, &world.path("folder.late"));
+        // After both.
+        fs::remove_file(b.folder.join("to be deleted")).unwrap();
+        b.write("report", "once more");
+        b.sync_once().exits(0);
+        a.sync_once().exits(0);
+
+        for (home, folder) in [("late", "early"), ("early", "late"), ("late", "late")] {
+            let before = tree(&b);
+            image(&world.path(&format!("home.{home}")), a.home());
+            image(&world.path(&format!("folder.{folder}")), &a.folder);
+            a.write("not sent yet", &format!("{home} {folder}"));
+            let case = format!("home {home}, folder {folder}");
+            let foreseen = a.foresee().exits(0).json();
+            let vault = foreseen["vault"].as_array().unwrap();
+            let removes = vault.iter().any(|step| step["action"] == "remove");
+            assert!(!removes, "{case}: {foreseen}");
+            a.sync_once().exits(0);
+            b.sync_once().exits(0);
+            assert_same(&a, &b);
+            for (path, content) in &before {
+                let is_there = tree(&b)
+                    .iter()
+                    .any(|now| now == &(path.clone(), content.clone()));
+                assert!(is_there || path == "not sent yet", "{case}: {path}");
+            }
+            assert_eq!(b.read("report").as_deref(), Some("once more"), "{case}");
+            assert_eq!(b.read("to be deleted"), None, "{case}");
+            let copies = |name: &String| name.contains(".conflict-") && !name.contains("not sent");
+            assert!(!b.names().iter().any(copies), "{case}: {:?}", b.names());
+            assert_eq!(
+                notices(&a).contains("not of one moment"),
+                home != folder,
+                "{case}"
+            );
+            // From then on what is deleted there is deleted.
+            for name in b.names() {
+                if name.contains("not sent") {
+                    fs::remove_file(a.folder.join(name)).unwrap();
+                }
+            }
+            a.sync_once().exits(0);
+            b.sync_once().exits(0);
+            assert_same(&a, &b);
+            assert_eq!(b.read("not sent yet"), None);
+        }
+    }
+
     #[test]
     fn an_older_index_beside_a_newer_folder_sends_nothing_twice() {
         let world = World::new();
