@@ -686,6 +686,93 @@ fn a_union_that_died_at_any_crash_point_is_made_by_the_next() {
     });
 }
 
+/// The laptop has lost its index, and knows of what it saw only how far that went. The server has gone past it.
+async fn forgotten() -> Restored {
+    let mut restored = Restored::new(true).await;
+    let laptop = &mut restored.laptop;
+    let seen = laptop.engine().head();
+    let seen = format!(r#"{{"head":{{"n":{},"hash":"{}"}}}}"#, seen.n, seen.hash);
+    laptop.machine.engine = None;
+    let home = &laptop.machine.home;
+    for name in ["state.db", "state.db-wal", "state.db-shm"] {
+        let _ = std::fs::remove_file(home.state_path().with_file_name(name));
+    }
+    home.save_last_status(seen.as_bytes()).unwrap();
+    for name in ["one", "two"] {
+        restored.desktop.write(name, name.as_bytes());
+        restored.clock.advance_ns(1_000_000_000);
+        restored.desktop.pass().await.unwrap();
+    }
+    Restored::start(&restored.world, &mut restored.laptop);
+    let code = restored.laptop.pass().await.unwrap_err().code();
+    assert_eq!(code, Code::Fork);
+    restored
+}
+
+#[test]
+fn a_machine_that_forgot_what_it_saw_unites_after_any_interruption() {
+    run(async {
+        for what in [
+            Happens::Killed,
+            Happens::KilledBefore,
+            Happens::KilledAfter,
+            Happens::Cut,
+            Happens::AnswerLost,
+        ] {
+            for step in 0.. {
+                let case = format!("{what:?} at step {step}");
+                let mut restored = forgotten().await;
+                let course = restored.laptop.engine().recovery().await.unwrap().course;
+                assert_eq!(course.way, Way::Unite, "{case}");
+                let mut before: Vec<String> = restored.laptop.files().into_values().collect();
+                before.extend(restored.desktop.files().into_values());
+                let happened = restored.interrupt(what, step, &mut Vec::new()).await;
+                restored.clock.advance_ns(1_000_000_000);
+                restored.laptop.recover(&mut Vec::new()).await.unwrap();
+                restored.settle().await;
+                let files = restored.laptop.files();
+                assert_eq!(files, restored.desktop.files(), "{case}");
+                let is_there = |hash: &String| files.values().any(|now| now == hash);
+                let lost = before.iter().filter(|hash| !is_there(hash));
+                // What the desktop had untouched is a version of what it knows to be newer.
+                assert_eq!(lost.count(), 0, "{case}: {files:?}");
+                if !happened {
+                    assert!(step > 5, "only {step}");
+                    break;
+                }
+            }
+        }
+    });
+}
+
+/// It is noted that both sides are being united, and not yet forgotten what was seen before.
+#[test]
+fn a_union_that_was_noted_goes_on_although_the_server_shows_something_else_than_was_seen() {
+    run(async {
+        let mut restored = forgotten().await;
+        let laptop = &mut restored.laptop;
+        let trusted = laptop.machine.home.credentials().unwrap().unwrap().trusted;
+        assert!(trusted.is_some());
+        let course = laptop.engine().recovery().await.unwrap().course;
+        laptop.engine().rejoin(course).await.unwrap();
+        let credentials = |here: &Here| here.machine.home.credentials().unwrap().unwrap();
+        assert!(credentials(laptop).trusted.is_none());
+        // As it was in that moment.
+        laptop.engine().index().set_meta("uniting", b"[]").unwrap();
+        { laptop.engine().index().set_meta("forgetting", b"") }.unwrap();
+        laptop.machine.engine = None;
+        let mut before = credentials(laptop);
+        before.trusted = Some(syncagent_protocol::api::Head {
+            n: trusted.unwrap().n + 100,
+            hash: trusted.unwrap().hash,
+        });
+        laptop.machine.home.save_credentials(&before).unwrap();
+        Restored::start(&restored.world, &mut restored.laptop);
+        restored.laptop.pass().await.unwrap();
+        assert!(credentials(&restored.laptop).trusted.is_none());
+    });
+}
+
 #[test]
 fn what_is_given_back_is_given_back_after_any_interruption() {
     run(async {

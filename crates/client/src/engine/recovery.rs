@@ -11,14 +11,16 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use syncagent_protocol::commit::Commit;
 use syncagent_protocol::pack::MAX_IDS_PER_REQUEST;
-use syncagent_protocol::{Body, ChunkId, Code, ContentHash, MachineId, NodeId, OpHash, TreePath};
+use syncagent_protocol::{
+    Body, ChunkId, Code, CommitHash, ContentHash, MachineId, NodeId, OpHash, TreePath,
+};
 use syncagent_sync::plan::Step;
 use syncagent_sync::{AncestorNode, LastOp, LocalState, Op};
 use syncagent_vault::chunk::{Scope, Sealed};
 use syncagent_vault::op::{Content, File, Put, PutBody};
 
 use super::decide::{Decision, hash_file};
-use super::{Engine, Hint, Preview, TouchedFile};
+use super::{Engine, Hint, Preview, State, TouchedFile};
 use crate::error::ClientError;
 use crate::folder::read::open_stable;
 use crate::home::PendingRemoval;
@@ -33,6 +35,8 @@ const MAX_ROUNDS: usize = 16;
 const MAX_LISTED: usize = 10_000;
 /// Under which key the index notes a union that is not finished, with the paths that were kept so far.
 const UNITING: &str = "uniting";
+/// Under which key it notes that with the union the positions go that were seen before the index was lost.
+const FORGETTING: &str = "forgetting";
 /// Looks at the folder in one try of a union, if something could not be seen before.
 const MAX_LOOKS: usize = 3;
 /// Files that an error names.
@@ -134,7 +138,7 @@ impl Engine {
             .collect();
         let own_n = self.seen();
         let way = match common_n == self.head.n {
-            true if server_n >= own_n => Way::Nothing,
+            true if server_n >= own_n && self.shows_what_was_seen().await? => Way::Nothing,
             // It was farther once, and has forgotten what it saw.
             true => Way::Unite,
             false if server_n == common_n && lost.iter().all(|commit| commit.held) => Way::GiveBack,
@@ -152,6 +156,16 @@ impl Engine {
                 .map(|machine| self.machine_name(machine))
                 .collect(),
         })
+    }
+
+    /// Whether the server has the commit that this machine has seen, if it has forgotten all of it but its hash.
+    async fn shows_what_was_seen(&self) -> Result<bool, ClientError> {
+        match self.credentials.trusted {
+            Some(seen) if seen.n > self.head.n => {
+                Ok(self.shown_at(seen.n).await? == Some(seen.hash))
+            }
+            _ => Ok(true),
+        }
     }
 
     fn machine_name(&self, machine: MachineId) -> String {
@@ -186,14 +200,16 @@ impl Engine {
     }
 
     async fn agrees(&self, n: u64) -> Result<bool, ClientError> {
+        let shown = self.shown_at(n).await?;
+        Ok(shown.is_some() && shown == self.index.hash_at(n)?)
+    }
+
+    /// The hash of the commit that the server shows at a position.
+    async fn shown_at(&self, n: u64) -> Result<Option<CommitHash>, ClientError> {
         let page = self.remote.commits(n - 1).await?;
-        let Some(bytes) = page.commits.first() else {
-            return Ok(false);
-        };
-        let Ok(commit) = Commit::parse_served(bytes) else {
-            return Ok(false);
-        };
-        Ok(commit.header.n == n && self.index.hash_at(n)? == Some(commit.hash()))
+        let commit = { page.commits.first() }.and_then(|bytes| Commit::parse_served(bytes).ok());
+        let commit = commit.filter(|commit| commit.header.n == n);
+        Ok(commit.map(|commit| commit.hash()))
     }
 
     /// Brings server and machine together again, if things stand as they did when somebody agreed to it. The next pass
@@ -496,12 +512,7 @@ impl Engine {
                 since_n: common_n,
             })
             .collect();
-        // The positions seen before a lost index, too: somebody agreed to go on from what there is.
-        if let Some(home) = &self.home {
-            home.forget_last_status()?;
-        }
         self.note(|credentials| {
-            credentials.trusted = None;
             // The next pass pins them again: a password that was changed stays changed. One that waits is newer.
             let pending = &mut credentials.pending_slots;
             for slot in &slots {
@@ -517,9 +528,23 @@ impl Engine {
                 }
             }
         })?;
+        self.index.set_meta(FORGETTING, b"")?;
         self.index
             .rewind(common_n, &rows, (UNITING, &listed(&kept)?))?;
-        self.reload()
+        self.forget_seen()?;
+        self.reload()?;
+        self.publish(State::Syncing);
+        Ok(())
+    }
+
+    /// Forgets the positions that were seen before an index was lost: somebody agreed to go on from what there is. Not
+    /// before it is noted that both sides are being united, or what was deleted on one would be deleted on the other.
+    fn forget_seen(&mut self) -> Result<(), ClientError> {
+        if let Some(home) = &self.home {
+            home.forget_last_status()?;
+        }
+        self.note(|credentials| credentials.trusted = None)?;
+        self.index.drop_meta(FORGETTING)
     }
 
     /// Goes on with a union that is not finished. What was deleted on one side only and kept, all that time.
@@ -527,6 +552,9 @@ impl Engine {
         let Some(mut kept) = self.kept_so_far()? else {
             return Ok(Vec::new());
         };
+        if self.index.meta(FORGETTING)?.is_some() {
+            self.forget_seen()?;
+        }
         self.keep_from_deleting(&mut kept).await?;
         for path in &kept {
             self.notice(format!(

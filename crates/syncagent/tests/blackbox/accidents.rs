@@ -736,6 +736,41 @@ fn a_machine_that_forgot_what_was_lost_unites_with_what_there_is() {
 }
 
 #[test]
+fn a_machine_that_forgot_what_was_lost_unites_with_a_server_that_has_gone_past_it() {
+    let mut world = World::new();
+    let a = world.first("a");
+    a.write("old", "before");
+    a.sync_once().exits(0);
+    let b = world.next("b", &a);
+    b.sync_once().exits(0);
+    a.sync_once().exits(0);
+    back_up(&mut world, "backup");
+    a.write("new", "after");
+    a.sync_once().exits(0);
+    restore(&mut world, "backup");
+    a.run(&["reset", "--yes"]).exits(0);
+    for name in ["1", "2", "3"] {
+        b.write(name, name);
+        b.sync_once().exits(0);
+    }
+    a.sync_once().exits(14).says("E_FORK");
+    let foreseen = recover(&a, &["--dry-run"]).exits(0);
+    let told = "another history than this machine has seen";
+    assert!(foreseen.stdout.contains(told), "{}", foreseen.stdout);
+    // Nothing of it without a yes.
+    recover(&a, &[]).exits(2);
+    a.sync_once().exits(14).says("E_FORK");
+    let done = recover(&a, &["--yes", "--json"]).exits(0).json();
+    assert_eq!((&done["way"], &done["lost"]), (&json!("unite"), &json!([])));
+    a.sync_once().exits(0);
+    b.sync_once().exits(0);
+    assert_same(&a, &b);
+    assert_eq!(a.names(), ["1", "2", "3", "new", "old"]);
+    let again = recover(&a, &["--json"]).exits(0).json();
+    assert_eq!(again["way"], "nothing");
+}
+
+#[test]
 fn a_tail_that_is_cut_is_noticed_by_those_who_saw_it_alone() {
     let mut world = World::new();
     let a = world.first("a");
