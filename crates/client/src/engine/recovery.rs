@@ -240,8 +240,14 @@ impl Engine {
                 self.give_slots(&mut recovered).await?;
             }
             Way::GiveBack => {
+                let mut from = course.common_n;
+                if course.server_n == 0 {
+                    // A vault takes chunks once it has its first commit, which names none.
+                    self.give_back(0, 1, &mut recovered).await?;
+                    from = 1;
+                }
                 self.give_chunks(course.common_n, &mut recovered).await?;
-                self.give_back(course.common_n, &mut recovered).await?;
+                self.give_back(from, u64::MAX, &mut recovered).await?;
                 self.give_slots(&mut recovered).await?;
             }
             Way::Unite => self.go_back(course.common_n)?,
@@ -253,13 +259,15 @@ impl Engine {
         Ok(recovered)
     }
 
-    /// Posts the commits after `common_n` again.
+    /// Posts the commits after `from` again, up to `to`.
     async fn give_back(
         &mut self,
-        common_n: u64,
+        from: u64,
+        to: u64,
         recovered: &mut Recovered,
     ) -> Result<(), ClientError> {
-        for past in self.index.commits_after(common_n)? {
+        let past = self.index.commits_after(from)?.into_iter();
+        for past in past.take_while(|past| past.n <= to) {
             let served = self.index.served(past.n, past.hash)?.ok_or_else(|| {
                 ClientError::State(format!("position {} is no longer here", past.n))
             })?;
