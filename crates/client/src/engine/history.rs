@@ -750,10 +750,27 @@ impl Engine {
         sealed: &SealedCommit,
     ) -> Result<Posted, ClientError> {
         match self.post(sealed).await {
-            // Nobody has seen it, so it can be as if it had never been sealed.
-            Err(ClientError::Remote(error @ RemoteError::Unreached(_))) => {
+            Ok(Posted::Missing(chunks)) => {
+                self.server_lost(&chunks)?;
+                self.index.give_up_sealed(sealed.hash)?;
+                Ok(Posted::Missing(chunks))
+            }
+            // Nobody has seen it, or it was refused for good: it can be as if it had never been sealed.
+            Err(ClientError::Remote(
+                error @ (RemoteError::Unreached(_) | RemoteError::Untrusted(_)),
+            )) => {
                 self.index.give_up_sealed(sealed.hash)?;
                 Err(error.into())
+            }
+            Err(ClientError::Remote(error @ RemoteError::Refused { .. }))
+                if !error.is_retryable() =>
+            {
+                self.index.give_up_sealed(sealed.hash)?;
+                Err(error.into())
+            }
+            Err(error @ ClientError::Halted { .. }) => {
+                self.index.give_up_sealed(sealed.hash)?;
+                Err(error)
             }
             // It may stand by now. To seal another commit in its place would put two of this machine's into the world,
             // and a server could show each to somebody else: all that can be done is to say so.

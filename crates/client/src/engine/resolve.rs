@@ -153,8 +153,7 @@ impl Engine {
                     });
                 }
                 Posted::Conflict(_) => {}
-                Posted::Missing(chunks) => {
-                    self.server_lost(&chunks)?;
+                Posted::Missing(_) => {
                     if resolve.keep != Keep::Merge {
                         let why = "its content is not on the server: nothing was changed. A pass of a machine that has the file sends it again";
                         return Err(failed(&conflict.copy_path, Code::Missing, why));
