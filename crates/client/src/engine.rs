@@ -188,6 +188,8 @@ pub struct Engine {
     errors: BTreeMap<TreePath, FileError>,
     /// Chunks that the server said it lacks although they were acknowledged once.
     lost: BTreeSet<syncagent_protocol::ChunkId>,
+    /// Nodes whose content is among them, although nothing but their name or place is to be told.
+    lacking: BTreeSet<NodeId>,
     /// Whether the server's log was compared with this machine's own position in this connection.
     met: bool,
     /// Most ops in the next commit: halved when somebody else is first.
@@ -350,6 +352,7 @@ impl Engine {
             unavailable: BTreeMap::new(),
             errors: BTreeMap::new(),
             lost: BTreeSet::new(),
+            lacking: BTreeSet::new(),
             met: false,
             batch: syncagent_protocol::commit::MAX_OPS,
             notices: Vec::new(),
@@ -507,6 +510,7 @@ impl Engine {
         self.unlooked = std::mem::take(&mut self.unlooked).and(failed);
         self.errors.clear();
         self.unread_numbers.clear();
+        self.lacking.clear();
         if !self.folder.is_settled() {
             self.check_root()?;
             let mut touched = BTreeSet::new();

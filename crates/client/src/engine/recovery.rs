@@ -15,6 +15,7 @@ use syncagent_protocol::{
     Body, ChunkId, Code, CommitHash, ContentHash, MachineId, NodeId, OpHash, TreePath,
 };
 use syncagent_sync::plan::Step;
+use syncagent_sync::scan::{Fingerprint, Observed};
 use syncagent_sync::{AncestorNode, LastOp, LocalState, Op};
 use syncagent_vault::chunk::{Scope, Sealed};
 use syncagent_vault::op::{Content, File, Put, PutBody};
@@ -349,14 +350,18 @@ impl Engine {
             }
         }
         let mut uploader = Uploader::new(Arc::clone(&self.remote));
+        let mut left = Vec::new();
         for version in &versions {
-            for path in places.get(&version.file.hash).into_iter().flatten() {
-                if self
-                    .seal_again(path, version, &mut uploader, recovered)
-                    .await?
-                {
-                    break;
-                }
+            let given = self.seal_from(&places, version, &mut uploader, recovered);
+            if !given.await? {
+                left.push(version);
+            }
+        }
+        if !left.is_empty() {
+            let places = self.places_now(&left);
+            for version in left {
+                self.seal_from(&places, version, &mut uploader, recovered)
+                    .await?;
             }
         }
         uploader.flush().await?;
@@ -368,6 +373,55 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Where the content of these versions stands, under whichever name: files of their length that are not known to be
+    /// something else.
+    fn places_now(&mut self, wanted: &[&Version]) -> HashMap<ContentHash, Vec<TreePath>> {
+        let mut places: HashMap<ContentHash, Vec<TreePath>> = HashMap::new();
+        // Without its folder this machine has no content to give.
+        if self.look_everywhere().is_err() {
+            return places;
+        }
+        let sizes: HashSet<u64> = wanted.iter().map(|version| version.file.size).collect();
+        let is_known = |path: &TreePath, print: &Fingerprint| {
+            let mut rows =
+                { self.ancestor.at_path(path).into_iter() }.filter_map(|id| self.ancestor.get(id));
+            rows.any(|row| row.fingerprint.as_ref() == Some(print))
+        };
+        let scan = self.scan.iter().flat_map(|scan| &scan.entries);
+        let alike: Vec<TreePath> = scan
+            .filter(|(path, seen)| match seen {
+                Observed::File { fingerprint, .. } => {
+                    sizes.contains(&fingerprint.size) && !is_known(path, fingerprint)
+                }
+                _ => false,
+            })
+            .map(|(path, _)| path.clone())
+            .collect();
+        self.hash_files(&alike);
+        for path in alike {
+            if let Some((_, hash)) = self.hashes.get(&path) {
+                places.entry(*hash).or_default().push(path);
+            }
+        }
+        places
+    }
+
+    /// Seals a version from one of the places where its content stands. Whether there was one.
+    async fn seal_from(
+        &mut self,
+        places: &HashMap<ContentHash, Vec<TreePath>>,
+        version: &Version,
+        uploader: &mut Uploader,
+        recovered: &mut Recovered,
+    ) -> Result<bool, ClientError> {
+        for path in places.get(&version.file.hash).into_iter().flatten() {
+            if self.seal_again(path, version, uploader, recovered).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The versions after `common_n`, and those in the vault now, of which the server lacks something.

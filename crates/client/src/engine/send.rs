@@ -17,9 +17,10 @@ use syncagent_protocol::crash::{Point, point};
 use syncagent_protocol::{Body, ChunkId, Code, Name, NodeId, OpHash, TreePath};
 use syncagent_sync::plan::Content as PlanContent;
 use syncagent_sync::scan::{Fingerprint, Observed};
-use syncagent_sync::{Group, LastOp, Local, LogEntry, Op, Plan, Put as PlanPut};
+use syncagent_sync::{Group, LastOp, Local, LocalState, LogEntry, Op, Plan, Put as PlanPut};
 use syncagent_vault::chunk::{Entry, Scope, Sealed};
 use syncagent_vault::chunker::Class;
+use syncagent_vault::commit::SealedCommit;
 use syncagent_vault::op::{Draft, File, Put, PutBody};
 
 use super::apply::Applied;
@@ -143,7 +144,8 @@ impl Engine {
         };
         let trashed = trashed.map(Op::node);
         waiting.extend(trashed.filter(|node| is_unsure || is_there(node)));
-        let mut groups = plan.ops.as_slice();
+        let with_content = self.with_content(plan, local, &mut waiting);
+        let mut groups = with_content.as_ref().map_or(&*plan.ops, Vec::as_slice);
         while !groups.is_empty() {
             let mut ops = 0;
             let count = groups.iter().take_while(|group| {
@@ -169,6 +171,83 @@ impl Engine {
             }
         }
         Ok(sent)
+    }
+
+    /// The ops of a plan, if the server lacks content that they would keep: it is sent from this disk, or its node waits.
+    fn with_content(
+        &mut self,
+        plan: &Plan,
+        local: &Local,
+        waiting: &mut BTreeSet<NodeId>,
+    ) -> Option<Vec<Group>> {
+        if self.lacking.is_empty() {
+            return None;
+        }
+        let mut groups = plan.ops.clone();
+        for op in groups.iter_mut().flat_map(|group| &mut group.0) {
+            let Op::Put(put) = op else { continue };
+            let is_lacking = self.lacking.contains(&put.node);
+            if !is_lacking || !matches!(put.content, PlanContent::Keep) {
+                continue;
+            }
+            let path = { plan.records.get(&put.node) }.map(|record| record.path.clone());
+            match path.clone().filter(|_| self.is_here(put.node, local)) {
+                Some(path) => put.content = PlanContent::FromDisk { path },
+                None => {
+                    waiting.insert(put.node);
+                    let why = "the server has lost its content, and this machine does not have it, so its new name or place waits: run `syncagent recover` on a machine that has the file";
+                    self.fail(&path.unwrap_or_default(), Code::Chunk, &why);
+                }
+            }
+        }
+        Some(groups)
+    }
+
+    /// Whether the file here has the content that the vault has.
+    fn is_here(&self, node: NodeId, local: &Local) -> bool {
+        let hash_of = |body: &Body| match body {
+            Body::File { hash, .. } => Some(*hash),
+            _ => None,
+        };
+        let here = match local.nodes.get(&node).map(|node| &node.state) {
+            Some(LocalState::Same) => self.ancestor.get(node).map(|row| &row.node.body),
+            Some(LocalState::File { hash, .. }) => {
+                let vault = self.placed.tree.get(node).map(|node| &node.body);
+                return hash.is_some() && vault.and_then(hash_of) == *hash;
+            }
+            _ => None,
+        };
+        let vault = self.placed.tree.get(node).map(|node| &node.body);
+        here.is_some() && here.and_then(hash_of) == vault.and_then(hash_of)
+    }
+
+    /// Which nodes of a commit would keep content of which the server lacks `chunks`.
+    async fn note_lacking(
+        &mut self,
+        plan: &Plan,
+        sealed: &SealedCommit,
+        chunks: &[ChunkId],
+    ) -> Result<(), ClientError> {
+        let nodes: BTreeSet<NodeId> = sealed.ops.iter().map(|(node, _)| *node).collect();
+        let kept = plan.all_ops().filter_map(|op| match op {
+            Op::Put(put) if matches!(put.content, PlanContent::Keep) => Some(put.node),
+            _ => None,
+        });
+        for node in kept.filter(|node| nodes.contains(node)) {
+            let last = self.log.get(node).map(|entry| entry.op_hash);
+            let manifest = last.map(|op_hash| self.manifest_of(node, op_hash));
+            let Some(manifest) = manifest.transpose()?.flatten() else {
+                continue;
+            };
+            let refs = manifest.refs();
+            // What lies below lists is asked for file by file.
+            let is_lacking = refs.iter().any(|id| chunks.contains(id))
+                || manifest.level > 0 && !self.remote.missing(refs).await?.is_empty();
+            if is_lacking {
+                self.lacking.insert(node);
+            }
+        }
+        Ok(())
     }
 
     /// Whether a group needs an op that is not sent in this pass: its directory, a name that would become free, or what
@@ -353,6 +432,7 @@ impl Engine {
             Posted::Missing(chunks) => {
                 self.server_lost(&chunks)?;
                 self.index.give_up_sealed(sealed.hash)?;
+                self.note_lacking(plan, &sealed, &chunks).await?;
                 return Ok(Batch::Again);
             }
         }

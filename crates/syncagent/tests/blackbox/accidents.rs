@@ -300,6 +300,99 @@ fn content_that_the_server_lost_is_given_by_any_machine_that_has_the_file() {
     assert_same(&a, &c);
 }
 
+/// Another moment of the server's catalog, made while it does not run.
+fn in_catalog(world: &mut World, change: &str) {
+    let address = world.address();
+    world.stop_server();
+    let catalog = rusqlite::Connection::open(world.path("server/syncagent.db")).unwrap();
+    catalog.execute_batch(change).unwrap();
+    drop(catalog);
+    world.start_server(&address);
+}
+
+const LOSE_CHUNKS: &str = "CREATE TABLE lost AS SELECT * FROM chunks; DELETE FROM chunks";
+const FIND_CHUNKS: &str = "INSERT OR IGNORE INTO chunks SELECT * FROM lost; DROP TABLE lost";
+
+#[test]
+fn a_file_that_is_renamed_while_the_server_lacks_its_content_goes_and_holds_up_nothing() {
+    let mut world = World::new();
+    let a = world.first("a");
+    fs::write(a.folder.join("doc"), noise(1, 50_000)).unwrap();
+    fs::write(a.folder.join("with lists"), noise(2, 20 << 20)).unwrap();
+    a.sync_once().exits(0);
+    in_catalog(&mut world, LOSE_CHUNKS);
+    for name in ["doc", "with lists"] {
+        let to = format!("renamed {name}");
+        fs::rename(a.folder.join(name), a.folder.join(to)).unwrap();
+    }
+    a.write("other", "waits for nothing");
+    a.sync_once().exits(0);
+    let b = world.next("b", &a);
+    b.sync_once().exits(0);
+    assert_same(&a, &b);
+    let verify = ["verify", "--json", "--password-file", "password"];
+    a.run(&verify).exits(0);
+}
+
+#[test]
+fn content_that_the_server_lost_is_found_under_the_name_that_it_has_now() {
+    let mut world = World::new();
+    let a = world.first("a");
+    fs::write(a.folder.join("doc"), noise(1, 50_000)).unwrap();
+    a.sync_once().exits(0);
+    in_catalog(&mut world, LOSE_CHUNKS);
+    fs::rename(a.folder.join("doc"), a.folder.join("renamed")).unwrap();
+    // Of the same length, and something else.
+    fs::write(a.folder.join("another"), noise(2, 50_000)).unwrap();
+    fs::write(a.folder.join("doc"), noise(3, 50_000)).unwrap();
+    let done = recover(&a, &["--json"]).exits(0).json();
+    assert!(done["recovered"]["chunks"].as_u64().unwrap() > 0);
+    assert_eq!(done["recovered"]["versions_lost"], json!([]));
+}
+
+#[test]
+fn an_order_that_was_refused_is_not_carried_out_later() {
+    let mut world = World::new();
+    let a = world.first("a");
+    fs::write(a.folder.join("doc"), noise(1, 50_000)).unwrap();
+    a.sync_once().exits(0);
+    let first = a.status()["head"]["n"].to_string();
+    fs::write(a.folder.join("doc"), noise(2, 50_000)).unwrap();
+    a.sync_once().exits(0);
+    let head = a.status()["head"].clone();
+    in_catalog(&mut world, LOSE_CHUNKS);
+    let restore = ["restore", "doc", "--version", &first];
+    a.run(&[&restore[..], &["--password-file", "password"]].concat())
+        .exits(3)
+        .says("E_NOT_FOUND");
+    in_catalog(&mut world, FIND_CHUNKS);
+    a.sync_once().exits(0);
+    assert_eq!(a.status()["head"], head);
+    assert!(fs::read(a.folder.join("doc")).unwrap() == noise(2, 50_000));
+}
+
+#[test]
+fn a_server_that_lost_everything_gets_it_back() {
+    let mut world = World::new();
+    let a = world.first("a");
+    a.write("small", "stands in the log");
+    fs::write(a.folder.join("doc"), noise(1, 50_000)).unwrap();
+    a.sync_once().exits(0);
+    let head = a.status()["head"].clone();
+    let address = world.address();
+    world.stop_server();
+    fs::remove_dir_all(world.path("server")).unwrap();
+    world.start_server(&address);
+    world.register(&a);
+    let done = recover(&a, &["--yes", "--json"]).exits(0).json();
+    assert_eq!(done["way"], "give_back");
+    assert_eq!(done["recovered"]["commits"], head["n"]);
+    assert_eq!(a.status()["head"], head);
+    let b = world.next("b", &a);
+    b.sync_once().exits(0);
+    assert_same(&a, &b);
+}
+
 /// The files of the packs, in order.
 fn packs(world: &World) -> Vec<PathBuf> {
     let mut found = Vec::new();
