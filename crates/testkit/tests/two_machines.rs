@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
-use http::{Request, Response};
+use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
+use http::{Method, Request, Response};
 use syncagent_client::daemon::{self, Options};
 use syncagent_client::engine::{Hint, State, Status};
 use syncagent_client::folder::disk::NativeDisk;
@@ -168,6 +168,57 @@ async fn a_lost_index_deletes_nothing_and_sends_nothing_twice() {
     settle(&world, &mut machines).await;
     assert_eq!(tree(&a), before);
     assert_eq!(tree(&machines[1].folder), before);
+}
+
+/// A server that shows one commit at a time, as it does where they are large.
+struct SmallPages(RouterTransport);
+
+impl Transport for SmallPages {
+    fn send(&self, request: Request<Bytes>) -> BoxFuture<'_, Result<Response<Body>, RemoteError>> {
+        let is_page = request.method() == Method::GET && request.uri().path().ends_with("/commits");
+        async move {
+            let response = self.0.send(request).await?;
+            if !is_page {
+                return Ok(response);
+            }
+            let (head, body) = response.into_parts();
+            let page: Vec<Bytes> = body.try_collect().await?;
+            let mut page = page.concat();
+            if let Some(len) = page.first_chunk() {
+                page.truncate(4 + u32::from_be_bytes(*len) as usize);
+            }
+            let page = futures_util::stream::once(async { Ok(Bytes::from(page)) });
+            Ok(Response::from_parts(head, page.boxed()))
+        }
+        .boxed()
+    }
+
+    fn events(&self, token: &str) -> BoxFuture<'_, Result<BoxStream<'static, Event>, RemoteError>> {
+        self.0.events(token)
+    }
+}
+
+#[tokio::test]
+async fn an_index_built_anew_knows_its_own_commits_on_every_page() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::new(Genesis::default());
+    let mut machines = two(&world, dir.path()).await;
+    let folder = machines[0].folder.clone();
+    for n in 0..4 {
+        fs::write(folder.join(format!("{n}")), "written by this machine").unwrap();
+        world.sync(&mut machines[0]).await.unwrap();
+    }
+    machines[0].engine = None;
+    for name in ["state.db", "state.db-wal", "state.db-shm"] {
+        let _ = fs::remove_file(machines[0].home.state_path().with_file_name(name));
+    }
+    let disk = Arc::new(NativeDisk::open(&folder).unwrap());
+    let pages = SmallPages(RouterTransport::new(world.app().router()));
+    { world.start_with(&mut machines[0], disk, Arc::new(pages), Work::Pool) }.unwrap();
+    world.sync(&mut machines[0]).await.unwrap();
+    let status = machines[0].engine.as_ref().unwrap().status();
+    assert_eq!(status.notices, Vec::<String>::new());
+    assert!(status.head.unwrap().n > 4);
 }
 
 #[tokio::test]

@@ -25,6 +25,8 @@ use crate::remote::{Posted, RemoteError};
 const KEEP_SEALED_MS: u64 = 90 * 24 * 3_600_000;
 /// What a machine says that finds commits under its own name which it did not write.
 const TWICE: &str = "this machine runs twice, or was restored from a backup: the log has changes under its name that it did not make. They came like those of any other machine, and nothing is lost. If its files were copied to a second computer, run `syncagent reset --new-machine` and `syncagent register` with a new invitation on one of the two; if it was restored, there is nothing to do";
+/// Under which key the index notes the position that the log had when it was begun, once it has come so far.
+const BORN: &str = "born_n";
 /// Bytes of other machines' commits that are kept, besides: those machines hold them, too.
 const KEEP_OTHERS_LEN: u64 = 64 * 1024 * 1024;
 
@@ -164,6 +166,10 @@ impl Engine {
                 *n,
                 "a body is missing that nothing later replaces",
             ));
+        }
+        if self.index.meta(BORN)?.is_none() {
+            // A new index: whatever is there already was written before it, on however many pages.
+            self.index.set_meta(BORN, &at.n.to_be_bytes())?;
         }
         Ok(())
     }
@@ -388,13 +394,9 @@ impl Engine {
             n: last.n,
             hash: last.hash,
         };
-        let born = match self.index.meta("born_n")? {
+        let born = match self.index.meta(BORN)? {
             Some(bytes) => bytes.try_into().map_or(0, u64::from_be_bytes),
-            None => {
-                // A new index: whatever is there already was written before it.
-                self.index.set_meta("born_n", &head.n.to_be_bytes())?;
-                head.n
-            }
+            None => u64::MAX,
         };
         // Whatever can fail comes first: once the index has taken them in, memory has to follow.
         let me = self.credentials.id();
