@@ -253,6 +253,9 @@ impl Here {
         let course = self.engine().recovery().await?.course;
         let recovered = self.engine().rejoin(course).await?;
         told.extend(recovered.not_deleted.iter().cloned());
+        // Whoever is told to end here says this, and must not be held to where the machine once was.
+        let (status, head) = (self.engine().status(), self.engine().head());
+        assert_eq!(status.head, Some(head));
         self.pass().await?;
         Ok(recovered)
     }

@@ -257,6 +257,8 @@ impl Engine {
         self.compare_copies().await?;
         recovered.not_deleted = self.unite_on().await?;
         self.reconnected();
+        // Who is told to end before the next pass says where this machine stands now.
+        self.publish(State::Syncing);
         Ok(recovered)
     }
 
