@@ -191,7 +191,7 @@ fn foreseen(recovery: &Recovery) -> String {
             "The server has everything that this machine has seen, up to position {own}. What it may lack of the content is given to it."
         ),
         Way::GiveBack => format!(
-            "The server shows position {server}, this machine has seen {own}.{lost} They are given back as they were, with the content that is on this disk; nothing is deleted anywhere. Machines that have seen no more than this one notice nothing. If another one has seen more, run `syncagent recover` there instead: what only that one saw can otherwise only be united afterwards, with `syncagent recover` there."
+            "The server shows position {server}, this machine has seen {own}.{lost} They are given back as they were, with the content that is on this disk; nothing is deleted anywhere. Machines that have seen no more than this one notice nothing. If another one has seen more (`head` in `syncagent status --json`), say no and run `syncagent recover` there first: otherwise what only that one saw has to be united afterwards, by the same command there."
         ),
         Way::Unite if server >= own && recovery.lost.is_empty() => format!(
             "The server shows another history than this machine has seen at position {own}. What it saw it has forgotten since, so it cannot tell what is missing: the server was restored from a backup and has gone on, or it shows this machine something else than the others. If nobody restored it, say no, and compare `syncagent fingerprint` between machines. If it was restored, its history is taken as it is from now on, and both sides are united: what is only on one side comes to the other, what differs becomes a conflict copy, and nothing is deleted anywhere."
