@@ -46,7 +46,7 @@ impl Engine {
                 .filter_map(|(id, _)| local.path_of(*id))
                 .collect();
             if !unread.is_empty() {
-                self.hash_files(&unread);
+                self.hash_files(&unread)?;
                 continue;
             }
             let rows = self.rows_not_borne_out(&local, missing)?;

@@ -401,7 +401,9 @@ impl Engine {
             })
             .map(|(path, _)| path.clone())
             .collect();
-        self.hash_files(&alike);
+        if self.hash_files(&alike).is_err() {
+            return places;
+        }
         for path in alike {
             if let Some((_, hash)) = self.hashes.get(&path) {
                 places.entry(*hash).or_default().push(path);
