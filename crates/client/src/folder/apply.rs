@@ -23,9 +23,10 @@
 //! other is the user's.
 //!
 //! *Limits.* Between the last check and the exchange lie microseconds, and between the placement and the look at what
-//! its own time is now; a write in them that keeps length and mtime is not seen. On file systems without exchange (FAT, some network and Windows ones) a file is held by a second name and
-//! replaced; another file renamed over it in between would be lost. Without hard links either, as on FAT, so would be a
-//! write in between.
+//! its own time is now; a write in them that keeps length and mtime is not seen, and neither is one to a retired file
+//! by a program that has it open. What such a program writes after the file was let go is nowhere. On file systems
+//! without exchange (FAT, some network and Windows ones) a file is held by a second name and replaced; another file
+//! renamed over it in between would be lost. Without hard links either, as on FAT, so would be a write in between.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
