@@ -154,7 +154,7 @@ impl App {
             unknown_len,
         } = *compared;
         if back > 0 {
-            tracing::info!("{back} packs that were missing or could not be read are there again");
+            tracing::info!("{back} packs that were missing or cut off are there again");
         }
         if let Some(example) = example
             && lost.chunks > 0
@@ -200,7 +200,7 @@ impl Page {
                 pack: pack.id,
                 bytes: there..pack.len,
             });
-        } else if pack.has_gaps {
+        } else if pack.is_cut {
             self.back.push(pack.id);
         }
     }

@@ -468,12 +468,12 @@ async fn packs_are_told_in_order_and_in_pages(catalog: &dyn Catalog) {
     let again = pack(3, vec![chunk(7, 12, &[])]);
     catalog.record_pack(vault, again).await.unwrap();
     // The second is of a pack that nobody recorded.
-    let gaps = vec![gap(7, 0..10), gap(9, 0..10)];
+    let gaps = vec![gap(7, 9_990..10_000), gap(9, 0..10)];
     catalog.open_gaps(gaps).await.unwrap();
-    let known = |n, has_gaps| KnownPack {
+    let known = |n, is_cut| KnownPack {
         id: PackId(id(n)),
         len: 10_000,
-        has_gaps,
+        is_cut,
     };
     let all = [known(0, false), known(7, true), known(0xff, false)];
     assert_eq!(catalog.packs(None, 9).await.unwrap(), all);
@@ -550,19 +550,24 @@ async fn what_lies_in_a_gap_is_missing_until_it_is_sent_again(catalog: &dyn Cata
 
 async fn a_gap_that_is_closed_leaves_nothing(catalog: &dyn Catalog) {
     let vault = joined(catalog, 1).await;
-    for n in [1, 2] {
+    for n in [1, 2, 3] {
         let chunks = vec![chunk(n, 12, &[])];
         catalog.record_pack(vault, pack(n, chunks)).await.unwrap();
     }
-    let gaps = vec![gap(1, 0..10_000), gap(1, 50..60), gap(2, 0..10_000)];
+    let gaps = vec![gap(1, 0..10_000), gap(2, 0..10_000), gap(3, 50..60)];
     catalog.open_gaps(gaps).await.unwrap();
-    let ids: Vec<_> = [1, 2].map(|n| ChunkId(id(n))).to_vec();
-    let closed = vec![PackId(id(1)), PackId(id(9))];
+    let ids: Vec<_> = [1, 2, 3].map(|n| ChunkId(id(n))).to_vec();
+    let cut = async || {
+        let packs: Vec<_> = catalog.packs(None, 9).await.unwrap();
+        packs.iter().map(|pack| pack.is_cut).collect::<Vec<_>>()
+    };
+    assert_eq!(cut().await, [true, true, false]);
+    // That a pack has its length says nothing of a part that could not be read.
+    let closed = vec![PackId(id(1)), PackId(id(3)), PackId(id(9))];
     catalog.close_gaps(closed).await.unwrap();
-    assert_eq!(catalog.known(vault, ids).await.unwrap(), [true, false]);
-    let gaps: Vec<_> = catalog.packs(None, 9).await.unwrap();
-    let gaps: Vec<_> = gaps.iter().map(|pack| pack.has_gaps).collect();
-    assert_eq!(gaps, [false, true]);
+    let known = catalog.known(vault, ids).await.unwrap();
+    assert_eq!(known, [true, false, false]);
+    assert_eq!(cut().await, [false, true, false]);
 }
 
 async fn of_parallel_uploads_into_a_gap_one_counts(catalog: Arc<dyn Catalog>) {

@@ -34,7 +34,10 @@ pub enum CatalogError {
     /// Others held it for too long.
     #[error("the catalog is busy")]
     Busy,
-    /// Anything else, with its cause for the log.
+    /// Its disk failed, and nobody knows how much of it was done.
+    #[error("the catalog could not be written or read: {0}")]
+    Torn(String),
+    /// Anything else, with its cause for the log. Nothing was done.
     #[error("the catalog failed: {0}")]
     Broken(String),
 }
@@ -47,7 +50,7 @@ impl CatalogError {
 
     /// Whether a crash may bring it back all the same: it may have been written to its end, and only then something failed.
     pub fn may_come_back(&self) -> bool {
-        matches!(self, Self::FullAfterwards | Self::Broken(_))
+        matches!(self, Self::FullAfterwards | Self::Torn(_))
     }
 }
 
@@ -260,8 +263,8 @@ pub struct KnownPack {
     pub id: PackId,
     /// Its length in bytes.
     pub len: u64,
-    /// Whether there are gaps in it.
-    pub has_gaps: bool,
+    /// Whether its end is noted as missing.
+    pub is_cut: bool,
 }
 
 /// A part of a recorded pack that the store cannot give any more.
@@ -370,7 +373,8 @@ pub trait Catalog: Send + Sync {
     /// Notes what cannot be read any more. Packs that are not recorded are passed over.
     fn open_gaps(&self, gaps: Vec<Gap>) -> Answer<'_, ()>;
 
-    /// Forgets every gap in these packs: they are whole.
+    /// Forgets the gaps up to the end of these packs: they have their length again. What could not be read in the middle
+    /// of them is a gap until it is sent again.
     fn close_gaps(&self, packs: Vec<PackId>) -> Answer<'_, ()>;
 
     /// How much lies in gaps.

@@ -55,6 +55,7 @@ impl From<rusqlite::Error> for CatalogError {
             // It grows after the journal was written and flushed.
             _ if cannot_grow => Self::FullAfterwards,
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
+            Some(ErrorCode::SystemIoFailure) => Self::Torn(error.to_string()),
             _ => Self::Broken(error.to_string()),
         }
     }
@@ -143,7 +144,7 @@ impl SqliteCatalog {
             });
             Ok(done
                 .await
-                .map_err(|lost| CatalogError::Broken(lost.to_string()))??)
+                .map_err(|lost| CatalogError::Torn(lost.to_string()))??)
         })
     }
 
@@ -837,14 +838,14 @@ impl Catalog for SqliteCatalog {
             // Every id is longer than none.
             let after = after.map_or(Vec::new(), |id| id.0.to_vec());
             db.prepare_cached(
-                "SELECT id, len, EXISTS (SELECT 1 FROM gaps WHERE pack = key) FROM packs
+                "SELECT id, len, EXISTS (SELECT 1 FROM gaps WHERE pack = key AND beyond >= len) FROM packs
                  WHERE id > ?1 ORDER BY id LIMIT ?2",
             )?
             .query_map(params![after, signed(max as u64)], |row| {
                 Ok(KnownPack {
                     id: PackId(array(row, 0)?),
                     len: unsigned(row, 1)?,
-                    has_gaps: row.get(2)?,
+                    is_cut: row.get(2)?,
                 })
             })?
             .collect()
@@ -867,7 +868,8 @@ impl Catalog for SqliteCatalog {
     fn close_gaps(&self, packs: Vec<PackId>) -> Answer<'_, ()> {
         self.write(move |tx| {
             let mut close = tx.prepare_cached(
-                "DELETE FROM gaps WHERE pack = (SELECT key FROM packs WHERE id = ?1)",
+                "DELETE FROM gaps WHERE EXISTS
+                 (SELECT 1 FROM packs WHERE key = gaps.pack AND id = ?1 AND gaps.beyond >= len)",
             )?;
             for pack in packs {
                 close.execute([pack.0])?;
@@ -932,6 +934,26 @@ mod tests {
 
     use super::*;
     use crate::catalog::conformance;
+
+    /// What a commit may have left in the journal before it failed: a crash could replay it.
+    #[test]
+    fn only_a_failing_disk_leaves_what_may_come_back() {
+        for (code, may_come_back) in [
+            (ffi::SQLITE_IOERR_FSYNC, true),
+            (ffi::SQLITE_IOERR_WRITE, true),
+            (ffi::SQLITE_IOERR_SHMSIZE, true),
+            (ffi::SQLITE_FULL, false),
+            (ffi::SQLITE_BUSY, false),
+            (ffi::SQLITE_READONLY, false),
+            (ffi::SQLITE_CORRUPT, false),
+            (ffi::SQLITE_CANTOPEN, false),
+            (ffi::SQLITE_CONSTRAINT, false),
+        ] {
+            let failure = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+            let error = CatalogError::from(failure);
+            assert_eq!(error.may_come_back(), may_come_back, "{code}: {error}");
+        }
+    }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_file_passes_the_suite() {

@@ -195,7 +195,15 @@ impl ChunkStore for DirectoryStore {
     fn open(&self, id: PackId) -> Stored<'_, Box<dyn PackReader>> {
         let work = self.work;
         self.run(id, move |store| {
-            let file = Arc::new(Mutex::new(File::open(store.path(id))?));
+            let file = File::open(store.path(id)).map_err(|error| {
+                match error.kind() == io::ErrorKind::NotFound && !store.root.join(INCOMING).is_dir()
+                {
+                    // The whole store is away, which says nothing of one pack.
+                    true => io::Error::other("the directory of the packs is gone"),
+                    false => error,
+                }
+            })?;
+            let file = Arc::new(Mutex::new(file));
             Ok(Box::new(Reader { id, work, file }) as Box<dyn PackReader>)
         })
     }
@@ -215,7 +223,7 @@ impl ChunkStore for DirectoryStore {
                 let first = HEXLOWER.decode(directory.file_name().as_encoded_bytes());
                 if let Ok(&[first]) = first.as_deref()
                     && after.is_none_or(|after| first >= after.0[0])
-                    && directory.file_type()?.is_dir()
+                    && fs::metadata(directory.path()).is_ok_and(|found| found.is_dir())
                 {
                     directories.push((first, directory.path()));
                 }
@@ -253,7 +261,8 @@ fn packs_in(first: u8, directory: &Path) -> io::Result<Vec<StoredPack>> {
         if id[0] != first {
             continue;
         }
-        match file.metadata() {
+        // Of what a link leads to: somebody may have moved packs to another disk.
+        match fs::metadata(file.path()) {
             Ok(metadata) if metadata.is_file() => found.push(StoredPack {
                 id: PackId(id),
                 len: metadata.len(),

@@ -94,12 +94,8 @@ pub(crate) async fn get(
     }
     let reader = match app.0.chunks.open(location.pack).await {
         Ok(reader) => reader,
-        Err(error @ StoreError::NotFound(_)) => {
-            let all = Location {
-                offset: 0,
-                ..location
-            };
-            missed(&app, all, &error).await;
+        Err(error @ (StoreError::NotFound(_) | StoreError::Unreadable(_))) => {
+            note_missing(&app, whole(location.pack), &error).await;
             return Err(Failure::not_found("the chunk is gone from the store"));
         }
         Err(error) => return Err(error.into()),
@@ -296,9 +292,11 @@ impl Sending {
                 self.open = Some((pack, reader));
                 Ok(true)
             }
-            Err(error @ StoreError::NotFound(_)) => {
-                let all = Location { offset: 0, ..chunk };
-                self.missed(all, &error).await;
+            Err(error @ (StoreError::NotFound(_) | StoreError::Unreadable(_))) => {
+                if self.missed != Some((pack, 0)) {
+                    self.missed = Some((pack, 0));
+                    note_missing(&self.app, whole(pack), &error).await;
+                }
                 Ok(false)
             }
             Err(error) => Err(error),
@@ -306,9 +304,16 @@ impl Sending {
     }
 }
 
-/// Says in the log what cannot be read, and lets the catalog know, so that machines are asked for it from now on.
+/// A pack that cannot be opened.
+fn whole(pack: PackId) -> Gap {
+    Gap {
+        pack,
+        bytes: 0..u64::MAX,
+    }
+}
+
+/// Notes what of a pack cannot be read, if it is missing or damaged.
 async fn missed(app: &App, chunk: Location, error: &StoreError) {
-    let place = app.0.chunks.place(chunk.pack);
     let gap = match error {
         // A pack that ends here has nothing behind it either.
         StoreError::NotFound(_) => Gap {
@@ -318,10 +323,17 @@ async fn missed(app: &App, chunk: Location, error: &StoreError) {
         StoreError::Unreadable(_) => chunk.gap(),
         // It may well be there: no right to read it, too many files open, the network.
         StoreError::Full | StoreError::Broken(_) => {
+            let place = app.0.chunks.place(chunk.pack);
             tracing::error!(%error, place, "a chunk cannot be read");
             return;
         }
     };
+    note_missing(app, gap, error).await;
+}
+
+/// Says in the log what cannot be read, and lets the catalog know, so that machines are asked for it from now on.
+async fn note_missing(app: &App, gap: Gap, error: &StoreError) {
+    let place = app.0.chunks.place(gap.pack);
     tracing::error!(
         %error,
         place,

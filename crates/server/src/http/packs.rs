@@ -20,7 +20,7 @@ use super::body::Pieces;
 use super::problem::{Failure, Result};
 use crate::app::App;
 use crate::catalog::{Location, NewChunk, NewPack, VaultKey};
-use crate::chunks::{PackId, PackReader, PackWriter};
+use crate::chunks::{PackId, PackReader, PackWriter, StoreError};
 use crate::limits::{FREE_PACK_CHILDREN_LEN, MAX_PACK_CHILDREN_LEN, MAX_PACK_CHUNKS, PIECE_LEN};
 
 pub(crate) async fn post(
@@ -182,19 +182,22 @@ async fn there(app: &App, vault: VaultKey, chunks: &[NewChunk]) -> Result<Vec<bo
         .collect();
     // Each pack is opened once, and read from front to back.
     known.sort_by_key(|(location, at)| (location.pack, location.offset, *at));
-    let mut open: Option<(PackId, Box<dyn PackReader>)> = None;
+    type Opened = std::result::Result<Box<dyn PackReader>, StoreError>;
+    let mut open: Option<(PackId, Opened)> = None;
     let mut gaps = Vec::new();
     for (location, at) in known {
         let pack = location.pack;
-        if open.as_ref().is_none_or(|(open, _)| *open != pack) {
-            open = store.open(pack).await.ok().map(|reader| (pack, reader));
-        }
-        let whole = match &open {
-            Some((_, reader)) => is_whole(&**reader, location, chunks[at].id).await,
-            None => false,
+        let opened = match open.take().filter(|(open, _)| *open == pack) {
+            Some((_, opened)) => opened,
+            None => store.open(pack).await,
         };
-        if !whole {
-            there[at] = false;
+        let found = match &opened {
+            Ok(reader) => look(&**reader, location, chunks[at].id).await,
+            Err(error) => Look::of(error),
+        };
+        open = Some((pack, opened));
+        there[at] = found == Look::Whole;
+        if found == Look::Gone {
             gaps.push(location.gap());
         }
     }
@@ -210,20 +213,43 @@ async fn there(app: &App, vault: VaultKey, chunks: &[NewChunk]) -> Result<Vec<bo
     Ok(there)
 }
 
-/// Whether the bytes of a chunk are there.
-async fn is_whole(reader: &dyn PackReader, location: Location, id: ChunkId) -> bool {
+/// What a look at the bytes of a chunk says.
+#[derive(PartialEq, Eq)]
+enum Look {
+    /// They are there.
+    Whole,
+    /// They are not, or are others.
+    Gone,
+    /// Nothing: no right to read them, too many files open.
+    Unsure,
+}
+
+impl Look {
+    fn of(error: &StoreError) -> Self {
+        match error {
+            StoreError::NotFound(_) | StoreError::Unreadable(_) => Self::Gone,
+            StoreError::Full | StoreError::Broken(_) => Self::Unsure,
+        }
+    }
+}
+
+async fn look(reader: &dyn PackReader, location: Location, id: ChunkId) -> Look {
     let mut hash = Context::new(&SHA256);
     let mut at = location.offset;
     let end = at + u64::from(location.len);
     while at < end {
         let len = (end - at).min(PIECE_LEN as u64);
-        let Ok(bytes) = reader.read(at, len as usize).await else {
-            return false;
+        let bytes = match reader.read(at, len as usize).await {
+            Ok(bytes) => bytes,
+            Err(error) => return Look::of(&error),
         };
         hash.update(&bytes);
         at += len;
     }
-    hash.finish().as_ref() == id.0
+    match hash.finish().as_ref() == id.0 {
+        true => Look::Whole,
+        false => Look::Gone,
+    }
 }
 
 /// Reads the framing of a pack as it arrives. Memory: what the catalog will need, and no blob.

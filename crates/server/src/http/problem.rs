@@ -128,7 +128,7 @@ impl From<CatalogError> for Failure {
         match error {
             CatalogError::Full | CatalogError::FullAfterwards => Self::disk_full(),
             CatalogError::Busy => Self::crowded(),
-            CatalogError::Broken(_) => Self::server(&error),
+            CatalogError::Torn(_) | CatalogError::Broken(_) => Self::server(&error),
         }
     }
 }
