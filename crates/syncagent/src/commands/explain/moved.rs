@@ -33,13 +33,16 @@ impl World<'_> {
                 if path.as_str() == ".syncagent" || stat.device != disk.root_device() {
                     continue;
                 }
-                if self.is_it(disk, node, row, &path, &stat) {
+                if self.is_it(disk, node, row, &path, &stat)
+                    && !self.is_another(&path, stat.inode)
+                    && !self.is_ignored(&path, stat)
+                {
                     return Some(path);
                 }
                 match stat.kind {
                     EntryKind::Directory => dirs.push(path),
                     EntryKind::File if !self.is_known(&path) && has_size(row, &stat) => {
-                        of_its_size.push(path);
+                        of_its_size.push((path, stat));
                     }
                     _ => {}
                 }
@@ -49,7 +52,9 @@ impl World<'_> {
             return None;
         };
         let mut found = of_its_size.into_iter();
-        found.find(|path| content_is(disk, path, hash.0))
+        let found = found
+            .find(|(path, stat)| content_is(disk, path, hash.0) && !self.is_ignored(path, *stat));
+        found.map(|(path, _)| path)
     }
 
     /// Which known thing this is, that stood elsewhere, and where.
@@ -139,6 +144,18 @@ impl World<'_> {
         let number = row.fingerprint.map_or(row.inode, |print| print.inode);
         disk.stat(At::Tree(stood_at))
             .is_ok_and(|stat| stat.inode == number)
+    }
+
+    /// Whether this is the thing that always stood here, a second name of the one in question.
+    fn is_another(&self, path: &TreePath, inode: u64) -> bool {
+        let mut rows =
+            { self.ancestor.at_path(path).into_iter() }.filter_map(|id| self.ancestor.get(id));
+        rows.any(|row| row.fingerprint.map_or(row.inode, |print| print.inode) == inode)
+    }
+
+    /// What a rule leaves out has gone, for everybody else.
+    fn is_ignored(&self, path: &TreePath, stat: Stat) -> bool {
+        matches!(self.ignored(path, Some(stat)), Ok(Some(_)))
     }
 
     fn is_known(&self, path: &TreePath) -> bool {
