@@ -114,6 +114,11 @@ impl Put {
         }
     }
 
+    /// Whether the chunks that it names are lists of chunks.
+    pub fn has_lists(&self) -> bool {
+        matches!(&self.body, PutBody::File(File { content: Content::Chunks(manifest), .. }) if manifest.level > 0)
+    }
+
     /// The chunks it names in clear.
     pub fn refs(&self) -> Vec<ChunkId> {
         match &self.body {

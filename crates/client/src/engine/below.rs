@@ -147,7 +147,7 @@ impl Engine {
         Ok(below)
     }
 
-    fn is_living_directory(&self, node: NodeId) -> bool {
+    pub(super) fn is_living_directory(&self, node: NodeId) -> bool {
         let found = self.placed.tree.get(node);
         found.is_some_and(|found| found.body == Body::Directory)
     }

@@ -118,6 +118,11 @@ impl Engine {
             self.post_own_affairs().await?;
             let mut planned = match &restored {
                 None => self.plan_restore(restore, &not)?,
+                Some((node, _)) if !self.is_living_directory(*node) => {
+                    return Err(ClientError::Busy(
+                        "another machine has deleted the directory again while it was restored: it is in the trash with all that was in it".into(),
+                    ));
+                }
                 Some((node, _)) => self.plan_rest(*node, restore.occupied, &not)?,
             };
             let (drafts, n) = planned.next_commit()?;
@@ -163,7 +168,11 @@ impl Engine {
                     let chunks: BTreeSet<_> = chunks.into_iter().collect();
                     let before = lost.len();
                     for back in &planned.below.back[..n] {
-                        if back.put.refs().iter().any(|chunk| chunks.contains(chunk)) {
+                        let refs = back.put.refs();
+                        // What lies below lists is asked for file by file.
+                        let is_lacking = refs.iter().any(|chunk| chunks.contains(chunk))
+                            || back.put.has_lists() && !self.remote.missing(refs).await?.is_empty();
+                        if is_lacking {
                             not.insert(back.node);
                             lost.push(Left {
                                 path: back.path.as_str().to_owned(),
@@ -173,7 +182,19 @@ impl Engine {
                         }
                     }
                     if lost.len() == before {
-                        return Err(not_found(&restore.what, GONE));
+                        // What came back before is back.
+                        return match restored {
+                            Some((_, mut restored)) => {
+                                restored.left.append(&mut lost);
+                                restored.left.push(Left {
+                                    path: restore.what.clone(),
+                                    code: Code::Missing,
+                                    message: GONE.into(),
+                                });
+                                Ok(restored)
+                            }
+                            None => Err(not_found(&restore.what, GONE)),
+                        };
                     }
                 }
             }

@@ -315,30 +315,37 @@ fn what_the_server_has_no_content_of_is_named_and_the_rest_comes_back() {
     let a = world.first("a");
     a.write("d/short", "short");
     a.sync_once().exits(0);
+    // One of a few chunks, and one of so many that its op names lists of them.
     a.write("d/long", &"no longer in the log itself\n".repeat(5_000));
+    let noise: Vec<u8> = (0..6_000_000_u32).flat_map(u32::to_le_bytes).collect();
+    fs::write(a.folder.join("d/with lists"), noise).unwrap();
     a.sync_once().exits(0);
     delete(&a, "d");
-    // A server that keeps it no longer.
+    // A server that keeps them no longer, but for the lists.
     let address = world.address();
     world.stop_server();
     let db = rusqlite::Connection::open(world.path("server/syncagent.db")).unwrap();
     db.pragma_update(None, "foreign_keys", false).unwrap();
-    assert!(db.execute("DELETE FROM chunks", []).unwrap() > 0);
+    let data =
+        "DELETE FROM chunks WHERE NOT EXISTS (SELECT 1 FROM lists WHERE lists.id = chunks.id)";
+    assert!(db.execute(data, []).unwrap() > 0);
+    assert!(
+        db.query_row("SELECT count(*) > 0 FROM chunks", [], |row| row
+            .get::<_, bool>(0))
+            .unwrap()
+    );
     drop(db);
     world.start_server(&address);
     let answer = ask(&a, &["trash", "restore", "d"]).exits(1).json();
     let left = &answer["restored"]["left"];
-    assert_eq!(
-        (
-            &left[0]["path"],
-            &left[0]["code"],
-            left.as_array().unwrap().len()
-        ),
-        (&"d/long".into(), &"E_MISSING".into(), 1),
-        "{answer}"
-    );
+    let named = |at: usize| (&left[at]["path"], &left[at]["code"]);
+    let code = "E_MISSING".into();
+    assert_eq!(left.as_array().unwrap().len(), 2, "{answer}");
+    assert_eq!(named(0), (&"d/long".into(), &code), "{answer}");
+    assert_eq!(named(1), (&"d/with lists".into(), &code), "{answer}");
     assert_eq!(files(&a), tree(&[("d/short", "short")]));
-    assert_eq!(trash(&a), ["d/long".to_owned()].into());
+    let both = ["d/long", "d/with lists"].map(str::to_owned);
+    assert_eq!(trash(&a), both.into());
 }
 
 #[test]
