@@ -231,8 +231,11 @@ impl Daemon {
                 () = &mut shutdown => return Ok(Reason::Shutdown),
                 Some(request) = locks.recv() => return Ok(self.locked(request)),
                 Some(request) = commands.recv() => {
-                    // An order may take seconds, and what was heard of waits as long.
-                    let mut effects = self.hear();
+                    // An order may take seconds, and what was heard of waits as long; but nothing begins before a pause.
+                    let mut effects = match request.command {
+                        Command::Pause => Vec::new(),
+                        _ => self.hear(),
+                    };
                     if self.schedule.is_waiting() || is_work(&effects) {
                         self.engine.show_waiting();
                     }

@@ -211,6 +211,8 @@ pub struct Engine {
     rested: Option<Status>,
     /// Whether something was heard of that nobody has looked at.
     heard: Option<Heard>,
+    /// Whether a log was left behind that did not lead to the position remembered.
+    left_log: bool,
     last_sync_ms: u64,
 }
 
@@ -365,6 +367,7 @@ impl Engine {
             status: watch::Sender::new(Status::default()),
             rested: None,
             heard: None,
+            left_log: false,
             last_sync_ms: 0,
         };
         // Nobody has looked yet: a pass will say how things are.
@@ -613,10 +616,16 @@ impl Engine {
     fn unreadable_now(&self) -> BTreeSet<String> {
         let skipped = self.scan.iter().flat_map(|scan| &scan.skipped);
         let unreadable = skipped.filter(|skipped| skipped.code.is_some());
-        // What can be looked at, but not read: nobody knows which content that is.
-        let unread = { self.errors.values() }.filter(|error| error.code == Code::Read);
+        // What can be looked at, but not read, or not flushed before that: nobody knows which content that is.
+        let is_unknown = |path: &TreePath| {
+            let scan = self.scan.as_ref();
+            let seen = scan.and_then(|scan| scan.entries.get(path));
+            matches!(seen, Some(Observed::Unknown))
+        };
+        let unread = { self.errors.iter() }
+            .filter(|(path, error)| error.code == Code::Read || is_unknown(path));
         { unreadable.map(|skipped| &skipped.path) }
-            .chain(unread.map(|error| &error.path))
+            .chain(unread.map(|(_, error)| &error.path))
             .cloned()
             .collect()
     }

@@ -35,6 +35,14 @@ impl Engine {
     /// is not worked with until that log has named the slot.
     pub(super) async fn pull(&mut self) -> Result<(), ClientError> {
         let began = self.head.n;
+        // All of it was read once already, and did not lead there.
+        if self.left_log
+            && let Some(trusted) = self.credentials.trusted
+            && trusted.n > self.head.n
+            && { self.shown_at(trusted.n).await? }.is_some_and(|shown| shown != trusted.hash)
+        {
+            return Err(self.fork(trusted.n));
+        }
         let mut pulled = self.pull_log().await;
         if is_fork(&pulled) && self.leave_unconfirmed_log()? && began > 0 {
             // What does not fit may have come with an earlier connection.
@@ -61,10 +69,11 @@ impl Engine {
         if self.head.n == 0 || self.head.n >= trusted.n || !self.ancestor.is_empty() {
             return Ok(false);
         }
-        // As in every new index: what is there up to that position was written before it.
-        let born = trusted.n.to_be_bytes();
-        self.index.rewind(0, &[], ("born_n", &born))?;
+        self.index.rewind(0, &[], (BORN, &[0; 8]))?;
+        // As of every new index, once it has the whole log.
+        self.index.drop_meta(BORN)?;
         self.reload()?;
+        self.left_log = true;
         self.genesis = self.credentials.genesis.unwrap_or_default();
         self.reconnected();
         Ok(true)

@@ -206,7 +206,7 @@ impl Engine {
     }
 
     /// The hash of the commit that the server shows at a position.
-    async fn shown_at(&self, n: u64) -> Result<Option<CommitHash>, ClientError> {
+    pub(super) async fn shown_at(&self, n: u64) -> Result<Option<CommitHash>, ClientError> {
         let page = self.remote.commits(n - 1).await?;
         let commit = { page.commits.first() }.and_then(|bytes| Commit::parse_served(bytes).ok());
         let commit = commit.filter(|commit| commit.header.n == n);

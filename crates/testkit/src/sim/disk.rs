@@ -398,6 +398,7 @@ impl State {
         self.disturb();
         let action = match verb {
             "open" | "read" => "read",
+            "sync_file" if kind == ErrorKind::Denied => "read",
             "list" => "list",
             "stat" => "look at",
             _ => "write",

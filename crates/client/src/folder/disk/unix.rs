@@ -508,7 +508,8 @@ impl Disk for UnixDisk {
     fn sync_file(&self, at: At<'_>) -> Result<()> {
         let (dir, name) = self.parent(at, "sync")?;
         let fd = rustix::fs::openat(&dir, name, OPEN | OFlags::RDONLY, Mode::empty())
-            .map_err(|errno| fail("sync", at, errno))?;
+            // What may not be opened cannot be read either, which is what its owner has to know.
+            .map_err(|errno| fail("read", at, errno))?;
         // Through std, which knows that macOS needs F_FULLFSYNC.
         File::from(fd)
             .sync_all()
