@@ -1,6 +1,13 @@
 //! Room that uploads leave free, so that what comes after them still fits: the commits that name them, and above all
 //! deletions, which are what a person makes when a disk is full.
 
+#[cfg(not(unix))]
+#[path = "room/elsewhere.rs"]
+mod os;
+#[cfg(unix)]
+#[path = "room/unix.rs"]
+mod os;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,7 +42,7 @@ impl Room {
     pub(super) fn keep_free(&self, len: u64) -> io::Result<LetIn<'_>> {
         let coming = self.coming.fetch_add(len, Ordering::Relaxed) + len;
         let let_in = LetIn { room: self, len };
-        match disk(&self.path) {
+        match os::disk(&self.path) {
             Some(disk) if disk.free < coming.saturating_add(reserve(disk.len)) => {
                 Err(io::ErrorKind::StorageFull.into())
             }
@@ -50,6 +57,7 @@ impl Drop for LetIn<'_> {
     }
 }
 
+/// How much a disk holds, and how much of that is free, in bytes.
 struct Disk {
     len: u64,
     free: u64,
@@ -57,22 +65,6 @@ struct Disk {
 
 fn reserve(disk_len: u64) -> u64 {
     MOST.min(disk_len / PART)
-}
-
-#[cfg(unix)]
-fn disk(path: &Path) -> Option<Disk> {
-    let volume = rustix::fs::statvfs(path).ok()?;
-    // Some file systems in user space say nothing about themselves, which is not the same as being full.
-    (volume.f_blocks > 0).then(|| Disk {
-        len: volume.f_blocks.saturating_mul(volume.f_frsize),
-        free: volume.f_bavail.saturating_mul(volume.f_frsize),
-    })
-}
-
-// The standard library has no call for it.
-#[cfg(not(unix))]
-fn disk(_: &Path) -> Option<Disk> {
-    None
 }
 
 #[cfg(test)]
