@@ -37,7 +37,9 @@ pub(super) struct Applied {
     pub(super) marks: BTreeMap<NodeId, Mark>,
     /// What the disk said right after a node's step, to be trusted or not: what its next step is checked against.
     seen: BTreeMap<NodeId, Fingerprint>,
-    failed_dirs: Vec<TreePath>,
+    /// Where something else stands than the plan has there by now, or nothing: what would be put into it would hang in
+    /// another directory.
+    not_so: BTreeSet<TreePath>,
 }
 
 impl Applied {
@@ -45,6 +47,9 @@ impl Applied {
     fn fail(&mut self, step: &Step) {
         self.failed.insert(step.node());
         match step {
+            Step::MakeDir { path, .. } => {
+                self.not_so.insert(path.clone());
+            }
             Step::Fetch {
                 aside: Some(aside), ..
             }
@@ -54,13 +59,31 @@ impl Applied {
                 self.failed.insert(aside.node);
             }
             Step::Move {
-                exchange_with: Some(other),
+                from,
+                to,
+                exchange_with,
                 ..
             } => {
-                self.failed.insert(*other);
+                self.not_so.insert(to.clone());
+                if let Some(other) = exchange_with {
+                    self.failed.insert(*other);
+                    self.not_so.insert(from.clone());
+                }
             }
             _ => {}
         }
+    }
+
+    /// Whether a step leads into a directory that is not the one meant.
+    fn leads_astray(&self, path: &TreePath) -> bool {
+        let mut at = Some(path.clone()).filter(|_| !self.not_so.is_empty());
+        while let Some(here) = at {
+            if self.not_so.contains(&here) {
+                return true;
+            }
+            at = here.parent();
+        }
+        false
     }
 }
 
@@ -202,7 +225,7 @@ impl Engine {
             }
             touched.extend(paths_of(step));
             let path = main_path(step);
-            if applied.failed_dirs.iter().any(|dir| path.is_within(dir)) {
+            if applied.leads_astray(path) {
                 applied.fail(step);
                 continue;
             }
@@ -223,9 +246,6 @@ impl Engine {
                 }
                 Err(error) => {
                     applied.fail(step);
-                    if matches!(step, Step::MakeDir { .. }) {
-                        applied.failed_dirs.push(path.clone());
-                    }
                     match error {
                         // Somebody was at it: looked at again in the next round.
                         ApplyError::Changed { .. } => applied.done += 1,

@@ -160,6 +160,7 @@ impl Engine {
                     }
                     if n == all {
                         restored.left.append(&mut lost);
+                        restored.left.sort_by(|a, b| a.path.cmp(&b.path));
                         return Ok(restored.clone());
                     }
                 }

@@ -444,6 +444,39 @@ async fn what_was_to_make_room_and_could_not_is_no_stranger() {
     panic!("a pass does not end");
 }
 
+/// A directory that could not move leaves another in its place for a while, which may be about to go.
+#[tokio::test]
+async fn nothing_is_put_into_a_directory_that_is_not_the_one_meant() {
+    at_each_call(10, async |call| {
+        let mut two = Two::with(|at| {
+            make_dir(at, "x");
+            write(at, "x/kept", "kept");
+            make_dir(at, "docs");
+            write(at, "docs/old", "old");
+        })
+        .await;
+        two.at_desktop(|at| {
+            fs::remove_dir_all(at.join("docs")).unwrap();
+            rename(at, "x", "docs");
+            make_dir(at, "x");
+            symlink("somewhere", at.join("docs/link")).unwrap();
+            write(at, "docs/new", "new");
+        })
+        .await;
+        let left = shown(&two.desktop.folder);
+        let errors = two.trace.counts().get("disk error").copied();
+        two.drive.arm(call, Fault::Error(ErrorKind::Full));
+        two.world.sync(&mut two.laptop).await.unwrap();
+        let is_hit = two.trace.counts().get("disk error").copied() != errors;
+        two.drive.disarm();
+        two.settle().await;
+        let found = (shown_on_drive(&two), shown(&two.desktop.folder));
+        assert_eq!(found, (left.clone(), left), "full at call {call}");
+        is_hit
+    })
+    .await;
+}
+
 /// Deleted where the last batch had brought it, and made anew there: a note of the batch says nothing of it any more.
 #[tokio::test]
 async fn what_is_made_anew_where_a_batch_brought_something_stays() {
